@@ -1,0 +1,24 @@
+// JSON text to ordered documents and back: strict where nlohmann_json is lenient.
+#ifndef OAKUM_OCI_JSON_H_
+#define OAKUM_OCI_JSON_H_
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace oakum::oci {
+
+// Key order is kept; integers keep their full 64 bits, signed or unsigned.
+using Json = nlohmann::ordered_json;
+
+// Parses one JSON text (RFC 8259). Refuses duplicate keys (nlohmann_json would keep the last one
+// silently), nesting deeper than 128 levels, integers outside 64 bits (nlohmann_json would round
+// them to a double) and anything after the value.
+// Errors: EINVAL, "NAME:LINE:COLUMN: what is wrong" (line and column from 1, column in bytes).
+[[nodiscard]] Expected<Json> ParseJson(std::string_view text, std::string_view name);
+
+}  // namespace oakum::oci
+
+#endif  // OAKUM_OCI_JSON_H_

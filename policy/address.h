@@ -1,0 +1,52 @@
+// IP addresses as policy compares them: canonical values, never text.
+#ifndef OAKUM_POLICY_ADDRESS_H_
+#define OAKUM_POLICY_ADDRESS_H_
+
+#include <array>
+#include <compare>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace oakum::policy {
+
+// An IPv4 or IPv6 address in network byte order. IPv4 is stored in its mapped form
+// (::ffff:a.b.c.d, RFC 4291 section 2.5.5.2), so that one 128-bit value compares both.
+class IpAddress {
+ public:
+  IpAddress() = default;  // ::
+  explicit IpAddress(const std::array<uint8_t, 16>& bytes) : bytes_(bytes) {}
+  [[nodiscard]] static IpAddress FromV4(const std::array<uint8_t, 4>& bytes);
+  // inet_pton(3) syntax without brackets, scope or prefix. Empty optional when it is not one.
+  [[nodiscard]] static std::optional<IpAddress> Parse(std::string_view text);
+
+  [[nodiscard]] const std::array<uint8_t, 16>& bytes() const { return bytes_; }
+  [[nodiscard]] bool IsV4() const;  // mapped form
+  // 1.2.3.4 for a mapped address, RFC 5952 otherwise.
+  [[nodiscard]] std::string ToString() const;
+
+  auto operator<=>(const IpAddress&) const = default;
+
+ private:
+  std::array<uint8_t, 16> bytes_{};
+};
+
+// What the kernel really reaches when a program names `address` as a destination: 0.0.0.0 and ::
+// are loopback (ip(7), ipv6(7)). Other addresses are returned as they are.
+[[nodiscard]] IpAddress CanonicalDestination(const IpAddress& address);
+
+// The IPv4 address carried inside a NAT64 (64:ff9b::/96, RFC 6052) or 6to4 (2002::/16, RFC 3056)
+// address. A rule that denies it denies the carrier as well.
+[[nodiscard]] std::optional<IpAddress> EmbeddedV4(const IpAddress& address);
+
+struct Endpoint {
+  IpAddress ip;
+  uint16_t port = 0;  // host byte order
+
+  auto operator<=>(const Endpoint&) const = default;
+};
+
+}  // namespace oakum::policy
+
+#endif  // OAKUM_POLICY_ADDRESS_H_

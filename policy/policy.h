@@ -1,0 +1,45 @@
+// One compiled policy: an immutable value that answers questions without allocating.
+#ifndef OAKUM_POLICY_POLICY_H_
+#define OAKUM_POLICY_POLICY_H_
+
+#include <memory>
+#include <string>
+
+#include "policy/request.h"
+
+namespace oakum::policy {
+
+enum class Mode : uint8_t { kAudit, kEnforce, kKill };
+enum class LogLevel : uint8_t { kLeaks, kAll };  // "log": which verdicts become events
+
+struct CompiledPolicy;  // rules in their compiled form; private to policy/
+
+class Policy {
+ public:
+  explicit Policy(std::shared_ptr<const CompiledPolicy> compiled);
+
+  [[nodiscard]] const std::string& name() const;
+  [[nodiscard]] Mode mode() const;
+  [[nodiscard]] LogLevel log() const;
+  // Whether kBind, kListen and kAccept have to be decided at all (incoming is not
+  // allow-everything).
+  [[nodiscard]] bool guards_incoming() const;
+  // Whether accepted peers have to be looked at (some incoming rule has "from").
+  [[nodiscard]] bool guards_peers() const;
+  // Whether unix sockets have to be decided (the unix section is not allow-everything).
+  [[nodiscard]] bool guards_unix() const;
+
+  // What `enforce` does with the request. Thread-safe; no allocation, no system call; time does not
+  // grow with the number of address rules beyond the depth of a prefix tree.
+  [[nodiscard]] Decision Decide(const InetRequest& request) const;
+  [[nodiscard]] Decision Decide(const UnixRequest& request) const;
+
+  [[nodiscard]] const CompiledPolicy& compiled() const { return *compiled_; }
+
+ private:
+  std::shared_ptr<const CompiledPolicy> compiled_;
+};
+
+}  // namespace oakum::policy
+
+#endif  // OAKUM_POLICY_POLICY_H_
