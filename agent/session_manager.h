@@ -1,0 +1,63 @@
+// All sessions of an agent: one for each notify descriptor.
+#ifndef OAKUM_AGENT_SESSION_MANAGER_H_
+#define OAKUM_AGENT_SESSION_MANAGER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/event.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/unique_fd.h"
+#include "oci/container_state.h"
+#include "policy/policy_set.h"
+
+namespace oakum::agent {
+
+// A snapshot of one session for `oakum ps` and the metrics.
+struct SessionInfo {
+  uint64_t session = 0;  // unique in the life of the agent
+  std::string container_id;
+  std::string name;
+  std::string image;
+  std::string policy;  // empty: no policy of that name, everything is denied
+  policy::Mode mode = policy::Mode::kEnforce;
+  pid_t init_pid = 0;
+  int64_t attached_ns = 0;  // CLOCK_REALTIME
+  uint64_t calls = 0;       // notifications received
+  uint64_t allowed = 0;
+  uint64_t denied = 0;
+  uint64_t leaks = 0;    // decided calls with oakum.leak
+  uint64_t waiting = 0;  // calls that are being performed and have not finished yet
+};
+
+struct SessionOptions {
+  bool use_io_uring = true;      // false: threads perform what may block
+  bool use_sync_wake_up = true;  // SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP where the kernel has it
+};
+
+class SessionManager {
+ public:
+  // `events` and `log` outlive the manager. Errors: those of epoll_create1(2), eventfd(2) or of
+  // starting a thread.
+  [[nodiscard]] static Expected<std::unique_ptr<SessionManager>> Create(
+      SessionOptions options, std::shared_ptr<const policy::PolicySet> policies, EventSink& events,
+      const Log& log);
+  virtual ~SessionManager() = default;  // ends all sessions: their descriptors close
+
+  // Starts a session on `notify_fd`; returns at once. Errors: EINVAL when the descriptor is not a
+  // seccomp listener, EAGAIN beyond the bound of sessions, pthread_create(3)'s. On error the
+  // descriptor is closed, so that the container's guarded calls fail with ENOSYS.
+  [[nodiscard]] virtual Expected<void> Attach(const oci::ContainerProcessState& state,
+                                              UniqueFd notify_fd) = 0;
+  // From the next decision on, sessions use the policy of the same name in `policies`; a session
+  // whose policy is gone denies everything.
+  virtual void SetPolicies(std::shared_ptr<const policy::PolicySet> policies) = 0;
+  [[nodiscard]] virtual std::vector<SessionInfo> List() const = 0;
+};
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_SESSION_MANAGER_H_
