@@ -32,15 +32,22 @@ struct ContainerProcessState {
 // the wrong type.
 [[nodiscard]] Expected<ContainerProcessState> ParseContainerProcessState(std::string_view json);
 
+// Takes the seccomp notify descriptor out of `fds`, received with the state (SCM_RIGHTS, in the
+// order of `fd_names`); the others stay. Errors: EPROTO when there are not as many descriptors as
+// names, or not exactly one is named "seccompFd" (config-linux.md, "Container process state").
+[[nodiscard]] Expected<UniqueFd> TakeSeccompFd(const std::vector<std::string>& fd_names,
+                                               std::vector<UniqueFd>& fds);
+
 // Finds where one JSON object ends in a byte stream that arrives in pieces of any size: runtimes
 // send no length and may keep the connection open. Looks at each byte once.
 class ObjectFramer {
  public:
   explicit ObjectFramer(size_t limit) : limit_(limit) {}
   // Takes the next bytes. Returns the whole text once the outermost object has closed, nothing
-  // while it has not. Errors: EINVAL when the first byte that is not white space is not '{', or
-  // when something other than white space follows the object in the same piece; EMSGSIZE beyond
-  // `limit`.
+  // while it has not; then it is ready for another. Errors: EINVAL when the first byte that is not
+  // white space is not '{', or when something other than white space follows the object in the same
+  // piece; EMSGSIZE beyond `limit` (white space before the object counts). After an error the
+  // stream cannot be framed any more: every further call returns an error.
   [[nodiscard]] Expected<std::optional<std::string>> Feed(std::string_view piece);
   // Whether some of an object has arrived.
   [[nodiscard]] bool started() const { return !text_.empty(); }
@@ -48,6 +55,8 @@ class ObjectFramer {
  private:
   size_t limit_;
   std::string text_;
+  size_t received_ = 0;
+  bool failed_ = false;
   size_t depth_ = 0;
   bool in_string_ = false;
   bool escaped_ = false;

@@ -19,6 +19,9 @@ using Json = nlohmann::ordered_json;
 // Errors: EINVAL, "NAME:LINE:COLUMN: what is wrong" (line and column from 1, column in bytes).
 [[nodiscard]] Expected<Json> ParseJson(std::string_view text, std::string_view name);
 
+// "LINE:COLUMN" of the byte at `offset`, both from 1, the column in bytes.
+[[nodiscard]] std::string LineAndColumn(std::string_view text, size_t offset);
+
 }  // namespace oakum::oci
 
 #endif  // OAKUM_OCI_JSON_H_

@@ -1,0 +1,209 @@
+#include "oci/json.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <iterator>
+#include <set>
+#include <utility>
+#include <vector>
+
+namespace oakum::oci {
+
+namespace {
+
+constexpr size_t kMaxDepth = 128;
+
+// Reads the text and tells how far the lexer has come: SAX events carry no position of their own.
+class CountingIterator {
+ public:
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+
+  CountingIterator(const char* at, const char** furthest) : at_(at), furthest_(furthest) {}
+  reference operator*() const { return *at_; }
+  CountingIterator& operator++() {
+    ++at_;
+    *furthest_ = at_;
+    return *this;
+  }
+  CountingIterator operator++(int) {
+    CountingIterator old = *this;
+    ++*this;
+    return old;
+  }
+  bool operator==(const CountingIterator& other) const { return at_ == other.at_; }
+
+ private:
+  const char* at_;
+  const char** furthest_;
+};
+
+// Builds the document and stops at the first thing that is not strict.
+class Builder {
+ public:
+  explicit Builder(std::string_view text) : text_(text), furthest_(text.data()) {}
+
+  CountingIterator begin() { return {text_.data(), &furthest_}; }
+  CountingIterator end() { return {text_.data() + text_.size(), &furthest_}; }
+
+  bool null() { return Add(nullptr); }
+  bool boolean(bool value) { return Add(value); }
+  bool number_integer(Json::number_integer_t value) { return Add(value); }
+  bool number_unsigned(Json::number_unsigned_t value) { return Add(value); }
+  bool number_float(Json::number_float_t value, const std::string& raw) {
+    if (raw.find_first_of(".eE") == std::string::npos) {
+      return Fail(NumberStart(raw), fmt::format("integer {} does not fit into 64 bits", raw));
+    }
+    return Add(value);
+  }
+  bool string(std::string& value) { return Add(std::move(value)); }
+  bool binary(Json::binary_t& /*value*/) { return Fail(Position(), "binary value"); }
+
+  bool start_object(size_t /*size*/) { return Open(Json::object()); }
+  bool key(std::string& key) {
+    Level& level = levels_.back();
+    if (!level.keys.insert(key).second) {
+      return Fail(KeyStart(), fmt::format("duplicate key \"{}\"", Escape(key)));
+    }
+    level.key = std::move(key);
+    return true;
+  }
+  bool end_object() { return Close(); }
+  bool start_array(size_t /*size*/) { return Open(Json::array()); }
+  bool end_array() { return Close(); }
+
+  bool parse_error(size_t position, const std::string& /*token*/,
+                   const Json::exception& exception) {
+    // "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error while ...":
+    // what stands after the position is the reason.
+    std::string_view what = exception.what();
+    if (const size_t at = what.find("column "); at != std::string_view::npos) {
+      if (const size_t colon = what.find(": ", at); colon != std::string_view::npos) {
+        what.remove_prefix(colon + 2);
+      }
+    }
+    return Fail(position == 0 ? 0 : position - 1, Escape(what));
+  }
+
+  bool failed() const { return failed_; }
+  size_t error_offset() const { return error_offset_; }
+  const std::string& error() const { return error_; }
+  Json Take() { return std::move(root_); }
+
+ private:
+  struct Level {
+    Json* value;
+    std::string key;                          // of the member that comes next
+    std::set<std::string, std::less<>> keys;  // ordered_json looks keys up one by one
+  };
+
+  size_t Position() const { return static_cast<size_t>(furthest_ - text_.data()); }
+
+  // Offset of the opening quote of the key whose closing quote was just read.
+  size_t KeyStart() const {
+    size_t at = Position() - 1;
+    while (at > 0) {
+      --at;
+      if (text_[at] != '"') {
+        continue;
+      }
+      size_t backslashes = 0;
+      while (backslashes < at && text_[at - 1 - backslashes] == '\\') {
+        ++backslashes;
+      }
+      if (backslashes % 2 == 0) {
+        break;
+      }
+    }
+    return at;
+  }
+
+  // The lexer reads one byte beyond a number, except at the end of the text.
+  size_t NumberStart(const std::string& raw) const {
+    const size_t end = Position();
+    if (end > raw.size() && text_.compare(end - 1 - raw.size(), raw.size(), raw) == 0) {
+      return end - 1 - raw.size();
+    }
+    return end - std::min(end, raw.size());
+  }
+
+  bool Fail(size_t offset, std::string what) {
+    failed_ = true;
+    error_offset_ = offset;
+    error_ = std::move(what);
+    return false;
+  }
+
+  Json* Place(Json value) {
+    if (levels_.empty()) {
+      root_ = std::move(value);
+      return &root_;
+    }
+    Level& level = levels_.back();
+    if (level.value->is_array()) {
+      auto& array = level.value->get_ref<Json::array_t&>();
+      return &array.emplace_back(std::move(value));
+    }
+    auto& object = level.value->get_ref<Json::object_t&>();
+    object.emplace_back(std::move(level.key), std::move(value));
+    return &object.back().second;
+  }
+
+  bool Add(Json value) {
+    Place(std::move(value));
+    return true;
+  }
+
+  bool Open(Json value) {
+    if (levels_.size() == kMaxDepth) {
+      return Fail(Position() - 1, fmt::format("nested deeper than {} levels", kMaxDepth));
+    }
+    levels_.push_back(Level{Place(std::move(value)), {}, {}});
+    return true;
+  }
+
+  bool Close() {
+    levels_.pop_back();
+    return true;
+  }
+
+  std::string_view text_;
+  const char* furthest_;
+  Json root_;
+  std::vector<Level> levels_;
+  bool failed_ = false;
+  size_t error_offset_ = 0;
+  std::string error_;
+};
+
+}  // namespace
+
+std::string LineAndColumn(std::string_view text, size_t offset) {
+  text = text.substr(0, offset);
+  const auto line = 1 + std::count(text.begin(), text.end(), '\n');
+  const size_t last_break = text.rfind('\n');
+  const size_t column =
+      1 + (last_break == std::string_view::npos ? text.size() : text.size() - last_break - 1);
+  return fmt::format("{}:{}", line, column);
+}
+
+Expected<Json> ParseJson(std::string_view text, std::string_view name) {
+  if (text.empty()) {
+    return MakeError(EINVAL, fmt::format("{}:1:1: empty", name));
+  }
+  Builder builder(text);
+  const bool parsed = Json::sax_parse(builder.begin(), builder.end(), &builder);
+  if (!parsed || builder.failed()) {
+    return MakeError(EINVAL,
+                     fmt::format("{}:{}: {}", name, LineAndColumn(text, builder.error_offset()),
+                                 builder.error()));
+  }
+  return builder.Take();
+}
+
+}  // namespace oakum::oci
