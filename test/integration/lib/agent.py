@@ -1,0 +1,100 @@
+"""oakum-agent with a configuration of its own."""
+import itertools
+import json
+import os
+import signal
+
+from . import env
+from .proc import Process, wait_until
+
+_IDS = itertools.count()
+
+
+def write_json(path, document):
+    """Writes a document, or a text as it is."""
+    with open(path, "w", encoding="utf-8") as out:
+        if isinstance(document, str):
+            out.write(document)
+        else:
+            json.dump(document, out, indent=1)
+    return path
+
+
+def single_policy(policy, name="test"):
+    """A policy file in which one policy fits every container."""
+    return {"version": 1, "policies": {name: policy}, "containers": [{"match": {}, "policy": name}]}
+
+
+class Agent:
+    """Directory with config.json, policy.json, the socket and the events file; start() runs the
+    agent on them."""
+
+    def __init__(self, directory, policy, *, runtime="runc", arguments=()):
+        self.directory = os.path.join(directory, f"agent-{next(_IDS)}")
+        os.makedirs(self.directory)
+        self.socket = os.path.join(self.directory, "agent.sock")
+        self.events_path = os.path.join(self.directory, "events.jsonl")
+        self.policy_path = write_json(os.path.join(self.directory, "policy.json"), policy)
+        self.config = write_json(
+            os.path.join(self.directory, "config.json"),
+            {"runtime": runtime, "socket": self.socket, "policy": self.policy_path})
+        self.log_path = os.path.join(self.directory, "agent.log")
+        self._arguments = list(arguments)
+        self.process = None
+
+    def start(self):
+        program = env.program("oakum-agent")
+        self.process = Process([program, "--config", self.config, "--events", self.events_path,
+                                "--control", os.path.join(self.directory, "control.sock"),
+                                *self._arguments], self.log_path)
+        self.process.wait_for(lambda: os.path.exists(self.socket), 10, "the agent listens")
+        return self
+
+    def stop(self, number=signal.SIGTERM):
+        if self.process is not None:
+            return self.process.stop(number)
+        return None
+
+    def kill(self):
+        """As a crash would."""
+        return self.stop(signal.SIGKILL)
+
+    def set_policy(self, policy):
+        """Replaces the policy file; a running agent is not told."""
+        write_json(self.policy_path, policy)
+
+    def reload(self):
+        self.process.send_signal(signal.SIGHUP)
+
+    def log(self):
+        return self.process.output() if self.process is not None else ""
+
+    def events(self, **wanted):
+        """The events so far whose fields have these values; "a.b" is written a__b."""
+        if not os.path.exists(self.events_path):
+            return []
+        with open(self.events_path, encoding="utf-8") as lines:
+            events = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [e for e in events
+                if all(field(e, key.replace("__", ".")) == value for key, value in wanted.items())]
+
+    def wait_events(self, count=1, timeout=5, **wanted):
+        """events(), once there are at least `count`."""
+        try:
+            wait_until(lambda: len(self.events(**wanted)) >= count, timeout,
+                       f"{count} events with {wanted}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nevents: {self.events()}\nlog: {self.log()}") from None
+        return self.events(**wanted)
+
+
+def field(event, path):
+    """A field of an event by its dotted name, whether it is nested or has dots in its key."""
+    if path in event:
+        return event[path]
+    value = event
+    for part in path.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return None
+        value = value[part]
+    return value
