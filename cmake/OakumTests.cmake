@@ -61,6 +61,7 @@ endfunction()
 # the sanitizer builds, "quick" in scripts/test --quick. They run one at a time: each needs the
 # machine's cores for its timing, and some start daemons.
 function(oakum_integration name script)
+  cmake_path(ABSOLUTE_PATH script BASE_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
   cmake_parse_arguments(ARG "" "TIMEOUT" "LABELS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
