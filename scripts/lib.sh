@@ -116,14 +116,16 @@ need_packages() {
   rm -f "$log"
 }
 
-# Configures and builds one preset; with further arguments, only those targets.
+# Configures and builds one preset; with further arguments, only those targets. What is in the array
+# OAKUM_CMAKE_OPTIONS goes to the configuration.
+OAKUM_CMAKE_OPTIONS=()
 build_preset() {
   local preset=$1
   shift
   local targets=()
   (($# == 0)) || targets=(--target "$@")
   local output
-  output=$(cd "$OAKUM_ROOT" && cmake --preset "$preset" 2>&1) ||
+  output=$(cd "$OAKUM_ROOT" && cmake --preset "$preset" "${OAKUM_CMAKE_OPTIONS[@]}" 2>&1) ||
     die "cmake --preset $preset failed:
 $output"
   local tool_options=()
