@@ -1,0 +1,65 @@
+"""The documentation says what is true: man pages are clean and name every option, links lead
+somewhere, and what the pages call by name exists."""
+
+import os
+import pathlib
+import re
+import subprocess
+import unittest
+
+SOURCE = pathlib.Path(os.environ["OAKUM_SOURCE_DIR"])
+BIN = pathlib.Path(os.environ["OAKUM_BIN_DIR"])
+PROGRAM_PAGES = {"oakum-agent": 8, "oakum-hook": 8}
+
+
+def markdown_files():
+    listed = subprocess.run(
+        ["git", "-C", SOURCE, "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+        capture_output=True, text=True)
+    if listed.returncode == 0:
+        return [SOURCE / name for name in listed.stdout.split("\n") if name]
+    return [path for path in SOURCE.rglob("*.md") if "build" not in path.relative_to(SOURCE).parts]
+
+
+class ManPages(unittest.TestCase):
+    def test_mandoc_has_no_complaint(self):
+        pages = sorted((SOURCE / "docs/man").iterdir())
+        self.assertGreaterEqual(len(pages), 5)
+        for page in pages:
+            with self.subTest(page=page.name):
+                lint = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", page],
+                                      capture_output=True, text=True)
+                self.assertEqual(lint.stdout + lint.stderr, "")
+
+    def test_every_option_of_a_program_is_in_its_page(self):
+        for program, section in PROGRAM_PAGES.items():
+            with self.subTest(program=program):
+                help_text = subprocess.run([BIN / program, "--help"], capture_output=True,
+                                           text=True, check=True).stdout
+                options = set(re.findall(r"(?<![\w-])--([a-z][a-z-]*)", help_text))
+                self.assertTrue(options, help_text)
+                page = (SOURCE / f"docs/man/{program}.{section}").read_text()
+                documented = set(re.findall(r"^\.It Fl -([a-z-]+)", page, re.MULTILINE))
+                self.assertLessEqual(options, documented)
+
+
+class Markdown(unittest.TestCase):
+    def test_relative_links_lead_to_files(self):
+        for page in markdown_files():
+            text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+            for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+                if re.match(r"[a-z]+:", target):
+                    continue
+                with self.subTest(page=str(page.relative_to(SOURCE)), target=target):
+                    self.assertTrue((page.parent / target).exists())
+
+    def test_scripts_and_pages_that_are_named_exist(self):
+        for page in markdown_files():
+            for name in re.findall(r"`(?:\./)?((?:scripts|docs|examples|packaging|test|bench)/[\w./-]+)`",
+                                   page.read_text()):
+                with self.subTest(page=str(page.relative_to(SOURCE)), name=name):
+                    self.assertTrue((SOURCE / name).exists())
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

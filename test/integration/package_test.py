@@ -1,0 +1,99 @@
+"""The .deb builds, holds the right files in the right places, and its programs run."""
+
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+import unittest
+
+SOURCE = pathlib.Path(os.environ["OAKUM_SOURCE_DIR"])
+BUILD = pathlib.Path(os.environ["OAKUM_BIN_DIR"]).parent
+PROGRAMS = ["oakum", "oakum-agent", "oakum-hook", "oakum-runtime"]
+
+
+def run(*command, **options):
+    result = subprocess.run([str(word) for word in command], capture_output=True, text=True,
+                            **options)
+    if result.returncode != 0:
+        raise AssertionError(f"{command}: exit {result.returncode}\n{result.stdout}{result.stderr}")
+    return result.stdout
+
+
+class Package(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = tempfile.TemporaryDirectory(prefix="oakum-package-")
+        cls.addClassCleanup(cls.directory.cleanup)
+        work = pathlib.Path(cls.directory.name)
+        run("cpack", "--config", BUILD / "CPackConfig.cmake", "-B", work, cwd=work)
+        (cls.deb,) = work.glob("*.deb")
+        cls.root = work / "root"
+        run("dpkg", "-x", cls.deb, cls.root)
+
+    def test_name_and_dependencies(self):
+        self.assertRegex(self.deb.name, r"^oakum_\d+\.\d+\.\d+_\w+\.deb$")
+        depends = run("dpkg-deb", "--field", self.deb, "Depends")
+        for library in ["libseccomp2", "libc6"]:
+            self.assertIn(library, depends)
+        self.assertNotIn("-dev", depends)
+
+    def test_files_are_where_distributions_put_them(self):
+        expected = [f"usr/bin/{program}" for program in PROGRAMS] + [
+            "etc/oakum/config.json",
+            "etc/oakum/policy.d/50-default.jsonc",
+            "etc/logrotate.d/oakum",
+            "usr/lib/systemd/system/oakum-agent.service",
+            "usr/share/oakum/hooks.d/oakum.json",
+            "usr/share/oakum/podman.conf",
+            "usr/share/doc/oakum/copyright",
+            "usr/share/doc/oakum/README.md",
+            "usr/share/man/man1/oakum.1",
+            "usr/share/man/man5/oakum-policy.5",
+            "usr/share/man/man8/oakum-agent.8",
+            "usr/share/man/man8/oakum-hook.8",
+            "usr/share/man/man8/oakum-runtime.8",
+        ]
+        for name in expected:
+            with self.subTest(name=name):
+                self.assertTrue((self.root / name).is_file())
+        # CRI-O reads this one too, and refuses to start on a precreate hook.
+        self.assertFalse((self.root / "usr/share/containers").exists())
+
+    def test_programs_run(self):
+        for program in PROGRAMS:
+            if program == "oakum-runtime":  # its --version is the real runtime's
+                continue
+            with self.subTest(program=program):
+                self.assertRegex(run(self.root / "usr/bin" / program, "--version"), r"\d+\.\d+\.\d+")
+
+    def test_the_default_configuration_is_good(self):
+        config = json.loads((self.root / "etc/oakum/config.json").read_text())
+        self.assertEqual(set(config), {"runtime", "socket", "policy"})
+        run(self.root / "usr/bin/oakum", "policy", "check",
+            str(self.root) + config["policy"])
+
+    def test_generated_files_name_installed_programs(self):
+        hook = json.loads((self.root / "usr/share/oakum/hooks.d/oakum.json").read_text())
+        self.assertEqual(hook["hook"]["path"], "/usr/bin/oakum-hook")
+        self.assertEqual(hook["stages"], ["precreate"])
+        unit = (self.root / "usr/lib/systemd/system/oakum-agent.service").read_text()
+        self.assertIn("ExecStart=/usr/bin/oakum-agent ", unit)
+        self.assertNotIn("@", unit.replace("@mount", ""))
+        conf = (self.root / "usr/share/oakum/podman.conf").read_text()
+        self.assertIn('"/usr/share/oakum/hooks.d"]', conf)
+
+    def test_logrotate_takes_its_file(self):
+        with tempfile.TemporaryDirectory() as state:
+            run("logrotate", "--debug", "--state", f"{state}/state",
+                self.root / "etc/logrotate.d/oakum")
+
+    def test_configuration_survives_an_upgrade(self):
+        conffiles = run("dpkg-deb", "--info", self.deb, "conffiles")
+        self.assertIn("/etc/oakum/config.json", conffiles)
+        for name in conffiles.split():
+            self.assertTrue((self.root / name.lstrip("/")).is_file(), name)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
