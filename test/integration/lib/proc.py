@@ -91,13 +91,13 @@ class Process:
                 return True
             if not self.running():
                 raise AssertionError(
-                    f"{self.args[0]} ended ({self._popen.returncode}) before {what}:\n{self.output()}")
+                    f"{self.args[0]} ended ({self._popen.returncode}) before {what}")
             return False
 
         try:
             wait_until(step, timeout, what)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.output()}") from None
+            raise AssertionError(f"{error}\n{self.output()[-4000:]}") from None
 
     def send_signal(self, number):
         self._popen.send_signal(number)

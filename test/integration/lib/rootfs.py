@@ -1,10 +1,15 @@
 """A root file system made on the spot: busybox and the test programs, all static."""
+import hashlib
+import io
+import json
 import os
+import platform
 import shutil
 import tarfile
 
 from . import env
 
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _APPLETS = ("sh", "cat", "echo", "false", "grep", "id", "ip", "kill", "ls", "mkdir", "nc", "ping",
             "ps", "rm", "sleep", "touch", "true", "wget")
 
@@ -32,4 +37,39 @@ def pack_rootfs(path, archive):
     """The root file system as a tar archive, owned by root."""
     with tarfile.open(archive, "w") as tar:
         tar.add(path, arcname=".")
+    return archive
+
+
+def pack_oci_image(rootfs_archive, archive, name):
+    """An OCI image layout with the root file system as its one layer, as a tar archive."""
+    with open(rootfs_archive, "rb") as layer_file:
+        layer = layer_file.read()
+    blobs = {}
+
+    def blob(data, media_type):
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        blobs[digest] = data
+        return {"mediaType": media_type, "digest": digest, "size": len(data)}
+
+    layer_descriptor = blob(layer, "application/vnd.oci.image.layer.v1.tar")
+    config = blob(json.dumps({
+        "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()), "os": "linux",
+        "config": {"Env": ["PATH=/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": [layer_descriptor["digest"]]}}).encode(),
+        "application/vnd.oci.image.config.v1+json")
+    manifest = blob(json.dumps({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": config, "layers": [layer_descriptor]}).encode(),
+        "application/vnd.oci.image.manifest.v1+json")
+    manifest["annotations"] = {"io.containerd.image.name": name,
+                               "org.opencontainers.image.ref.name": name}
+    files = {"oci-layout": json.dumps({"imageLayoutVersion": "1.0.0"}).encode(),
+             "index.json": json.dumps({"schemaVersion": 2, "manifests": [manifest]}).encode()}
+    for digest, data in blobs.items():
+        files["blobs/" + digest.replace(":", "/")] = data
+    with tarfile.open(archive, "w") as tar:
+        for path, data in files.items():
+            info = tarfile.TarInfo(path)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
     return archive
