@@ -14,6 +14,7 @@ namespace oakum::oci {
 namespace {
 
 constexpr size_t kMaxDepth = 128;
+constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";  // nlohmann_json would skip it
 
 // Reads the text and tells how far the lexer has come: SAX events carry no position of their own.
 class CountingIterator {
@@ -195,6 +196,9 @@ std::string LineAndColumn(std::string_view text, size_t offset) {
 Expected<Json> ParseJson(std::string_view text, std::string_view name) {
   if (text.empty()) {
     return MakeError(EINVAL, fmt::format("{}:1:1: empty", name));
+  }
+  if (text.starts_with(kByteOrderMark)) {
+    return MakeError(EINVAL, fmt::format("{}:1:1: byte order mark", name));
   }
   Builder builder(text);
   const bool parsed = Json::sax_parse(builder.begin(), builder.end(), &builder);

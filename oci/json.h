@@ -15,7 +15,7 @@ using Json = nlohmann::ordered_json;
 
 // Parses one JSON text (RFC 8259). Refuses duplicate keys (nlohmann_json would keep the last one
 // silently), nesting deeper than 128 levels, integers outside 64 bits (nlohmann_json would round
-// them to a double) and anything after the value.
+// them to a double), a byte order mark and anything after the value.
 // Errors: EINVAL, "NAME:LINE:COLUMN: what is wrong" (line and column from 1, column in bytes).
 [[nodiscard]] Expected<Json> ParseJson(std::string_view text, std::string_view name);
 

@@ -76,6 +76,7 @@ TEST(JsonTest, SaysWhereSyntaxIsWrong) {
   EXPECT_THAT(ErrorOf("{\"a\":1"), StartsWith("config.json:1:"));
   EXPECT_THAT(ErrorOf(""), StartsWith("config.json:1:1: "));
   EXPECT_THAT(ErrorOf(std::string_view("{\"a\":\"\0\"}", 9)), StartsWith("config.json:1:7: "));
+  EXPECT_EQ(ErrorOf("\xef\xbb\xbf{}"), "config.json:1:1: byte order mark");
   EXPECT_THAT(ErrorOf("[1e999]"), StartsWith("config.json:1:"));
   EXPECT_THAT(ErrorOf("\"\xff\""), StartsWith("config.json:1:2: "));
 }

@@ -1,0 +1,372 @@
+#include "oci/arg_condition.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <utility>
+
+namespace oakum::oci {
+
+namespace {
+
+using Shape = RegisterSet::Shape;
+
+constexpr uint64_t kMax = UINT64_MAX;
+constexpr uint64_t kLow32 = UINT32_MAX;
+
+RegisterSet Range(uint64_t first, uint64_t last) { return {Shape::kRange, first, last}; }
+
+RegisterSet Masked(uint64_t mask, uint64_t value) {
+  value &= mask;
+  if (mask == 0) {
+    return Range(0, kMax);
+  }
+  if (mask == kMax) {
+    return Range(value, value);
+  }
+  return {Shape::kMasked, mask, value};
+}
+
+// The range as aligned blocks of a power of two, each of which one masked comparison describes.
+std::vector<RegisterSet> ToBlocks(uint64_t first, uint64_t last) {
+  std::vector<RegisterSet> blocks;
+  for (;;) {
+    int bits = first == 0 ? 64 : std::countr_zero(first);
+    const auto end = [&] { return bits == 64 ? kMax : first + ((uint64_t{1} << bits) - 1); };
+    while (end() > last || end() < first) {
+      --bits;
+    }
+    blocks.push_back(Masked(bits == 64 ? 0 : kMax << bits, first));
+    if (end() == last) {
+      return blocks;
+    }
+    first = end() + 1;
+  }
+}
+
+// Everything in the masked set (mask, value) but `hole`, which is in it: for each free bit the
+// values that differ from the hole there and agree with it in the free bits below.
+std::vector<RegisterSet> MaskedWithout(uint64_t mask, uint64_t value, uint64_t hole) {
+  std::vector<RegisterSet> sets;
+  for (uint64_t bit = 1; bit != 0; bit <<= 1) {
+    if ((mask & bit) == 0) {
+      sets.push_back(Masked(mask | bit, value | (~hole & bit)));
+      mask |= bit;
+      value |= hole & bit;
+    }
+  }
+  return sets;
+}
+
+std::vector<RegisterSet> IntersectRange(const RegisterSet& range, const RegisterSet& other) {
+  switch (other.shape) {
+    case Shape::kRange: {
+      const uint64_t first = std::max(range.a, other.a);
+      const uint64_t last = std::min(range.b, other.b);
+      return first <= last ? std::vector{Range(first, last)} : std::vector<RegisterSet>{};
+    }
+    case Shape::kNotEqual: {
+      if (!range.Contains(other.a)) {
+        return {range};
+      }
+      if (range.IsAny()) {
+        return {other};
+      }
+      std::vector<RegisterSet> sets;
+      if (range.a < other.a) {
+        sets.push_back(Range(range.a, other.a - 1));
+      }
+      if (other.a < range.b) {
+        sets.push_back(Range(other.a + 1, range.b));
+      }
+      return sets;
+    }
+    case Shape::kMasked: {
+      if (range.IsAny()) {
+        return {other};
+      }
+      std::vector<RegisterSet> sets;
+      for (const RegisterSet& block : ToBlocks(range.a, range.b)) {
+        for (const RegisterSet& set : Intersect(block, other)) {
+          sets.push_back(set);
+        }
+      }
+      return sets;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+bool RegisterSet::Contains(uint64_t value) const {
+  switch (shape) {
+    case Shape::kRange:
+      return a <= value && value <= b;
+    case Shape::kNotEqual:
+      return value != a;
+    case Shape::kMasked:
+      return (value & a) == b;
+  }
+  return false;
+}
+
+std::vector<RegisterSet> ToRegisterSets(const ArgCondition& condition) {
+  const uint64_t value = condition.value;
+  switch (condition.compare) {
+    case Compare::kNotEqual:
+      return {RegisterSet{Shape::kNotEqual, value, 0}};
+    case Compare::kLess:
+      return value == 0 ? std::vector<RegisterSet>{} : std::vector{Range(0, value - 1)};
+    case Compare::kLessOrEqual:
+      return {Range(0, value)};
+    case Compare::kEqual:
+      return {Range(value, value)};
+    case Compare::kGreaterOrEqual:
+      return {Range(value, kMax)};
+    case Compare::kGreater:
+      return value == kMax ? std::vector<RegisterSet>{} : std::vector{Range(value + 1, kMax)};
+    case Compare::kMaskedEqual:
+      return {Masked(value, condition.value_two)};
+  }
+  return {};
+}
+
+std::vector<RegisterSet> Intersect(const RegisterSet& x, const RegisterSet& y) {
+  if (x.shape == Shape::kRange) {
+    return IntersectRange(x, y);
+  }
+  if (y.shape == Shape::kRange) {
+    return IntersectRange(y, x);
+  }
+  if (x.shape == Shape::kMasked && y.shape == Shape::kMasked) {
+    const uint64_t common = x.a & y.a;
+    if ((x.b & common) != (y.b & common)) {
+      return {};
+    }
+    return {Masked(x.a | y.a, x.b | y.b)};
+  }
+  if (x.shape == Shape::kNotEqual && y.shape == Shape::kNotEqual) {
+    if (x.a == y.a) {
+      return {x};
+    }
+    std::vector<RegisterSet> sets;
+    for (const RegisterSet& side : Complement(x)) {  // the point of x, outside of which we stay
+      for (const RegisterSet& rest : Complement(side)) {
+        for (const RegisterSet& set : IntersectRange(rest, y)) {
+          sets.push_back(set);
+        }
+      }
+    }
+    return sets;
+  }
+  const RegisterSet& masked = x.shape == Shape::kMasked ? x : y;
+  const RegisterSet& not_equal = x.shape == Shape::kMasked ? y : x;
+  if (!masked.Contains(not_equal.a)) {
+    return {masked};
+  }
+  return MaskedWithout(masked.a, masked.b, not_equal.a);
+}
+
+std::vector<RegisterSet> Complement(const RegisterSet& x) {
+  std::vector<RegisterSet> sets;
+  switch (x.shape) {
+    case Shape::kRange:
+      if (x.a > 0) {
+        sets.push_back(Range(0, x.a - 1));
+      }
+      if (x.b < kMax) {
+        sets.push_back(Range(x.b + 1, kMax));
+      }
+      break;
+    case Shape::kNotEqual:
+      sets.push_back(Range(x.a, x.a));
+      break;
+    case Shape::kMasked: {
+      // For each bit of the mask the values that differ there and agree in its lower bits.
+      uint64_t below = 0;
+      for (uint64_t bit = 1; bit != 0; bit <<= 1) {
+        if ((x.a & bit) != 0) {
+          sets.push_back(Masked(below | bit, (x.b & below) | (~x.b & bit)));
+          below |= bit;
+        }
+      }
+      break;
+    }
+  }
+  return sets;
+}
+
+bool IsSubset(const RegisterSet& x, const RegisterSet& y) {
+  return std::ranges::all_of(
+      Complement(y), [&](const RegisterSet& outside) { return Intersect(x, outside).empty(); });
+}
+
+Expected<std::vector<ArgRegion>> ToRegions(std::span<const ArgCondition> conditions) {
+  ArgRegion region = kAnyArgs;
+  std::array<bool, kArgCount> seen = {};
+  for (const ArgCondition& condition : conditions) {
+    if (condition.index >= kArgCount) {
+      return MakeError(
+          EINVAL, fmt::format("argument index {} is not in 0..{}", condition.index, kArgCount - 1));
+    }
+    if (std::exchange(seen[condition.index], true)) {
+      return MakeError(EINVAL, fmt::format("two conditions on argument {}", condition.index));
+    }
+    const std::vector<RegisterSet> sets = ToRegisterSets(condition);
+    if (sets.empty()) {
+      return std::vector<ArgRegion>{};
+    }
+    region[condition.index] = sets[0];
+  }
+  return std::vector{region};
+}
+
+namespace {
+
+std::unexpected<Error> TooMany() {
+  return MakeError(E2BIG, fmt::format("needs more than {} rules for one system call", kMaxRegions));
+}
+
+}  // namespace
+
+Expected<std::vector<ArgRegion>> Intersect(const ArgRegion& x, const ArgRegion& y) {
+  std::vector<ArgRegion> regions = {kAnyArgs};
+  for (size_t arg = 0; arg < kArgCount; ++arg) {
+    const std::vector<RegisterSet> sets = Intersect(x[arg], y[arg]);
+    if (regions.size() * sets.size() > kMaxRegions) {
+      return TooMany();
+    }
+    std::vector<ArgRegion> next;
+    for (const ArgRegion& region : regions) {
+      for (const RegisterSet& set : sets) {
+        next.push_back(region);
+        next.back()[arg] = set;
+      }
+    }
+    regions = std::move(next);
+  }
+  return regions;
+}
+
+Expected<std::vector<ArgRegion>> Subtract(const ArgRegion& x, std::span<const ArgRegion> holes) {
+  std::vector<ArgRegion> rest = {x};
+  for (const ArgRegion& hole : holes) {
+    std::vector<ArgRegion> next;
+    for (const ArgRegion& region : rest) {
+      if (!Overlap(region, hole)) {
+        next.push_back(region);
+        continue;
+      }
+      // Outside the hole's first argument; or inside it and outside the second; and so on.
+      ArgRegion inside = kAnyArgs;
+      for (size_t arg = 0; arg < kArgCount; ++arg) {
+        for (const RegisterSet& outside : Complement(hole[arg])) {
+          ArgRegion piece = inside;
+          piece[arg] = outside;
+          auto pieces = Intersect(region, piece);
+          if (!pieces) {
+            return pieces;
+          }
+          next.insert(next.end(), pieces->begin(), pieces->end());
+        }
+        inside[arg] = hole[arg];
+        if (next.size() > kMaxRegions) {
+          return TooMany();
+        }
+      }
+    }
+    rest = std::move(next);
+  }
+  return rest;
+}
+
+bool IsSubset(const ArgRegion& x, const ArgRegion& y) {
+  for (size_t arg = 0; arg < kArgCount; ++arg) {
+    if (!IsSubset(x[arg], y[arg])) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool Overlap(const ArgRegion& x, const ArgRegion& y) {
+  for (size_t arg = 0; arg < kArgCount; ++arg) {
+    if (Intersect(x[arg], y[arg]).empty()) {
+      return false;
+    }
+  }
+  return true;
+}
+
+namespace {
+
+std::vector<ArgCondition> ToConditions(uint32_t index, const RegisterSet& set) {
+  switch (set.shape) {
+    case Shape::kNotEqual:
+      return {{index, Compare::kNotEqual, set.a, 0}};
+    case Shape::kMasked:
+      return {{index, Compare::kMaskedEqual, set.a, set.b}};
+    case Shape::kRange:
+      break;
+  }
+  if (set.a == set.b) {
+    return {{index, Compare::kEqual, set.a, 0}};
+  }
+  if (set.a == 0) {
+    return {{index, Compare::kLessOrEqual, set.b, 0}};
+  }
+  if (set.b == kMax) {
+    return {{index, Compare::kGreater, set.a - 1, 0}};  // fits into 32 bits more often than >=
+  }
+  std::vector<ArgCondition> conditions;
+  for (const RegisterSet& block : ToBlocks(set.a, set.b)) {
+    if (block.shape == Shape::kMasked) {
+      conditions.push_back({index, Compare::kMaskedEqual, block.a, block.b});
+    } else {
+      conditions.push_back({index, Compare::kEqual, block.a, 0});
+    }
+  }
+  return conditions;
+}
+
+}  // namespace
+
+Expected<std::vector<std::vector<ArgCondition>>> ToRules(const ArgRegion& region) {
+  std::vector<std::vector<ArgCondition>> rules = {{}};
+  for (uint32_t arg = 0; arg < kArgCount; ++arg) {
+    if (region[arg].IsAny()) {
+      continue;
+    }
+    const std::vector<ArgCondition> conditions = ToConditions(arg, region[arg]);
+    if (rules.size() * conditions.size() > kMaxRegions) {
+      return TooMany();
+    }
+    std::vector<std::vector<ArgCondition>> next;
+    for (const auto& rule : rules) {
+      for (const ArgCondition& condition : conditions) {
+        next.push_back(rule);
+        next.back().push_back(condition);
+      }
+    }
+    rules = std::move(next);
+  }
+  return rules;
+}
+
+bool FitsIn32Bits(const ArgCondition& condition) {
+  if (condition.compare == Compare::kMaskedEqual) {
+    // With nothing left of the mask the condition would vanish.
+    return (condition.value & condition.value_two) <= kLow32 &&
+           ((condition.value & kLow32) != 0 || condition.value == 0);
+  }
+  return condition.value <= kLow32;
+}
+
+bool IsNoOp(const ArgCondition& condition) {
+  return condition.compare == Compare::kMaskedEqual && condition.value == 0;
+}
+
+}  // namespace oakum::oci

@@ -1,0 +1,76 @@
+// Algebra of sets of system call arguments: what libseccomp's argument comparisons can describe.
+#ifndef OAKUM_OCI_ARG_CONDITION_H_
+#define OAKUM_OCI_ARG_CONDITION_H_
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/error.h"
+#include "oci/seccomp_plan.h"
+
+namespace oakum::oci {
+
+// A system call has at most six arguments (syscall(2)); a condition names one of them.
+inline constexpr size_t kArgCount = 6;
+
+// A non-empty set of values of one 64-bit register, of one of three shapes.
+struct RegisterSet {
+  enum class Shape : uint8_t {
+    kRange,     // a <= reg <= b
+    kNotEqual,  // reg != a
+    kMasked,    // (reg & a) == b; b has no bit outside a
+  };
+  Shape shape = Shape::kRange;
+  uint64_t a = 0;
+  uint64_t b = UINT64_MAX;
+
+  bool operator==(const RegisterSet&) const = default;
+  [[nodiscard]] bool IsAny() const { return shape == Shape::kRange && a == 0 && b == UINT64_MAX; }
+  [[nodiscard]] bool Contains(uint64_t value) const;
+};
+
+// The set that `condition` describes, with libseccomp's reading of it: bits of value_two outside
+// the mask are ignored. Empty when no value satisfies it.
+[[nodiscard]] std::vector<RegisterSet> ToRegisterSets(const ArgCondition& condition);
+// Pairwise disjoint sets whose union is the intersection of `x` and `y`.
+[[nodiscard]] std::vector<RegisterSet> Intersect(const RegisterSet& x, const RegisterSet& y);
+// Pairwise disjoint sets whose union is everything outside `x`.
+[[nodiscard]] std::vector<RegisterSet> Complement(const RegisterSet& x);
+[[nodiscard]] bool IsSubset(const RegisterSet& x, const RegisterSet& y);
+
+// A non-empty set of argument combinations: one register set for each argument, all of which hold.
+using ArgRegion = std::array<RegisterSet, kArgCount>;
+
+inline constexpr ArgRegion kAnyArgs = {};
+// What a profile or a plan can make one system call's regions grow to; the kernel takes 4096
+// instructions for the whole filter (BPF_MAXINSNS), so more than this could not be loaded anyway.
+inline constexpr size_t kMaxRegions = 1024;
+
+// The regions of `conditions`, all of which must hold; none when they contradict each other.
+// Errors: EINVAL for an index beyond 5, or two conditions on one argument (libseccomp takes one).
+[[nodiscard]] Expected<std::vector<ArgRegion>> ToRegions(std::span<const ArgCondition> conditions);
+// Pairwise disjoint regions, as with register sets. Errors: E2BIG beyond kMaxRegions.
+[[nodiscard]] Expected<std::vector<ArgRegion>> Intersect(const ArgRegion& x, const ArgRegion& y);
+// What is in `x` and in none of `holes`. Errors: E2BIG beyond kMaxRegions.
+[[nodiscard]] Expected<std::vector<ArgRegion>> Subtract(const ArgRegion& x,
+                                                        std::span<const ArgRegion> holes);
+[[nodiscard]] bool IsSubset(const ArgRegion& x, const ArgRegion& y);
+[[nodiscard]] bool Overlap(const ArgRegion& x, const ArgRegion& y);
+
+// The region as rules of libseccomp: each inner list holds at most one condition for each
+// argument, and their union is the region. Errors: E2BIG beyond kMaxRegions.
+[[nodiscard]] Expected<std::vector<std::vector<ArgCondition>>> ToRules(const ArgRegion& region);
+
+// Whether the condition means the same to an architecture whose registers libseccomp compares with
+// 32 bits (it drops the upper half of value and mask) as to one with 64.
+[[nodiscard]] bool FitsIn32Bits(const ArgCondition& condition);
+
+// Whether libseccomp generates no comparison for the condition: a rule with only such conditions
+// counts as unconditional. (A comparison that every value satisfies, as >= 0, is generated.)
+[[nodiscard]] bool IsNoOp(const ArgCondition& condition);
+
+}  // namespace oakum::oci
+
+#endif  // OAKUM_OCI_ARG_CONDITION_H_

@@ -1,0 +1,49 @@
+// What a seccomp section really does with one system call once libseccomp has taken its rules.
+#ifndef OAKUM_OCI_SECCOMP_EFFECT_H_
+#define OAKUM_OCI_SECCOMP_EFFECT_H_
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "oci/arg_condition.h"
+#include "oci/seccomp_section.h"
+
+namespace oakum::oci {
+
+// Calls in `region` get `action`.
+struct EffectiveRule {
+  ArgRegion region;
+  SeccompAction action;
+  std::vector<ArgCondition> conditions;  // as written; empty: every call
+};
+
+// The decisions for one system call. Rules with different actions are disjoint; calls in none of
+// them get the section's default action.
+struct Effect {
+  std::vector<EffectiveRule> rules;
+
+  // Whether one rule decides every call, which makes libseccomp ignore all others.
+  [[nodiscard]] bool IsUnconditional() const {
+    return rules.size() == 1 && rules[0].conditions.empty();
+  }
+};
+
+// Computes the decisions for the system call `name`. What the runtimes and libseccomp do:
+// - a rule whose action, errno included, is the default action is skipped;
+// - a rule with several conditions on one argument is as many rules, one for each condition;
+// - the first rule without conditions wins over all others, earlier and later;
+// - rules with conditions are alternatives; where two with different actions overlap, the winner
+//   depends on how libseccomp sorts its tree (argument, operator, value), so that is refused.
+// With `has_32_bit` some architecture compares only the lower halves of the registers.
+// Errors: EINVAL, "syscalls[N] and syscalls[M] ..."; E2BIG.
+[[nodiscard]] Expected<Effect> EffectOf(const SeccompSection& section, std::string_view name,
+                                        bool has_32_bit);
+
+// The calls that no rule of `effect` decides. Errors: E2BIG.
+[[nodiscard]] Expected<std::vector<ArgRegion>> Undecided(const Effect& effect);
+
+}  // namespace oakum::oci
+
+#endif  // OAKUM_OCI_SECCOMP_EFFECT_H_
