@@ -5,34 +5,18 @@
 #include <cerrno>
 #include <system_error>
 
+#include "base/utf8.h"
+
 namespace oakum {
 
 namespace {
 
-// The length of the well-formed UTF-8 sequence at the start of `text`, 0 if there is none.
-size_t Utf8Length(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(0);
-  const size_t length = lead < 0x80                   ? 1
-                        : lead >= 0xc2 && lead < 0xe0 ? 2
-                        : lead >= 0xe0 && lead < 0xf0 ? 3
-                        : lead >= 0xf0 && lead < 0xf5 ? 4
-                                                      : 0;
-  if (length == 0 || length > text.size()) {
-    return 0;
-  }
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) {
-      return 0;
-    }
-  }
-  // Overlong forms, surrogates and values beyond U+10FFFF (RFC 3629 section 4), C1 controls.
-  if ((lead == 0xe0 && byte(1) < 0xa0) || (lead == 0xed && byte(1) >= 0xa0) ||
-      (lead == 0xf0 && byte(1) < 0x90) || (lead == 0xf4 && byte(1) >= 0x90) ||
-      (lead == 0xc2 && byte(1) < 0xa0)) {
-    return 0;
-  }
-  return length;
+// The length of the text character at the start of `text`, 0 if it is not one: not UTF-8, or a C1
+// control, which terminals obey like an escape sequence.
+size_t TextLength(std::string_view text) {
+  const size_t length = Utf8Length(text);
+  return length == 2 && text[0] == '\xc2' && static_cast<unsigned char>(text[1]) < 0xa0 ? 0
+                                                                                        : length;
 }
 
 }  // namespace
@@ -60,7 +44,7 @@ std::string Escape(std::string_view text, size_t limit) {
   const bool cut = text.size() > limit;
   text = text.substr(0, limit);
   while (!text.empty()) {
-    const size_t length = Utf8Length(text);
+    const size_t length = TextLength(text);
     const char c = text[0];
     if (length > 1) {
       out.append(text.substr(0, length));

@@ -1,0 +1,484 @@
+#include "agent/event_json.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include <charconv>
+#include <concepts>
+#include <cstring>
+#include <ctime>
+
+#include "base/utf8.h"
+
+namespace oakum::agent {
+
+namespace {
+
+// The version of the schema whose names are used; a field that ECS wants in every document.
+constexpr std::string_view kEcsVersion = "8.11.0";
+
+// Composes nested objects. Keys and literals are ours and need no escaping.
+class Composer {
+ public:
+  explicit Composer(std::string& out) : out_(out) { out_.push_back('{'); }
+
+  void Open(std::string_view key) {
+    Key(key);
+    out_.push_back('{');
+  }
+  void Close() { out_.push_back('}'); }
+  // A string from outside.
+  void Text(std::string_view key, std::string_view text) {
+    Key(key);
+    AppendJsonString(text, out_);
+  }
+  void TextUnlessEmpty(std::string_view key, std::string_view text) {
+    if (!text.empty()) {
+      Text(key, text);
+    }
+  }
+  // JSON of our own.
+  void Raw(std::string_view key, std::string_view json) {
+    Key(key);
+    out_.append(json);
+  }
+  // A string of our own.
+  void Literal(std::string_view key, std::string_view text) {
+    Key(key);
+    out_.push_back('"');
+    out_.append(text);
+    out_.push_back('"');
+  }
+  void Bool(std::string_view key, bool value) { Raw(key, value ? "true" : "false"); }
+  template <std::integral T>
+  void Number(std::string_view key, T value) {
+    Key(key);
+    AppendNumber(value);
+  }
+  // A number that ECS types as a keyword.
+  template <std::integral T>
+  void NumberText(std::string_view key, T value) {
+    Key(key);
+    out_.push_back('"');
+    AppendNumber(value);
+    out_.push_back('"');
+  }
+  void Key(std::string_view key) {
+    if (out_.back() != '{') {
+      out_.push_back(',');
+    }
+    out_.push_back('"');
+    out_.append(key);
+    out_.append("\":");
+  }
+
+ private:
+  template <std::integral T>
+  void AppendNumber(T value) {
+    std::array<char, 24> digits;
+    const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
+    out_.append(digits.data(), end);
+  }
+
+  std::string& out_;
+};
+
+void AppendIp(Composer& composer, const policy::IpAddress& ip) {
+  const auto& bytes = ip.bytes();
+  std::array<char, INET6_ADDRSTRLEN> text;
+  if (ip.IsV4()) {
+    inet_ntop(AF_INET, bytes.data() + 12, text.data(), text.size());
+  } else {
+    inet_ntop(AF_INET6, bytes.data(), text.data(), text.size());
+  }
+  composer.Literal("address", text.data());
+  composer.Literal("ip", text.data());
+}
+
+bool IsInternet(const Event& event) {
+  return event.family == Event::Family::kIpv4 || event.family == Event::Family::kIpv6;
+}
+
+bool Passed(EventVerdict verdict) {
+  switch (verdict) {
+    case EventVerdict::kAllow:
+    case EventVerdict::kAudit:
+    case EventVerdict::kRedirect:
+      return true;
+    case EventVerdict::kDeny:
+    case EventVerdict::kKill:
+      return false;
+  }
+  return false;
+}
+
+// "event.type": values that ECS allows for the category "network".
+std::string_view EventType(const Event& event) {
+  const bool passed = Passed(event.verdict);
+  switch (event.operation) {
+    case policy::Operation::kConnect:
+    case policy::Operation::kSend:
+    case policy::Operation::kAccept:
+      return passed ? R"(["connection","allowed"])" : R"(["connection","denied"])";
+    case policy::Operation::kBind:
+    case policy::Operation::kListen:
+    case policy::Operation::kSocket:
+    case policy::Operation::kIoUring:
+      break;
+  }
+  return passed ? R"(["info","allowed"])" : R"(["info","denied"])";
+}
+
+// "event.outcome". An audited call goes on in the kernel, where its result is not seen.
+std::string_view Outcome(const Event& event) {
+  if (event.verdict == EventVerdict::kAudit) {
+    return "unknown";
+  }
+  const bool begun = event.errno_value == 0 || event.errno_value == EINPROGRESS;
+  return Passed(event.verdict) && begun ? "success" : "failure";
+}
+
+void AppendEventFields(const Event& event, Composer& composer) {
+  composer.Literal("kind", event.leak ? "alert" : "event");
+  composer.Raw("category", R"(["network"])");
+  composer.Raw("type", EventType(event));
+  composer.Literal("action", ToString(event.operation));
+  composer.Literal("outcome", Outcome(event));
+}
+
+std::string_view TransportName(policy::Transport transport) {
+  switch (transport) {
+    case policy::Transport::kTcp:
+      return "tcp";
+    case policy::Transport::kUdp:
+      return "udp";
+    case policy::Transport::kOther:
+      break;
+  }
+  return {};
+}
+
+std::string_view NetworkType(Event::Family family) {
+  switch (family) {
+    case Event::Family::kIpv4:
+      return "ipv4";
+    case Event::Family::kIpv6:
+      return "ipv6";
+    case Event::Family::kUnix:
+      return "unix";
+    case Event::Family::kNone:
+    case Event::Family::kOther:
+      break;
+  }
+  return {};
+}
+
+std::string_view Direction(policy::Operation operation) {
+  switch (operation) {
+    case policy::Operation::kConnect:
+    case policy::Operation::kSend:
+      return "egress";
+    case policy::Operation::kBind:
+    case policy::Operation::kListen:
+    case policy::Operation::kAccept:
+      return "ingress";
+    case policy::Operation::kSocket:
+    case policy::Operation::kIoUring:
+      break;
+  }
+  return {};
+}
+
+void AppendNetwork(const Event& event, Composer& composer) {
+  const auto transport = IsInternet(event) ? TransportName(event.transport) : std::string_view();
+  const auto type = NetworkType(event.family);
+  const auto direction = Direction(event.operation);
+  if (transport.empty() && type.empty() && direction.empty()) {
+    return;
+  }
+  composer.Open("network");
+  if (!transport.empty()) {
+    composer.Literal("transport", transport);
+  }
+  if (!type.empty()) {
+    composer.Literal("type", type);
+  }
+  if (!direction.empty()) {
+    composer.Literal("direction", direction);
+  }
+  composer.Close();
+}
+
+void AppendEndpoints(const Event& event, Composer& composer) {
+  if (IsInternet(event)) {
+    composer.Open("destination");
+    AppendIp(composer, event.destination.ip);
+    composer.Number("port", event.destination.port);
+    composer.Close();
+    if (event.operation == policy::Operation::kAccept) {
+      composer.Open("source");
+      AppendIp(composer, event.source.ip);
+      composer.Number("port", event.source.port);
+      composer.Close();
+    }
+  } else if (event.family == Event::Family::kUnix && !event.unix_name.empty()) {
+    composer.Open("destination");
+    composer.Text("address", event.unix_name);
+    composer.Close();
+  }
+}
+
+void AppendProcess(const Event& event, Composer& composer) {
+  if (!event.process && event.thread_id == 0) {
+    return;
+  }
+  composer.Open("process");
+  if (event.process) {
+    composer.Number("pid", event.process->pid);
+  }
+  if (event.thread_id != 0) {
+    composer.Open("thread");
+    composer.Number("id", event.thread_id);
+    composer.Close();
+  }
+  if (event.process) {
+    composer.TextUnlessEmpty("executable", event.process->executable);
+    composer.TextUnlessEmpty("name", event.process->name);
+    composer.TextUnlessEmpty("command_line", event.process->command_line);
+    composer.Open("user");
+    composer.NumberText("id", event.process->uid);
+    composer.Close();
+  }
+  composer.Close();
+}
+
+void AppendContainer(const EventSource& source, Composer& composer) {
+  const policy::ContainerFacts& facts = source.facts;
+  composer.Open("container");
+  composer.TextUnlessEmpty("id", source.container_id.empty() ? facts.id : source.container_id);
+  composer.TextUnlessEmpty("name", facts.name);
+  if (!facts.image.empty()) {
+    composer.Open("image");
+    composer.Text("name", facts.image);
+    composer.Close();
+  }
+  composer.TextUnlessEmpty("runtime", facts.engine);
+  composer.Close();
+  if (!facts.ns.empty() || !facts.pod.empty()) {
+    composer.Open("orchestrator");
+    composer.TextUnlessEmpty("namespace", facts.ns);
+    if (!facts.pod.empty()) {
+      composer.Open("resource");
+      composer.Text("name", facts.pod);
+      composer.Close();
+    }
+    composer.Close();
+  }
+}
+
+void AppendOakum(const Event& event, const EventCounts& counts, Composer& composer) {
+  composer.Open("oakum");
+  if (event.source_of->policy) {
+    composer.Text("policy", event.source_of->policy->name());
+  }
+  composer.Literal("verdict", ToString(event.verdict));
+  if (event.verdict == EventVerdict::kAudit) {
+    composer.Literal("would", ToString(event.would));
+  }
+  composer.Bool("leak", event.leak);
+  composer.TextUnlessEmpty("syscall", event.syscall);
+  composer.TextUnlessEmpty("detail", event.detail);
+  if (counts.count != 1) {
+    composer.Number("count", counts.count);
+  }
+  if (counts.suppressed != 0) {
+    composer.Number("suppressed", counts.suppressed);
+  }
+  composer.Close();
+}
+
+void AppendHex(unsigned value, std::string& out) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  out.append("\\u");
+  for (int shift = 12; shift >= 0; shift -= 4) {
+    out.push_back(kDigits[(value >> shift) & 0xf]);
+  }
+}
+
+// Appends the character at the start of `text`, which is not plain ASCII, and returns its length.
+size_t AppendSpecial(std::string_view text, std::string& out) {
+  const auto lead = static_cast<unsigned char>(text[0]);
+  if (lead == '"' || lead == '\\') {
+    out.push_back('\\');
+    out.push_back(text[0]);
+    return 1;
+  }
+  if (lead < 0x80) {
+    AppendHex(lead, out);
+    return 1;
+  }
+  const size_t length = Utf8Length(text);
+  if (length == 0) {
+    out.append("\xef\xbf\xbd");
+    return 1;
+  }
+  const auto character = text.substr(0, length);
+  if (length == 2 && lead == 0xc2 && static_cast<unsigned char>(text[1]) < 0xa0) {
+    AppendHex(static_cast<unsigned char>(text[1]), out);
+  } else if (character == "\u2028") {
+    AppendHex(0x2028, out);
+  } else if (character == "\u2029") {
+    AppendHex(0x2029, out);
+  } else {
+    out.append(character);
+  }
+  return length;
+}
+
+bool IsPlain(char c) {
+  const auto byte = static_cast<unsigned char>(c);
+  return byte >= 0x20 && byte < 0x7f && c != '"' && c != '\\';
+}
+
+}  // namespace
+
+std::string_view ToString(EventVerdict verdict) {
+  switch (verdict) {
+    case EventVerdict::kAllow:
+      return "allow";
+    case EventVerdict::kAudit:
+      return "audit";
+    case EventVerdict::kDeny:
+      return "deny";
+    case EventVerdict::kRedirect:
+      return "redirect";
+    case EventVerdict::kKill:
+      return "kill";
+  }
+  return "deny";
+}
+
+std::string_view ToString(policy::Verdict verdict) {
+  switch (verdict) {
+    case policy::Verdict::kAllow:
+      return "allow";
+    case policy::Verdict::kDeny:
+      return "deny";
+    case policy::Verdict::kRedirect:
+      return "redirect";
+  }
+  return "deny";
+}
+
+std::string_view ToString(policy::Operation operation) {
+  switch (operation) {
+    case policy::Operation::kConnect:
+      return "connect";
+    case policy::Operation::kSend:
+      return "send";
+    case policy::Operation::kBind:
+      return "bind";
+    case policy::Operation::kListen:
+      return "listen";
+    case policy::Operation::kAccept:
+      return "accept";
+    case policy::Operation::kSocket:
+      return "socket";
+    case policy::Operation::kIoUring:
+      return "io_uring";
+  }
+  return "connect";
+}
+
+std::string_view ToString(policy::Mode mode) {
+  switch (mode) {
+    case policy::Mode::kAudit:
+      return "audit";
+    case policy::Mode::kEnforce:
+      return "enforce";
+    case policy::Mode::kKill:
+      return "kill";
+  }
+  return "enforce";
+}
+
+void AppendJsonString(std::string_view text, std::string& out) {
+  out.push_back('"');
+  while (!text.empty()) {
+    size_t plain = 0;
+    while (plain < text.size() && IsPlain(text[plain])) {
+      ++plain;
+    }
+    out.append(text.substr(0, plain));
+    text.remove_prefix(plain);
+    if (!text.empty()) {
+      text.remove_prefix(AppendSpecial(text, out));
+    }
+  }
+  out.push_back('"');
+}
+
+void EventSerializer::AppendTime(int64_t time_ns, std::string& out) {
+  constexpr int64_t kNanoseconds = 1'000'000'000;
+  const int64_t second = time_ns / kNanoseconds;
+  if (second != second_) {
+    const auto seconds = static_cast<time_t>(second);
+    struct tm utc = {};
+    gmtime_r(&seconds, &utc);
+    std::array<char, 32> text;
+    strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S.", &utc);
+    memcpy(second_text_.data(), text.data(), second_text_.size());
+    second_ = second;
+  }
+  out.append(second_text_.data(), second_text_.size());
+  std::array<char, 9> digits;
+  int64_t rest = time_ns % kNanoseconds;
+  for (size_t i = digits.size(); i-- > 0; rest /= 10) {
+    digits[i] = static_cast<char>('0' + rest % 10);
+  }
+  out.append(digits.data(), digits.size());
+  out.push_back('Z');
+}
+
+void EventSerializer::Append(const Event& event, const EventCounts& counts, std::string& out) {
+  Composer composer(out);
+  composer.Key("@timestamp");
+  out.push_back('"');
+  AppendTime(event.time_ns, out);
+  out.push_back('"');
+  composer.Open("ecs");
+  composer.Literal("version", kEcsVersion);
+  composer.Close();
+  composer.Open("event");
+  AppendEventFields(event, composer);
+  if (counts.count > 1) {
+    composer.Key("start");
+    out.push_back('"');
+    AppendTime(counts.first_ns, out);
+    out.push_back('"');
+  }
+  composer.Close();
+  AppendNetwork(event, composer);
+  AppendEndpoints(event, composer);
+  AppendProcess(event, composer);
+  AppendContainer(*event.source_of, composer);
+  if (!event.rule.empty()) {
+    composer.Open("rule");
+    composer.Text("name", event.rule);
+    composer.Close();
+  }
+  if (event.errno_value != 0) {
+    composer.Open("error");
+    const char* name = strerrorname_np(event.errno_value);
+    if (name != nullptr) {
+      composer.Literal("code", name);
+    } else {
+      composer.NumberText("code", event.errno_value);
+    }
+    composer.Close();
+  }
+  AppendOakum(event, counts, composer);
+  out.append("}\n");
+}
+
+}  // namespace oakum::agent

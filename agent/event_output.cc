@@ -1,0 +1,141 @@
+#include "agent/event_output.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <utility>
+
+namespace oakum::agent {
+
+namespace {
+
+// What one Write asks of the other side before it returns to its caller.
+constexpr size_t kMaxWrite = 1U << 20;
+
+bool Writable(int fd, int timeout_ms) {
+  struct pollfd entry = {.fd = fd, .events = POLLOUT, .revents = 0};
+  return poll(&entry, 1, timeout_ms) > 0;
+}
+
+// Whether the regular file at `path` ends with something other than a newline.
+bool EndsInsideLine(const std::string& path, off_t size) {
+  if (size == 0) {
+    return false;
+  }
+  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  char last = '\n';
+  return fd && pread(fd.get(), &last, 1, size - 1) == 1 && last != '\n';
+}
+
+}  // namespace
+
+Expected<EventOutput> EventOutput::Create(const std::string& path) {
+  EventOutput output(path);
+  output.is_stdout_ = path == "-";
+  // ENXIO: a FIFO that nobody reads yet (fifo(7)).
+  if (auto opened = output.Open(); !opened && opened.error().code != ENXIO) {
+    return std::unexpected(std::move(opened.error()));
+  }
+  return output;
+}
+
+Expected<void> EventOutput::Open() {
+  if (is_stdout_) {
+    struct stat status = {};
+    if (fstat(1, &status) != 0) {
+      return ErrnoError("events: the standard output");
+    }
+    // O_NONBLOCK belongs to the open file description, which the parent and its other children
+    // share: it stays as it is, and writes are kept small enough not to block.
+    may_block_ = !S_ISREG(status.st_mode);
+    return {};
+  }
+  UniqueFd fd(
+      open(path_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0640));
+  if (!fd) {
+    return ErrnoError(fmt::format("events: open {}", path_));
+  }
+  struct stat fresh = {};
+  if (fstat(fd.get(), &fresh) != 0) {
+    return ErrnoError(fmt::format("events: {}", path_));
+  }
+  struct stat old = {};
+  const bool same = fd_ && fstat(fd_.get(), &old) == 0 && old.st_dev == fresh.st_dev &&
+                    old.st_ino == fresh.st_ino;
+  if (!same) {
+    Forget();
+    start_line_ = S_ISREG(fresh.st_mode) && EndsInsideLine(path_, fresh.st_size);
+  }
+  fd_ = std::move(fd);
+  return {};
+}
+
+// Goes back to the start of the line that was being written.
+void EventOutput::Forget() {
+  const size_t line = sent_ == 0 ? std::string::npos : pending_.rfind('\n', sent_ - 1);
+  pending_.erase(0, line == std::string::npos ? 0 : line + 1);
+  sent_ = 0;
+}
+
+Expected<void> EventOutput::Reopen() {
+  if (is_stdout_) {
+    return {};
+  }
+  return Open();
+}
+
+Expected<void> EventOutput::Write() {
+  if (!is_stdout_ && !fd_) {
+    if (auto opened = Open(); !opened) {
+      return opened;
+    }
+  }
+  if (start_line_ && pending() != 0) {
+    pending_.insert(0, 1, '\n');
+    start_line_ = false;
+  }
+  size_t budget = kMaxWrite;
+  while (pending() != 0) {
+    // POLLOUT on a pipe promises room for PIPE_BUF bytes (pipe(7)).
+    const size_t most = may_block_ ? PIPE_BUF : budget;
+    if (budget == 0 || (may_block_ && !Writable(fd(), 0))) {
+      return MakeError(EAGAIN, fmt::format("events: {} takes no more now", path_));
+    }
+    const ssize_t put = write(fd(), pending_.data() + sent_, std::min(pending(), most));
+    if (put < 0) {
+      if (errno == EINTR) {
+        continue;
+      }
+      auto error = ErrnoError(fmt::format("events: write {}", path_));
+      if (error.error().code == EPIPE && !is_stdout_) {
+        fd_.Reset();  // the reader has gone; the next one starts with a whole line
+        Forget();
+      }
+      return error;
+    }
+    sent_ += static_cast<size_t>(put);
+    budget -= std::min(budget, static_cast<size_t>(put));
+  }
+  pending_.clear();
+  sent_ = 0;
+  return {};
+}
+
+void EventOutput::WaitWritable(int timeout_ms) const {
+  if (fd() >= 0) {
+    Writable(fd(), timeout_ms);
+  }
+}
+
+size_t EventOutput::PendingLines() const {
+  return static_cast<size_t>(
+      std::count(pending_.begin() + static_cast<ptrdiff_t>(sent_), pending_.end(), '\n'));
+}
+
+}  // namespace oakum::agent

@@ -1,0 +1,220 @@
+#include "agent/listener.h"
+
+#include <fmt/format.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <iterator>
+#include <utility>
+
+namespace oakum::agent {
+
+namespace {
+
+constexpr size_t kReadBytes = 65'536;
+// Messages of one connection before another one has its turn.
+constexpr int kReadsAtOnce = 16;
+constexpr int kAcceptsAtOnce = 64;
+// How long no connection is accepted when there is no descriptor or memory for one.
+constexpr auto kAcceptPause = std::chrono::seconds(1);
+
+}  // namespace
+
+Expected<std::unique_ptr<Listener>> Listener::Create(EventLoop& loop, const std::string& path,
+                                                     Attach attach, const Log& log) {
+  auto socket = UnixListener::Create(path);
+  if (!socket) {
+    return std::unexpected(std::move(socket.error()));
+  }
+  std::unique_ptr<Listener> listener(
+      new Listener(loop, std::move(*socket), std::move(attach), log));
+  auto added = loop.Add(listener->socket_.fd(), EPOLLIN,
+                        [raw = listener.get()](uint32_t) { raw->AcceptAll(); });
+  if (!added) {
+    return std::unexpected(std::move(added.error()));
+  }
+  return listener;
+}
+
+Listener::Listener(EventLoop& loop, UnixListener socket, Attach attach, const Log& log)
+    : loop_(loop),
+      socket_(std::move(socket)),
+      attach_(std::move(attach)),
+      log_(log),
+      buffer_(kReadBytes) {}
+
+Listener::~Listener() {
+  loop_.RemoveTimer(resume_);
+  loop_.Remove(socket_.fd());
+  for (const auto& [fd, connection] : connections_) {
+    loop_.Remove(fd);
+  }
+}
+
+ListenerCounts Listener::Counts() const {
+  ListenerCounts counts = counts_;
+  counts.connections = connections_.size();
+  return counts;
+}
+
+void Listener::AcceptAll() {
+  for (int i = 0; i < kAcceptsAtOnce; ++i) {
+    auto socket = Accept(socket_.fd());
+    if (socket) {
+      Admit(std::move(*socket));
+    } else if (socket.error().code == EAGAIN) {
+      return;
+    } else if (socket.error().code != EINTR && socket.error().code != ECONNABORTED) {
+      PauseAccepting(socket.error());
+      return;
+    }
+  }
+}
+
+// The connection stays in the backlog, so that the loop would find it again at once.
+void Listener::PauseAccepting(const Error& error) {
+  log_.Error("listener {}: {}; the next attempt is in a second", socket_.path(), error.what);
+  if (auto paused = loop_.Modify(socket_.fd(), 0); !paused) {
+    log_.Error("listener {}: {}", socket_.path(), paused.error().what);
+  }
+  resume_ = loop_.AddTimer(kAcceptPause, [this] {
+    if (auto resumed = loop_.Modify(socket_.fd(), EPOLLIN); !resumed) {
+      log_.Error("listener {}: {}", socket_.path(), resumed.error().what);
+    }
+  });
+}
+
+// One more connection is allowed, if need be in the place of one that has nothing left to say.
+bool Listener::MakeRoom() {
+  if (connections_.size() >= kMaxRuntimeConnections && !done_.empty()) {
+    Close(done_.front());
+  }
+  return connections_.size() < kMaxRuntimeConnections;
+}
+
+void Listener::Admit(UniqueFd socket) {
+  const auto uid = PeerUid(socket.get());
+  if (!uid || (*uid != 0 && *uid != geteuid())) {
+    ++counts_.refused;
+    log_.Warning(
+        "listener {}: a connection is refused: {}", socket_.path(),
+        uid ? fmt::format("user {} is neither root nor the agent's own", *uid) : uid.error().what);
+    return;
+  }
+  if (!MakeRoom()) {
+    ++counts_.refused;
+    log_.Error("listener {}: a connection is refused: {} are open already", socket_.path(),
+               kMaxRuntimeConnections);
+    return;
+  }
+  const int fd = socket.get();
+  if (auto added = loop_.Add(fd, EPOLLIN, [this, fd](uint32_t) { Read(fd); }); !added) {
+    ++counts_.refused;
+    log_.Error("listener {}: a connection is refused: {}", socket_.path(), added.error().what);
+    return;
+  }
+  ++counts_.accepted;
+  connections_[fd].socket = std::move(socket);
+}
+
+void Listener::Read(int fd) {
+  const auto found = connections_.find(fd);
+  if (found == connections_.end()) {
+    return;
+  }
+  for (int i = 0; i < kReadsAtOnce && ReadOnce(fd, found->second); ++i) {
+  }
+}
+
+bool Listener::ReadOnce(int fd, Connection& connection) {
+  auto received = ReceiveMessage(fd, buffer_);
+  if (!received) {
+    if (received.error().code == EAGAIN || received.error().code == EINTR) {
+      return false;
+    }
+    Fail(fd, received.error().what);
+    return false;
+  }
+  if (received->bytes == 0 && received->fds.empty()) {
+    if (connection.position) {
+      Close(fd);
+    } else if (connection.bytes == 0 && connection.fds.empty()) {
+      ++counts_.failed;
+      log_.Info("listener {}: a connection was closed with nothing sent", socket_.path());
+      Close(fd);
+    } else {
+      Fail(fd, "the connection was closed in the middle");
+    }
+    return false;
+  }
+  connection.bytes += received->bytes;
+  std::ranges::move(received->fds, std::back_inserter(connection.fds));
+  if (auto taken = Take(connection, {buffer_.data(), received->bytes}); !taken) {
+    Fail(fd, taken.error().what);
+    return false;
+  }
+  return true;
+}
+
+Expected<void> Listener::Take(Connection& connection, std::string_view piece) {
+  if (connection.position) {
+    if (!connection.fds.empty() || piece.find_first_not_of(" \t\r\n") != std::string_view::npos) {
+      return MakeError(EPROTO, "something follows the container process state");
+    }
+    return {};
+  }
+  if (connection.fds.size() > kMaxStateDescriptors) {
+    return MakeError(EPROTO, fmt::format("more than {} descriptors", kMaxStateDescriptors));
+  }
+  auto text = connection.framer.Feed(piece);
+  if (!text) {
+    return std::unexpected(std::move(text.error()));
+  }
+  if (!*text) {
+    return {};
+  }
+  return Deliver(connection, **text);
+}
+
+Expected<void> Listener::Deliver(Connection& connection, std::string_view text) {
+  const auto state = oci::ParseContainerProcessState(text);
+  if (!state) {
+    return std::unexpected(state.error());
+  }
+  auto notify = oci::TakeSeccompFd(state->fd_names, connection.fds);
+  if (!notify) {
+    return std::unexpected(
+        std::move(notify.error()).Context(fmt::format("container {}", Escape(state->id))));
+  }
+  connection.fds.clear();
+  ++counts_.attached;
+  connection.position = done_.insert(done_.end(), connection.socket.get());
+  if (auto attached = attach_(*state, std::move(*notify)); !attached) {
+    log_.Error("container {}: {}", Escape(state->id), attached.error().what);
+  }
+  return {};
+}
+
+void Listener::Fail(int fd, std::string_view what) {
+  const Connection& connection = connections_.at(fd);
+  if (!connection.position) {
+    ++counts_.failed;
+  }
+  log_.Error("listener {}: {} (after {} bytes and {} descriptors); the connection is closed",
+             socket_.path(), what, connection.bytes, connection.fds.size());
+  Close(fd);
+}
+
+void Listener::Close(int fd) {
+  loop_.Remove(fd);
+  const auto found = connections_.find(fd);
+  if (found->second.position) {
+    done_.erase(*found->second.position);
+  }
+  connections_.erase(found);
+}
+
+}  // namespace oakum::agent

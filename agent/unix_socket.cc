@@ -1,0 +1,207 @@
+#include "agent/unix_socket.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+namespace oakum::agent {
+
+namespace {
+
+constexpr int kBacklog = 1'024;
+
+Expected<struct sockaddr_un> Address(const std::string& path) {
+  struct sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
+    return MakeError(ENAMETOOLONG,
+                     fmt::format("socket {}: the path must have 1 to {} bytes, this one has {}",
+                                 path, sizeof(address.sun_path) - 1, path.size()));
+  }
+  memcpy(address.sun_path, path.data(), path.size());
+  return address;
+}
+
+Expected<UniqueFd> StreamSocket() {
+  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd) {
+    return ErrnoError("socket");
+  }
+  return fd;
+}
+
+const struct sockaddr* Generic(const struct sockaddr_un& address) {
+  return reinterpret_cast<const struct sockaddr*>(&address);
+}
+
+Expected<void> MakeDirectory(const std::string& path) {
+  const auto parent = std::filesystem::path(path).parent_path();
+  if (parent.empty()) {
+    return {};
+  }
+  std::error_code error;
+  std::filesystem::create_directories(parent, error);
+  if (error) {
+    return ErrnoError(error.value(), fmt::format("make the directory {}", parent.string()));
+  }
+  return {};
+}
+
+// Two agents that start at the same moment would both find a dead socket and replace each other's.
+Expected<UniqueFd> Lock(const std::string& path) {
+  const std::string name = path + ".lock";
+  UniqueFd fd(open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!fd) {
+    return ErrnoError(fmt::format("open {}", name));
+  }
+  if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) {
+      return MakeError(EADDRINUSE, fmt::format("socket {}: another agent listens there", path));
+    }
+    return ErrnoError(fmt::format("flock {}", name));
+  }
+  return fd;
+}
+
+Expected<void> RemoveDeadSocket(const std::string& path, const struct sockaddr_un& address) {
+  struct stat status = {};
+  if (lstat(path.c_str(), &status) != 0) {
+    if (errno == ENOENT) {
+      return {};
+    }
+    return ErrnoError(fmt::format("socket {}", path));
+  }
+  if (!S_ISSOCK(status.st_mode)) {
+    return MakeError(EEXIST, fmt::format("socket {}: something else has that name; move it away or "
+                                         "choose another path",
+                                         path));
+  }
+  auto probe = StreamSocket();
+  if (!probe) {
+    return std::unexpected(std::move(probe.error()));
+  }
+  // ECONNREFUSED: nobody listens (connect(2)). EAGAIN: somebody does, and is busy.
+  if (connect(probe->get(), Generic(address), sizeof(address)) == 0 || errno != ECONNREFUSED) {
+    return MakeError(EADDRINUSE, fmt::format("socket {}: another program listens there", path));
+  }
+  if (unlink(path.c_str()) != 0) {
+    return ErrnoError(fmt::format("remove the dead socket {}", path));
+  }
+  return {};
+}
+
+}  // namespace
+
+Expected<UnixListener> UnixListener::Create(const std::string& path) {
+  const auto address = Address(path);
+  if (!address) {
+    return std::unexpected(address.error());
+  }
+  if (auto made = MakeDirectory(path); !made) {
+    return std::unexpected(std::move(made.error()));
+  }
+  auto lock = Lock(path);
+  if (!lock) {
+    return std::unexpected(std::move(lock.error()));
+  }
+  UnixListener listener(path, std::move(*lock));
+  if (auto removed = RemoveDeadSocket(path, *address); !removed) {
+    return std::unexpected(std::move(removed.error()));
+  }
+  auto socket = StreamSocket();
+  if (!socket) {
+    return std::unexpected(std::move(socket.error()));
+  }
+  // bind(2) gives the path the mode of the socket's own inode, less the umask (net/unix/af_unix.c,
+  // unix_bind_bsd): there is no moment at which others may connect.
+  if (fchmod(socket->get(), 0600) != 0) {
+    return ErrnoError(fmt::format("socket {}: fchmod", path));
+  }
+  if (bind(socket->get(), Generic(*address), sizeof(*address)) != 0) {
+    return ErrnoError(fmt::format("socket {}: bind", path));
+  }
+  struct stat status = {};
+  if (lstat(path.c_str(), &status) == 0) {
+    listener.device_ = status.st_dev;
+    listener.inode_ = status.st_ino;
+  }
+  if (listen(socket->get(), kBacklog) != 0) {
+    return ErrnoError(fmt::format("socket {}: listen", path));
+  }
+  listener.socket_ = std::move(*socket);
+  return listener;
+}
+
+UnixListener::~UnixListener() {
+  struct stat status = {};
+  if (lock_ && inode_ != 0 && lstat(path_.c_str(), &status) == 0 && status.st_dev == device_ &&
+      status.st_ino == inode_) {
+    unlink(path_.c_str());
+  }
+}
+
+Expected<UniqueFd> Accept(int listener_fd) {
+  UniqueFd fd(accept4(listener_fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  if (!fd) {
+    return ErrnoError("accept4");
+  }
+  return fd;
+}
+
+Expected<uid_t> PeerUid(int socket_fd) {
+  struct ucred credentials = {};
+  socklen_t length = sizeof(credentials);
+  if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) {
+    return ErrnoError("SO_PEERCRED");
+  }
+  return credentials.uid;
+}
+
+Expected<ReceivedMessage> ReceiveMessage(int socket_fd, std::span<char> buffer) {
+  struct iovec data = {.iov_base = buffer.data(), .iov_len = buffer.size()};
+  alignas(struct cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kMaxDescriptorsPerMessage)>
+      control;
+  struct msghdr message = {};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  const ssize_t got = recvmsg(socket_fd, &message, MSG_CMSG_CLOEXEC);
+  if (got < 0) {
+    return ErrnoError("recvmsg");
+  }
+  ReceivedMessage received;
+  received.bytes = static_cast<size_t>(got);
+  for (struct cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+       header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
+      continue;
+    }
+    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(fd));
+      received.fds.emplace_back(fd);
+    }
+  }
+  if ((message.msg_flags & MSG_CTRUNC) != 0) {
+    return MakeError(EMSGSIZE,
+                     fmt::format("descriptors were cut off: more than {} in one message, or no "
+                                 "room in the descriptor table",
+                                 kMaxDescriptorsPerMessage));
+  }
+  return received;
+}
+
+}  // namespace oakum::agent

@@ -1,0 +1,64 @@
+// Unix stream sockets at a path, and messages with descriptors (unix(7)).
+#ifndef OAKUM_AGENT_UNIX_SOCKET_H_
+#define OAKUM_AGENT_UNIX_SOCKET_H_
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/unique_fd.h"
+
+namespace oakum::agent {
+
+// A listening socket that owns its path: while it lives no other agent takes the path, and the path
+// goes with it.
+class UnixListener {
+ public:
+  // Listens at `path` with mode 0600, from its first moment on. Directories that are missing are
+  // made (0755). A socket that a dead agent left behind is replaced.
+  // Errors: EADDRINUSE when somebody listens there, EEXIST when the path is something other than a
+  // socket, ENAMETOOLONG beyond sun_path, and those of the calls.
+  [[nodiscard]] static Expected<UnixListener> Create(const std::string& path);
+  UnixListener(UnixListener&&) = default;
+  UnixListener& operator=(UnixListener&&) = delete;
+  ~UnixListener();
+
+  [[nodiscard]] int fd() const { return socket_.get(); }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  UnixListener(std::string path, UniqueFd lock) : path_(std::move(path)), lock_(std::move(lock)) {}
+
+  std::string path_;
+  UniqueFd lock_;  // flock(2) on PATH.lock: held as long as we live, whatever kills us
+  UniqueFd socket_;
+  dev_t device_ = 0;  // of the path as we made it
+  ino_t inode_ = 0;
+};
+
+// Accepts one connection: non-blocking, close-on-exec. Errors: accept4(2)'s (EAGAIN: none waits).
+[[nodiscard]] Expected<UniqueFd> Accept(int listener_fd);
+
+// The user at the other end when it connected. Errors: getsockopt(2)'s.
+[[nodiscard]] Expected<uid_t> PeerUid(int socket_fd);
+
+// Descriptors that one message may carry. A runtime sends one; the kernel's own limit is 253.
+inline constexpr size_t kMaxDescriptorsPerMessage = 16;
+
+struct ReceivedMessage {
+  size_t bytes = 0;  // 0: the other end has finished
+  std::vector<UniqueFd> fds;
+};
+
+// One recvmsg(2) into `buffer`; descriptors are close-on-exec from birth. Errors: EMSGSIZE when
+// descriptors were cut off (MSG_CTRUNC: too many, or no room in our table; those that came are
+// closed), else recvmsg(2)'s (EAGAIN: nothing waits).
+[[nodiscard]] Expected<ReceivedMessage> ReceiveMessage(int socket_fd, std::span<char> buffer);
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_UNIX_SOCKET_H_
