@@ -33,6 +33,16 @@ struct SessionInfo {
   uint64_t waiting = 0;  // calls that are being performed and have not finished yet
 };
 
+// What all sessions did since the agent started, those that have ended included: counters that only
+// grow, for the metrics.
+struct SessionTotals {
+  uint64_t sessions = 0;  // attached
+  uint64_t calls = 0;
+  uint64_t allowed = 0;
+  uint64_t denied = 0;
+  uint64_t leaks = 0;
+};
+
 struct SessionOptions {
   bool use_io_uring = true;      // false: threads perform what may block
   bool use_sync_wake_up = true;  // SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP where the kernel has it
@@ -56,6 +66,7 @@ class SessionManager {
   // whose policy is gone denies everything.
   virtual void SetPolicies(std::shared_ptr<const policy::PolicySet> policies) = 0;
   [[nodiscard]] virtual std::vector<SessionInfo> List() const = 0;
+  [[nodiscard]] virtual SessionTotals Totals() const = 0;
 };
 
 }  // namespace oakum::agent
