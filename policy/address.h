@@ -36,8 +36,10 @@ class IpAddress {
 // are loopback (ip(7), ipv6(7)). Other addresses are returned as they are.
 [[nodiscard]] IpAddress CanonicalDestination(const IpAddress& address);
 
-// The IPv4 address carried inside a NAT64 (64:ff9b::/96, RFC 6052) or 6to4 (2002::/16, RFC 3056)
-// address. A rule that denies it denies the carrier as well.
+// The IPv4 address carried inside a NAT64 (64:ff9b::/96, RFC 6052; 64:ff9b:1::/48, RFC 8215, read
+// with the IPv4 address in the last four bytes), a 6to4 (2002::/16, RFC 3056) or an IPv4-compatible
+// address (::/96, RFC 4291 section 2.5.5.1: Linux's sit device tunnels to it). What holds for the
+// IPv4 address holds for the carrier as well: the stricter of the two decisions counts.
 [[nodiscard]] std::optional<IpAddress> EmbeddedV4(const IpAddress& address);
 
 struct Endpoint {

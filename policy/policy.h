@@ -24,9 +24,11 @@ class Policy {
   // Whether kBind, kListen and kAccept have to be decided at all (incoming is not
   // allow-everything).
   [[nodiscard]] bool guards_incoming() const;
-  // Whether accepted peers have to be looked at (some incoming rule has "from").
+  // Whether accepted connections have to be looked at: a rule has "from" or a local address of its
+  // own, or what no rule names is denied.
   [[nodiscard]] bool guards_peers() const;
-  // Whether unix sockets have to be decided (the unix section is not allow-everything).
+  // Whether unix sockets have to be decided (the unix section is not allow-everything). It decides
+  // where a container connects and sends to; binding a name of its own is never denied.
   [[nodiscard]] bool guards_unix() const;
 
   // What `enforce` does with the request. Thread-safe; no allocation, no system call; time does not

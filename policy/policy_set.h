@@ -15,6 +15,9 @@ namespace oakum::policy {
 
 class PolicySet {
  public:
+  static constexpr size_t kMaxFileSize = size_t{64} << 20;  // bytes of one policy file
+  static constexpr size_t kMaxFiles = 1024;                 // of one directory
+
   // Reads one file, or all *.json and *.jsonc of a directory in the order of their names (policies
   // and proxies of all files form one name space; container rules are concatenated).
   // Errors: "FILE:LINE:COLUMN: what is wrong; a suggestion". What a later version brings to life is
@@ -29,7 +32,14 @@ class PolicySet {
   // The policy of the first container rule that matches. Errors: ENOENT when none matches or when
   // an annotation names a policy that does not exist (the container must not start unguarded).
   [[nodiscard]] Expected<const Policy*> Match(const ContainerFacts& facts) const;
+  // The same, and which rule it was ("FILE:LINE").
+  struct Choice {
+    const Policy* policy = nullptr;
+    std::string rule;
+  };
+  [[nodiscard]] Expected<Choice> Choose(const ContainerFacts& facts) const;
   [[nodiscard]] std::vector<std::string> names() const;
+  [[nodiscard]] size_t container_rules() const;
 
  private:
   struct Impl;

@@ -1,0 +1,59 @@
+// A policy in the form in which it answers questions. Private to policy/.
+#ifndef OAKUM_POLICY_COMPILED_H_
+#define OAKUM_POLICY_COMPILED_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "policy/checked.h"
+#include "policy/rule_index.h"
+
+namespace oakum::policy {
+
+struct CompiledPolicy {
+  CheckedPolicy source;  // the rules that the indexes below refer to
+  std::shared_ptr<const std::vector<std::string>> files;  // names, by Place::file
+
+  RuleIndex index;
+  RuleIndex::Tree outgoing;
+  // With DnsRule::kDeny, what counts for port 53: rules that deny, and rules that allow and name
+  // it.
+  RuleIndex::Tree outgoing_dns;
+  // For bind and listen: `from` says who may connect, so that an allow rule with `from` allows to
+  // listen and a deny rule with `from` does not forbid it.
+  RuleIndex::Tree listening;
+  // Deny rules for udp on particular local addresses, as if they said "*": a socket bound to the
+  // wildcard address would receive what they forbid, with no accept in between.
+  RuleIndex::Tree udp_wildcard;
+  std::vector<AddressRule> udp_wildcard_rules;
+  std::vector<uint32_t> udp_wildcard_ids;  // the rule in source.incoming for each of those
+  PeerIndex peers;
+  std::vector<uint32_t> unix_order;  // rules in source.unix_rules, the most specific first
+
+  std::string outgoing_default_text;
+  std::string incoming_default_text;
+  std::string unix_default_text;
+  bool guards_incoming = false;
+  bool guards_peers = false;
+  bool guards_unix = false;
+};
+
+[[nodiscard]] std::shared_ptr<const CompiledPolicy> Compile(
+    CheckedPolicy checked, std::shared_ptr<const std::vector<std::string>> files);
+
+// Whether unix rule `a` beats `b` where both match: the longer literal start, then no wildcard over
+// one, then the longer pattern, then deny over allow.
+[[nodiscard]] bool BeatsUnix(const UnixRule& a, const UnixRule& b);
+
+// Names of what decides when it is not a rule of the operator's: Decision::rule.
+inline constexpr std::string_view kDnsDenyText = "dns deny";
+inline constexpr std::string_view kDnsAllowText = "dns allow";
+inline constexpr std::string_view kEphemeralText = "incoming ephemeral";
+inline constexpr std::string_view kUnixLocalText = "unix local";
+inline constexpr std::string_view kSocketText = "socket";
+inline constexpr std::string_view kIoUringText = "io_uring";
+
+}  // namespace oakum::policy
+
+#endif  // OAKUM_POLICY_COMPILED_H_

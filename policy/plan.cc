@@ -1,0 +1,185 @@
+#include "policy/plan.h"
+
+#include <linux/netlink.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <span>
+#include <string_view>
+#include <utility>
+
+namespace oakum::policy {
+
+namespace {
+
+using oci::ArgCondition;
+using oci::Compare;
+using oci::FilterAction;
+using oci::FilterBranch;
+using oci::SyscallPlan;
+
+// Arguments that are ints in the kernel (socket(2), sendto(2)) are registers of 64 bits here, whose
+// upper half the kernel ignores. A branch that allows compares the whole register, or masks all
+// but low bits that mean the same whatever the others are, so that a register with something in its
+// upper half is never allowed by mistake: it ends in a branch that notifies.
+
+ArgCondition Equal(uint32_t index, uint64_t value) {
+  return {.index = index, .compare = Compare::kEqual, .value = value};
+}
+ArgCondition NotEqual(uint32_t index, uint64_t value) {
+  return {.index = index, .compare = Compare::kNotEqual, .value = value};
+}
+ArgCondition Greater(uint32_t index, uint64_t value) {
+  return {.index = index, .compare = Compare::kGreater, .value = value};
+}
+ArgCondition Masked(uint32_t index, uint64_t mask, uint64_t value) {
+  return {.index = index, .compare = Compare::kMaskedEqual, .value = mask, .value_two = value};
+}
+
+// Branches have one comparison for each argument, so "none of these values" is written as what is
+// left of the register when they are taken out: one Greater for all that is beyond the next power
+// of two, and aligned blocks below it (Masked on every bit but the low ones of the block).
+void AddBlocks(uint32_t index, std::span<const uint64_t> values, uint64_t begin, uint64_t size,
+               std::vector<ArgCondition>& out) {
+  bool holds_value = false;
+  for (const uint64_t value : values) {
+    holds_value = holds_value || (value >= begin && value < begin + size);
+  }
+  if (!holds_value) {
+    out.push_back(size == 1 ? Equal(index, begin) : Masked(index, ~(size - 1), begin));
+  } else if (size > 1) {
+    AddBlocks(index, values, begin, size / 2, out);
+    AddBlocks(index, values, begin + size / 2, size / 2, out);
+  }
+}
+
+// Disjoint conditions that hold exactly where the register is none of `values` (not empty).
+std::vector<ArgCondition> NoneOf(uint32_t index, std::span<const uint64_t> values) {
+  uint64_t largest = 0;
+  for (const uint64_t value : values) {
+    largest = std::max(largest, value);
+  }
+  const uint64_t end = std::bit_ceil(largest + 1);
+  std::vector<ArgCondition> out;
+  AddBlocks(index, values, 0, end, out);
+  out.push_back(Greater(index, end - 1));
+  return out;
+}
+
+void AddBranch(SyscallPlan& plan, std::vector<ArgCondition> conditions, FilterAction action) {
+  plan.branches.push_back({.conditions = std::move(conditions), .action = action});
+}
+
+SyscallPlan Always(std::string_view name, FilterAction action, int errno_value = 0) {
+  return {.name = std::string(name),
+          .branches = {{.conditions = {}, .action = action, .errno_value = errno_value}}};
+}
+
+// socket(2): argument 0 the family, 1 the type with flags, 2 the protocol.
+SyscallPlan PlanSocket() {
+  constexpr uint32_t kFamily = 0;
+  constexpr uint32_t kType = 1;
+  constexpr uint32_t kProtocol = 2;
+  // The type is in the low four bits (SOCK_TYPE_MASK, linux/net.h); others are flags or EINVAL.
+  constexpr uint64_t kTypeMask = 0xf;
+  // AF_INET (2) and AF_INET6 (10) differ in one bit.
+  static_assert((AF_INET | 8) == AF_INET6);
+  const ArgCondition internet = Masked(kFamily, ~uint64_t{8}, AF_INET);
+  // Protocols that make TCP, UDP and ping sockets; the kernel refuses ICMP for IPv6 and the other
+  // way round.
+  constexpr std::array<uint64_t, 2> kStream = {0, IPPROTO_TCP};
+  constexpr std::array<uint64_t, 4> kDatagram = {0, IPPROTO_ICMP, IPPROTO_UDP, IPPROTO_ICMPV6};
+
+  SyscallPlan plan{.name = "socket", .branches = {}};
+  AddBranch(plan, {Equal(kFamily, AF_UNIX)}, FilterAction::kAllow);
+  AddBranch(plan, {Equal(kFamily, AF_NETLINK), Equal(kProtocol, NETLINK_ROUTE)},
+            FilterAction::kAllow);
+  AddBranch(plan, {Equal(kFamily, AF_NETLINK), NotEqual(kProtocol, NETLINK_ROUTE)},
+            FilterAction::kNotify);
+  const auto add_type = [&](uint64_t type, std::span<const uint64_t> protocols) {
+    const ArgCondition is_type = Masked(kType, kTypeMask, type);
+    for (const uint64_t protocol : protocols) {
+      AddBranch(plan, {internet, is_type, Equal(kProtocol, protocol)}, FilterAction::kAllow);
+    }
+    for (const ArgCondition& other : NoneOf(kProtocol, protocols)) {
+      AddBranch(plan, {internet, is_type, other}, FilterAction::kNotify);
+    }
+  };
+  add_type(SOCK_STREAM, kStream);
+  add_type(SOCK_DGRAM, kDatagram);
+  // The fourteen other types: 0, 3, 4 to 7, 8 to 15.
+  for (const auto& [mask, value] :
+       {std::pair<uint64_t, uint64_t>{0xf, 0}, {0xf, 3}, {0xc, 4}, {0x8, 8}}) {
+    AddBranch(plan, {internet, Masked(kType, mask, value)}, FilterAction::kNotify);
+  }
+  constexpr std::array<uint64_t, 4> kFamilies = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
+  for (const ArgCondition& other : NoneOf(kFamily, kFamilies)) {
+    AddBranch(plan, {other}, FilterAction::kNotify);
+  }
+  return plan;
+}
+
+// MSG_FASTOPEN connects (tcp(7), TCP_FASTOPEN): nothing may connect but connect(2).
+FilterBranch FastOpenBranch(uint32_t flags, bool audit) {
+  return {.conditions = {Masked(flags, MSG_FASTOPEN, MSG_FASTOPEN)},
+          .action = audit ? FilterAction::kNotify : FilterAction::kErrno,
+          .errno_value = audit ? 0 : EOPNOTSUPP};
+}
+
+// sendto(2): argument 3 the flags, 4 the destination, NULL on a connected socket.
+SyscallPlan PlanSendto(bool audit) {
+  constexpr uint32_t kFlags = 3;
+  constexpr uint32_t kDestination = 4;
+  const ArgCondition no_fast_open = Masked(kFlags, MSG_FASTOPEN, 0);
+  SyscallPlan plan{.name = "sendto", .branches = {FastOpenBranch(kFlags, audit)}};
+  AddBranch(plan, {no_fast_open, Equal(kDestination, 0)}, FilterAction::kAllow);
+  AddBranch(plan, {no_fast_open, NotEqual(kDestination, 0)}, FilterAction::kNotify);
+  return plan;
+}
+
+// sendmsg(2), sendmmsg(2): the destination is in memory, so each call is a notification.
+SyscallPlan PlanSendMessage(std::string_view name, uint32_t flags, bool audit) {
+  if (audit) {
+    return Always(name, FilterAction::kNotify);
+  }
+  SyscallPlan plan{.name = std::string(name), .branches = {FastOpenBranch(flags, audit)}};
+  AddBranch(plan, {Masked(flags, MSG_FASTOPEN, 0)}, FilterAction::kNotify);
+  return plan;
+}
+
+}  // namespace
+
+oci::SeccompPlan Plan(const Policy& policy) {
+  const bool audit = policy.mode() == Mode::kAudit;
+  oci::SeccompPlan plan;
+  plan.syscalls.push_back(PlanSocket());
+  plan.syscalls.push_back(Always("connect", FilterAction::kNotify));
+  plan.syscalls.push_back(PlanSendto(audit));
+  plan.syscalls.push_back(PlanSendMessage("sendmsg", 2, audit));
+  plan.syscalls.push_back(PlanSendMessage("sendmmsg", 3, audit));
+  // The multiplexer of 32-bit x86 (socketcall(2)): its arguments are in memory.
+  plan.syscalls.push_back(Always("socketcall", FilterAction::kNotify));
+  if (policy.guards_incoming()) {
+    plan.syscalls.push_back(Always("bind", FilterAction::kNotify));
+    plan.syscalls.push_back(Always("listen", FilterAction::kNotify));
+  }
+  if (policy.guards_peers()) {
+    plan.syscalls.push_back(Always("accept", FilterAction::kNotify));
+    plan.syscalls.push_back(Always("accept4", FilterAction::kNotify));
+  }
+  // io_uring connects and sends without system calls: audit can only say that a ring was made.
+  if (audit) {
+    plan.syscalls.push_back(Always("io_uring_setup", FilterAction::kNotify));
+  } else {
+    for (const std::string_view name : {"io_uring_setup", "io_uring_enter", "io_uring_register"}) {
+      plan.syscalls.push_back(Always(name, FilterAction::kErrno, ENOSYS));
+    }
+  }
+  return plan;
+}
+
+}  // namespace oakum::policy

@@ -1,0 +1,148 @@
+#include "policy/policy.h"
+
+#include <utility>
+
+#include "policy/compiled.h"
+#include "policy/glob.h"
+
+namespace oakum::policy {
+
+namespace {
+
+Decision Of(const std::vector<AddressRule>& rules, uint32_t id) {
+  return {.verdict = rules[id].verdict, .rule = rules[id].text};
+}
+
+Decision DecideOneDestination(const CompiledPolicy& policy, const IpAddress& ip, uint16_t port,
+                              Transport transport) {
+  const bool dns = port == kDnsPort && policy.source.dns != DnsRule::kFollow;
+  const bool dns_deny = dns && policy.source.dns == DnsRule::kDeny;
+  const uint32_t rule =
+      policy.index.Find(dns_deny ? policy.outgoing_dns : policy.outgoing, ip, port, transport);
+  if (rule != RuleIndex::kNone) {
+    return Of(policy.source.outgoing, rule);
+  }
+  if (dns_deny) {
+    return {.verdict = Verdict::kDeny, .rule = kDnsDenyText};
+  }
+  if (dns) {
+    return {.verdict = Verdict::kAllow, .rule = kDnsAllowText};
+  }
+  return {.verdict = policy.source.outgoing_default, .rule = policy.outgoing_default_text};
+}
+
+bool IsStricter(Verdict a, Verdict b) {
+  const auto rank = [](Verdict verdict) {
+    switch (verdict) {
+      case Verdict::kAllow:
+        return 0;
+      case Verdict::kRedirect:
+        return 1;
+      case Verdict::kDeny:
+        return 2;
+    }
+    return 2;
+  };
+  return rank(a) > rank(b);
+}
+
+Decision DecideDestination(const CompiledPolicy& policy, const Endpoint& remote,
+                           Transport transport) {
+  const IpAddress ip = CanonicalDestination(remote.ip);
+  const Decision direct = DecideOneDestination(policy, ip, remote.port, transport);
+  const auto embedded = EmbeddedV4(ip);
+  if (!embedded) {
+    return direct;
+  }
+  const Decision carried =
+      DecideOneDestination(policy, CanonicalDestination(*embedded), remote.port, transport);
+  return IsStricter(carried.verdict, direct.verdict) ? carried : direct;
+}
+
+bool IsWildcard(const IpAddress& ip) {
+  return ip == IpAddress() || ip == IpAddress::FromV4({0, 0, 0, 0});
+}
+
+Decision IncomingDefault(const CompiledPolicy& policy) {
+  return {.verdict = policy.source.incoming_default, .rule = policy.incoming_default_text};
+}
+
+Decision DecideListening(const CompiledPolicy& policy, const InetRequest& request) {
+  const Endpoint& local = request.local;
+  if (request.operation == Operation::kBind && local.port == 0) {
+    return {.verdict = Verdict::kAllow, .rule = kEphemeralText};
+  }
+  const uint32_t rule =
+      policy.index.Find(policy.listening, local.ip, local.port, request.transport);
+  const Decision decision =
+      rule == RuleIndex::kNone ? IncomingDefault(policy) : Of(policy.source.incoming, rule);
+  if (decision.verdict == Verdict::kAllow && request.transport != Transport::kTcp &&
+      IsWildcard(local.ip)) {
+    const uint32_t narrow =
+        policy.index.Find(policy.udp_wildcard, local.ip, local.port, request.transport);
+    if (narrow != RuleIndex::kNone) {
+      return Of(policy.source.incoming, policy.udp_wildcard_ids[narrow]);
+    }
+  }
+  return decision;
+}
+
+Decision DecidePeer(const CompiledPolicy& policy, const InetRequest& request) {
+  const uint32_t rule =
+      policy.peers.Find(policy.index, request.remote.ip, request.local, request.transport);
+  return rule == RuleIndex::kNone ? IncomingDefault(policy) : Of(policy.source.incoming, rule);
+}
+
+}  // namespace
+
+Policy::Policy(std::shared_ptr<const CompiledPolicy> compiled) : compiled_(std::move(compiled)) {}
+
+const std::string& Policy::name() const { return compiled_->source.name; }
+Mode Policy::mode() const { return compiled_->source.mode; }
+LogLevel Policy::log() const { return compiled_->source.log; }
+bool Policy::guards_incoming() const { return compiled_->guards_incoming; }
+bool Policy::guards_peers() const { return compiled_->guards_peers; }
+bool Policy::guards_unix() const { return compiled_->guards_unix; }
+
+Decision Policy::Decide(const InetRequest& request) const {
+  switch (request.operation) {
+    case Operation::kConnect:
+    case Operation::kSend:
+      return DecideDestination(*compiled_, request.remote, request.transport);
+    case Operation::kBind:
+    case Operation::kListen:
+      return DecideListening(*compiled_, request);
+    case Operation::kAccept:
+      return DecidePeer(*compiled_, request);
+    case Operation::kSocket:
+      return {.verdict = Verdict::kDeny, .rule = kSocketText};
+    case Operation::kIoUring:
+      return {.verdict = Verdict::kDeny, .rule = kIoUringText};
+  }
+  return {.verdict = Verdict::kDeny, .rule = kSocketText};
+}
+
+Decision Policy::Decide(const UnixRequest& request) const {
+  switch (request.operation) {
+    case Operation::kConnect:
+    case Operation::kSend:
+      break;
+    case Operation::kBind:
+    case Operation::kListen:
+    case Operation::kAccept:
+      return {.verdict = Verdict::kAllow, .rule = kUnixLocalText};
+    case Operation::kSocket:
+      return {.verdict = Verdict::kDeny, .rule = kSocketText};
+    case Operation::kIoUring:
+      return {.verdict = Verdict::kDeny, .rule = kIoUringText};
+  }
+  for (const uint32_t id : compiled_->unix_order) {
+    const UnixRule& rule = compiled_->source.unix_rules[id];
+    if (request.name.starts_with(rule.pattern[0]) && MatchesPathGlob(rule.pattern, request.name)) {
+      return {.verdict = rule.verdict, .rule = rule.text};
+    }
+  }
+  return {.verdict = compiled_->source.unix_default, .rule = compiled_->unix_default_text};
+}
+
+}  // namespace oakum::policy

@@ -1,0 +1,169 @@
+#include "policy/proxy_url.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <utility>
+
+#include "base/error.h"
+#include "policy/suggest.h"
+
+namespace oakum::policy {
+
+namespace {
+
+constexpr size_t kMaxCredential = 255;  // RFC 1929 section 2
+constexpr size_t kMaxHost = 253;
+constexpr size_t kMaxUnixPath = 107;  // unix(7): sun_path with its NUL
+
+constexpr std::array<std::pair<std::string_view, ProxyScheme>, 4> kSchemes = {
+    {{"socks5", ProxyScheme::kSocks5},
+     {"socks5h", ProxyScheme::kSocks5h},
+     {"http", ProxyScheme::kHttp},
+     {"https", ProxyScheme::kHttps}}};
+constexpr std::array<std::string_view, 4> kSchemeNames = {"socks5", "socks5h", "http", "https"};
+
+std::optional<ProxyScheme> FindScheme(std::string_view name) {
+  for (const auto& [known, scheme] : kSchemes) {
+    if (known == name) {
+      return scheme;
+    }
+  }
+  return std::nullopt;
+}
+
+// Percent-decoding, RFC 3986 section 2.1. Empty optional when malformed.
+std::optional<std::string> Decode(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      out.push_back(text[i]);
+      continue;
+    }
+    if (i + 3 > text.size()) {
+      return std::nullopt;
+    }
+    uint8_t byte = 0;
+    const char* digits = text.data() + i + 1;
+    const auto [end, error] = std::from_chars(digits, digits + 2, byte, 16);
+    if (error != std::errc() || end != digits + 2 || byte == 0) {
+      return std::nullopt;
+    }
+    out.push_back(static_cast<char>(byte));
+    i += 2;
+  }
+  return out;
+}
+
+std::unexpected<std::string> Fail(std::string what) { return std::unexpected(std::move(what)); }
+
+std::expected<void, std::string> TakeCredentials(std::string_view& rest, ProxyUrl& url) {
+  const size_t at = rest.rfind('@');
+  if (at == std::string_view::npos) {
+    return {};
+  }
+  const std::string_view credentials = rest.substr(0, at);
+  rest.remove_prefix(at + 1);
+  const size_t colon = std::min(credentials.find(':'), credentials.size());
+  const auto user = Decode(credentials.substr(0, colon));
+  const auto password =
+      colon == credentials.size() ? std::string() : Decode(credentials.substr(colon + 1));
+  if (!user || !password) {
+    return Fail("\"%\" in the user or password stands before two hexadecimal digits");
+  }
+  if (user->empty() || user->size() > kMaxCredential || password->size() > kMaxCredential) {
+    return Fail(fmt::format("user and password have at most {} bytes, the user at least one",
+                            kMaxCredential));
+  }
+  url.user = *user;
+  url.password = *password;
+  return {};
+}
+
+std::expected<void, std::string> TakeHost(std::string_view rest, ProxyUrl& url) {
+  if (rest.ends_with('/')) {
+    rest.remove_suffix(1);
+  }
+  const size_t colon = rest.rfind(':');
+  const size_t bracket = rest.rfind(']');
+  if (colon == std::string_view::npos || (bracket != std::string_view::npos && colon < bracket)) {
+    return Fail(fmt::format("no port in \"{}\"; write HOST:PORT", Escape(rest)));
+  }
+  const std::string_view digits = rest.substr(colon + 1);
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), url.port);
+  if (error != std::errc() || end != digits.data() + digits.size() || url.port == 0) {
+    return Fail(fmt::format("\"{}\" is not a port; 1 to 65535 are", Escape(digits)));
+  }
+  std::string_view host = rest.substr(0, colon);
+  const bool bracketed = host.starts_with('[') && host.ends_with(']') && host.size() > 2;
+  if (bracketed) {
+    host = host.substr(1, host.size() - 2);
+  }
+  const auto address = IpAddress::Parse(host);
+  if (address && bracketed == (host.find(':') != std::string_view::npos)) {
+    if (CanonicalDestination(*address) != *address) {
+      return Fail(fmt::format("\"{}\" is no address of a proxy; did you mean \"{}\"?", host,
+                              CanonicalDestination(*address).ToString()));
+    }
+    url.endpoint = Endpoint{.ip = *address, .port = url.port};
+    return {};
+  }
+  const auto valid = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_';
+  };
+  if (bracketed || host.empty() || host.size() > kMaxHost ||
+      !std::all_of(host.begin(), host.end(), valid) ||
+      host.find_first_not_of("0123456789.") == std::string_view::npos) {
+    return Fail(fmt::format("\"{}\" is neither an address nor a name{}", Escape(host),
+                            host.find(':') != std::string_view::npos && !bracketed
+                                ? "; an IPv6 address stands in brackets"
+                                : ""));
+  }
+  url.host = host;
+  return {};
+}
+
+}  // namespace
+
+std::expected<ProxyUrl, std::string> ParseProxyUrl(std::string_view text) {
+  const size_t colon = text.find("://");
+  if (colon == std::string_view::npos) {
+    return Fail("a proxy is SCHEME://HOST:PORT, as in \"socks5h://10.88.0.1:9050\"");
+  }
+  std::string_view scheme = text.substr(0, colon);
+  std::string_view rest = text.substr(colon + 3);
+  static constexpr std::string_view kUnix = "+unix";
+  const bool is_unix = scheme.ends_with(kUnix);
+  if (is_unix) {
+    scheme.remove_suffix(kUnix.size());
+  }
+  const auto known = FindScheme(scheme);
+  if (!known) {
+    return Fail(
+        fmt::format("unknown scheme \"{}\"{}", Escape(scheme), DidYouMean(scheme, kSchemeNames)));
+  }
+  ProxyUrl url;
+  url.scheme = *known;
+  if (is_unix) {
+    if (!rest.starts_with('/') || rest.size() < 2 || rest.size() > kMaxUnixPath) {
+      return Fail(
+          fmt::format("\"{}\" is not an absolute path of at most {} bytes; write "
+                      "{}+unix:///PATH",
+                      Escape(rest), kMaxUnixPath, scheme));
+    }
+    url.unix_path = rest;
+    return url;
+  }
+  if (auto taken = TakeCredentials(rest, url); !taken) {
+    return std::unexpected(std::move(taken.error()));
+  }
+  if (auto taken = TakeHost(rest, url); !taken) {
+    return std::unexpected(std::move(taken.error()));
+  }
+  return url;
+}
+
+}  // namespace oakum::policy

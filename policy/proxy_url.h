@@ -1,0 +1,33 @@
+// Addresses of proxies: SCHEME://[USER:PASSWORD@]HOST:PORT or SCHEME+unix:///PATH.
+#ifndef OAKUM_POLICY_PROXY_URL_H_
+#define OAKUM_POLICY_PROXY_URL_H_
+
+#include <cstdint>
+#include <expected>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "policy/address.h"
+
+namespace oakum::policy {
+
+// socks5: the client resolves names; socks5h: the proxy does (as curl(1) has it).
+enum class ProxyScheme : uint8_t { kSocks5, kSocks5h, kHttp, kHttps };
+
+struct ProxyUrl {
+  ProxyScheme scheme = ProxyScheme::kSocks5h;
+  std::optional<Endpoint> endpoint;  // an IP address and a port; or
+  std::string host;                  // a name, with `port`; or
+  uint16_t port = 0;
+  std::string unix_path;  // the absolute path of a unix socket
+  std::string user;       // empty: no authentication; both at most 255 bytes (RFC 1929)
+  std::string password;
+};
+
+// Errors: what is wrong, with a suggestion. The password never appears in it.
+[[nodiscard]] std::expected<ProxyUrl, std::string> ParseProxyUrl(std::string_view text);
+
+}  // namespace oakum::policy
+
+#endif  // OAKUM_POLICY_PROXY_URL_H_

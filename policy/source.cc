@@ -1,0 +1,48 @@
+#include "policy/source.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace oakum::policy {
+
+Source::Source(std::string name, std::string text)
+    : name_(std::move(name)), text_(std::move(text)) {
+  line_starts_.push_back(0);
+  for (size_t at = text_.find('\n'); at != std::string::npos; at = text_.find('\n', at + 1)) {
+    line_starts_.push_back(static_cast<uint32_t>(at + 1));
+  }
+}
+
+Position Source::At(uint32_t offset) const {
+  const auto next = std::upper_bound(line_starts_.begin(), line_starts_.end(), offset);
+  return {.line = static_cast<uint32_t>(next - line_starts_.begin()),
+          .column = offset - *(next - 1) + 1};
+}
+
+uint32_t Sources::Add(std::string name, std::string text) {
+  files_.emplace_back(std::move(name), std::move(text));
+  return static_cast<uint32_t>(files_.size() - 1);
+}
+
+std::string Sources::Describe(Location at) const {
+  const Position position = files_[at.file].At(at.offset);
+  return fmt::format("{}:{}:{}", files_[at.file].name(), position.line, position.column);
+}
+
+void Diagnostics::Add(Location at, std::string_view what) {
+  if (++count_ <= kMaxKept) {
+    kept_.push_back(fmt::format("{}: {}", sources_.Describe(at), what));
+  }
+}
+
+Error Diagnostics::ToError() const {
+  std::string text = fmt::format("{}", fmt::join(kept_, "\n"));
+  if (count_ > kMaxKept) {
+    text += fmt::format("\n(and {} more)", count_ - kMaxKept);
+  }
+  return {EINVAL, std::move(text)};
+}
+
+}  // namespace oakum::policy
