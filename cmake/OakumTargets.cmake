@@ -3,8 +3,11 @@
 if(OAKUM_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   find_program(OAKUM_CCACHE_PROGRAM ccache)
   if(OAKUM_CCACHE_PROGRAM)
-    set(CMAKE_C_COMPILER_LAUNCHER ${OAKUM_CCACHE_PROGRAM})
-    set(CMAKE_CXX_COMPILER_LAUNCHER ${OAKUM_CCACHE_PROGRAM})
+    # Paths below the source folder count as relative, so that another clone finds the same objects.
+    set(launcher ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=true
+      ${OAKUM_CCACHE_PROGRAM})
+    set(CMAKE_C_COMPILER_LAUNCHER ${launcher})
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
   endif()
 endif()
 
