@@ -8,7 +8,7 @@ from .runtime import MountNamespace, parse_probe
 
 IMAGE = "localhost/oakum/test:1"
 # Without CAP_SYS_RESOURCE the default limits cannot be raised.
-_LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
+LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
 
 
 def write_hook(directory, config, program=None):
@@ -39,6 +39,10 @@ class Podman:
         self._global = list(global_options)
         self.podman("import", rootfs_archive, IMAGE)
 
+    def command(self):
+        """What stands before a podman command: the program and where its storage is."""
+        return list(self._command)
+
     def podman(self, *args, guarded=True, **options):
         """Any podman command; guarded=False leaves the hooks out."""
         hooks = self._hooks if guarded else []
@@ -47,7 +51,7 @@ class Podman:
     def run(self, *args, netns=None, options=(), guarded=True, image=IMAGE, **run_options):
         """podman run --rm; args are the program and its arguments."""
         network = ["--network", f"ns:{netns}" if netns else "none"]
-        return self.podman("run", "--rm", *_LIMITS, *network, *options, image, *args,
+        return self.podman("run", "--rm", *LIMITS, *network, *options, image, *args,
                            guarded=guarded, **run_options)
 
     def run_probe(self, *steps, **options):
@@ -57,7 +61,7 @@ class Podman:
         """podman run --detach."""
         network = ["--network", f"ns:{netns}" if netns else "none"]
         self._containers.append(name)
-        self.podman("run", "--detach", "--name", name, *_LIMITS, *network, *options, IMAGE, *args)
+        self.podman("run", "--detach", "--name", name, *LIMITS, *network, *options, IMAGE, *args)
         return name
 
     def exec(self, name, *args, **options):
