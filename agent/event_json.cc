@@ -16,6 +16,7 @@ namespace {
 
 // The version of the schema whose names are used; a field that ECS wants in every document.
 constexpr std::string_view kEcsVersion = "8.11.0";
+constexpr int64_t kNanoseconds = 1'000'000'000;
 
 // Composes nested objects. Keys and literals are ours and need no escaping.
 class Composer {
@@ -335,6 +336,25 @@ size_t AppendSpecial(std::string_view text, std::string& out) {
   return length;
 }
 
+// "2026-11-24T20:34:44"
+void AppendSecond(int64_t second, std::string& out) {
+  const auto seconds = static_cast<time_t>(second);
+  struct tm utc = {};
+  gmtime_r(&seconds, &utc);
+  std::array<char, 32> text;
+  out.append(text.data(), strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &utc));
+}
+
+// ".123456789Z"
+void AppendFraction(int64_t nanoseconds, std::string& out) {
+  std::array<char, 11> text = {'.'};
+  for (size_t i = 9; i > 0; --i, nanoseconds /= 10) {
+    text[i] = static_cast<char>('0' + nanoseconds % 10);
+  }
+  text.back() = 'Z';
+  out.append(text.data(), text.size());
+}
+
 bool IsPlain(char c) {
   const auto byte = static_cast<unsigned char>(c);
   return byte >= 0x20 && byte < 0x7f && c != '"' && c != '\\';
@@ -418,26 +438,20 @@ void AppendJsonString(std::string_view text, std::string& out) {
   out.push_back('"');
 }
 
+void AppendTimestamp(int64_t time_ns, std::string& out) {
+  AppendSecond(time_ns / kNanoseconds, out);
+  AppendFraction(time_ns % kNanoseconds, out);
+}
+
 void EventSerializer::AppendTime(int64_t time_ns, std::string& out) {
-  constexpr int64_t kNanoseconds = 1'000'000'000;
   const int64_t second = time_ns / kNanoseconds;
   if (second != second_) {
-    const auto seconds = static_cast<time_t>(second);
-    struct tm utc = {};
-    gmtime_r(&seconds, &utc);
-    std::array<char, 32> text;
-    strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S.", &utc);
-    memcpy(second_text_.data(), text.data(), second_text_.size());
+    second_text_.clear();
+    AppendSecond(second, second_text_);
     second_ = second;
   }
-  out.append(second_text_.data(), second_text_.size());
-  std::array<char, 9> digits;
-  int64_t rest = time_ns % kNanoseconds;
-  for (size_t i = digits.size(); i-- > 0; rest /= 10) {
-    digits[i] = static_cast<char>('0' + rest % 10);
-  }
-  out.append(digits.data(), digits.size());
-  out.push_back('Z');
+  out.append(second_text_);
+  AppendFraction(time_ns % kNanoseconds, out);
 }
 
 void EventSerializer::Append(const Event& event, const EventCounts& counts, std::string& out) {

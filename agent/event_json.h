@@ -2,7 +2,6 @@
 #ifndef OAKUM_AGENT_EVENT_JSON_H_
 #define OAKUM_AGENT_EVENT_JSON_H_
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -28,6 +27,10 @@ struct EventCounts {
 // that no reader of lines and no terminal sees anything but text.
 void AppendJsonString(std::string_view text, std::string& out);
 
+// Appends RFC 3339 in UTC with nanoseconds: 2026-11-24T20:34:44.123456789Z. `time_ns` is of
+// CLOCK_REALTIME and not negative.
+void AppendTimestamp(int64_t time_ns, std::string& out);
+
 // Writes events into a buffer that the caller reuses. Not thread-safe: it remembers the last second
 // that it formatted.
 class EventSerializer {
@@ -39,7 +42,7 @@ class EventSerializer {
   void AppendTime(int64_t time_ns, std::string& out);
 
   int64_t second_ = -1;
-  std::array<char, 20> second_text_{};  // "2026-11-24T20:34:44."
+  std::string second_text_;
 };
 
 }  // namespace oakum::agent

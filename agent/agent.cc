@@ -1,0 +1,236 @@
+#include "agent/agent.h"
+
+#include <fmt/format.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <ctime>
+#include <filesystem>
+#include <utility>
+
+#include "agent/control.h"
+#include "agent/metrics.h"
+
+namespace oakum::agent {
+
+namespace {
+
+int64_t RealtimeNs() {
+  using std::chrono::nanoseconds;
+  return std::chrono::duration_cast<nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+// RELOADING=1 wants the time of CLOCK_MONOTONIC (sd_notify(3)).
+std::string ReloadingMessage() {
+  struct timespec now = {};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return fmt::format("RELOADING=1\nMONOTONIC_USEC={}",
+                     int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1'000);
+}
+
+// Nobody to tell, outside systemd, is no failure.
+void Notify(const std::string& message) { sd_notify(0, message.c_str()); }
+
+}  // namespace
+
+Expected<UniqueFd> BlockSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGHUP, SIGTERM, SIGINT}) {
+    sigaddset(&set, signal);
+  }
+  if (const int error = pthread_sigmask(SIG_BLOCK, &set, nullptr); error != 0) {
+    return ErrnoError(error, "pthread_sigmask");
+  }
+  UniqueFd fd(signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
+  if (!fd) {
+    return ErrnoError("signalfd");
+  }
+  return fd;
+}
+
+Expected<std::unique_ptr<Agent>> Agent::Create(AgentOptions options, UniqueFd signals,
+                                               const MakeSessions& make_sessions, const Log& log) {
+  std::unique_ptr<Agent> agent(new Agent(std::move(options), std::move(signals), log));
+  if (auto started = agent->Start(make_sessions); !started) {
+    return std::unexpected(std::move(started.error()));
+  }
+  return agent;
+}
+
+Agent::Agent(AgentOptions options, UniqueFd signals, const Log& log)
+    : options_(std::move(options)), log_(log), signals_(std::move(signals)) {
+  if (options_.control.empty()) {
+    options_.control =
+        (std::filesystem::path(options_.socket).parent_path() / "control.sock").string();
+  }
+  status_.version = options_.version;
+  status_.pid = getpid();
+  status_.started_ns = RealtimeNs();
+  status_.socket_path = options_.socket;
+  status_.events_path = options_.events;
+  status_.policy_path = options_.policy;
+}
+
+Agent::~Agent() {
+  if (loop_) {
+    loop_->Remove(signals_.get());
+  }
+}
+
+Expected<void> Agent::Start(const MakeSessions& make_sessions) {
+  auto loop = EventLoop::Create();
+  if (!loop) {
+    return std::unexpected(std::move(loop.error()));
+  }
+  loop_ = std::move(*loop);
+  auto policies = policy::PolicySet::Load(options_.policy);
+  if (!policies) {
+    return std::unexpected(std::move(policies.error()));
+  }
+  policies_ = std::move(*policies);
+  status_.policies = policies_->names();
+  status_.policy_loaded_ns = RealtimeNs();
+  auto events = EventLog::Create({.path = options_.events}, log_);
+  if (!events) {
+    return std::unexpected(std::move(events.error()));
+  }
+  events_ = std::move(*events);
+  auto sessions = make_sessions(policies_, *events_, log_);
+  if (!sessions) {
+    return std::unexpected(std::move(sessions.error()).Context("sessions"));
+  }
+  sessions_ = std::move(*sessions);
+  if (auto added = loop_->Add(signals_.get(), EPOLLIN, [this](uint32_t) { HandleSignal(); });
+      !added) {
+    return added;
+  }
+  return StartServers();
+}
+
+Expected<void> Agent::StartServers() {
+  auto listener = Listener::Create(
+      *loop_, options_.socket,
+      [this](const oci::ContainerProcessState& state, UniqueFd notify_fd) {
+        return sessions_->Attach(state, std::move(notify_fd));
+      },
+      log_);
+  if (!listener) {
+    return std::unexpected(std::move(listener.error()));
+  }
+  listener_ = std::move(*listener);
+
+  auto control_socket = UnixListener::Create(options_.control);
+  if (!control_socket) {
+    return std::unexpected(std::move(control_socket.error()).Context("control"));
+  }
+  control_socket_ = std::make_unique<UnixListener>(std::move(*control_socket));
+  const auto status = [this] { return Status(); };
+  auto control = TextServer::Create(
+      *loop_, control_socket_->fd(),
+      {.name = "control",
+       .terminator = "\n",
+       .too_long = ControlError(fmt::format("a request is at most {} bytes", kMaxControlRequest)),
+       .max_clients = kMaxControlClients,
+       .max_request = kMaxControlRequest},
+      [status](std::string_view request) {
+        return TextServer::Reply{.text = AnswerControl(request, status)};
+      },
+      log_);
+  if (!control) {
+    return std::unexpected(std::move(control.error()).Context("control"));
+  }
+  control_ = std::move(*control);
+  if (options_.metrics.empty()) {
+    return {};
+  }
+
+  auto metrics_socket = ListenTcp(options_.metrics);
+  if (!metrics_socket) {
+    return std::unexpected(std::move(metrics_socket.error()));
+  }
+  metrics_socket_ = std::move(*metrics_socket);
+  auto metrics = TextServer::Create(
+      *loop_, metrics_socket_.get(),
+      {.name = "metrics",
+       .terminator = "\r\n\r\n",
+       .too_long = HttpError("431 Request Header Fields Too Large"),
+       .max_clients = kMaxHttpClients,
+       .max_request = kMaxHttpRequest},
+      [status](std::string_view head) { return AnswerHttp(head, status); }, log_);
+  if (!metrics) {
+    return std::unexpected(std::move(metrics.error()).Context("metrics"));
+  }
+  metrics_ = std::move(*metrics);
+  return {};
+}
+
+Expected<void> Agent::Run() {
+  if (sd_watchdog_enabled(0, &watchdog_us_) > 0) {
+    KickWatchdog();
+  }
+  log_.Info("listening on {}; {} from {}; events to {}", options_.socket,
+            status_.policies.size() == 1 ? "1 policy"
+                                         : fmt::format("{} policies", status_.policies.size()),
+            options_.policy, options_.events == "-" ? "the standard output" : options_.events);
+  Notify("READY=1");
+  auto ran = loop_->Run();
+  Notify("STOPPING=1");
+  return ran;
+}
+
+// Half the time that systemd allows, as sd_watchdog_enabled(3) recommends.
+void Agent::KickWatchdog() {
+  Notify("WATCHDOG=1");
+  loop_->AddTimer(std::chrono::microseconds(watchdog_us_ / 2), [this] { KickWatchdog(); });
+}
+
+void Agent::HandleSignal() {
+  struct signalfd_siginfo info = {};
+  while (read(signals_.get(), &info, sizeof(info)) == sizeof(info)) {
+    if (info.ssi_signo == SIGHUP) {
+      Reload();
+    } else {
+      log_.Info("ending on {}", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+      loop_->Stop();
+    }
+  }
+}
+
+void Agent::Reload() {
+  Notify(ReloadingMessage());
+  events_->Reopen();
+  ++status_.reloads;
+  auto policies = policy::PolicySet::Load(options_.policy);
+  if (policies) {
+    policies_ = std::move(*policies);
+    sessions_->SetPolicies(policies_);
+    ++status_.policy_generation;
+    status_.policies = policies_->names();
+    status_.policy_loaded_ns = RealtimeNs();
+    status_.policy_error.clear();
+    log_.Notice("policy {} is read again: {} policies", options_.policy, status_.policies.size());
+  } else {
+    ++status_.failed_reloads;
+    status_.policy_error = policies.error().what;
+    log_.Error("{}; the policy that was read before stays in force", policies.error().what);
+  }
+  Notify("READY=1");
+}
+
+AgentStatus Agent::Status() const {
+  AgentStatus status = status_;
+  status.sessions = sessions_->List();
+  status.totals = sessions_->Totals();
+  status.listener = listener_->Counts();
+  status.events = events_->Stats();
+  return status;
+}
+
+}  // namespace oakum::agent

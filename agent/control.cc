@@ -1,0 +1,103 @@
+#include "agent/control.h"
+
+#include <fmt/format.h>
+
+#include "agent/event_json.h"
+#include "base/error.h"
+#include "oci/json.h"
+
+namespace oakum::agent {
+
+namespace {
+
+using oci::Json;
+
+// Text of a container may hold any bytes: what is not UTF-8 becomes U+FFFD.
+std::string Line(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::string Time(int64_t time_ns) {
+  std::string text;
+  AppendTimestamp(time_ns, text);
+  return text;
+}
+
+Json SessionJson(const SessionInfo& session) {
+  Json json;
+  json["session"] = session.session;
+  json["container_id"] = session.container_id;
+  json["name"] = session.name;
+  json["image"] = session.image;
+  json["policy"] = session.policy;
+  json["mode"] = ToString(session.mode);
+  json["init_pid"] = session.init_pid;
+  json["attached"] = Time(session.attached_ns);
+  json["calls"] = session.calls;
+  json["allowed"] = session.allowed;
+  json["denied"] = session.denied;
+  json["leaks"] = session.leaks;
+  json["waiting"] = session.waiting;
+  return json;
+}
+
+Json StatusJson(const AgentStatus& status) {
+  Json json;
+  json["ok"] = true;
+  json["version"] = status.version;
+  json["pid"] = status.pid;
+  json["started"] = Time(status.started_ns);
+  json["socket"] = status.socket_path;
+  json["events"] = status.events_path;
+  Json& policy = json["policy"];
+  policy["path"] = status.policy_path;
+  policy["generation"] = status.policy_generation;
+  policy["loaded"] = Time(status.policy_loaded_ns);
+  policy["names"] = status.policies;
+  policy["error"] = status.policy_error.empty() ? Json() : Json(status.policy_error);
+  json["sessions"] = status.sessions.size();
+  Json& counters = json["counters"];
+  counters["sessions"] = status.totals.sessions;
+  counters["calls"] = status.totals.calls;
+  counters["allowed"] = status.totals.allowed;
+  counters["denied"] = status.totals.denied;
+  counters["leaks"] = status.totals.leaks;
+  counters["event_lines"] = status.events.lines;
+  counters["events_folded"] = status.events.folded;
+  counters["events_suppressed"] = status.events.suppressed;
+  counters["event_write_errors"] = status.events.write_errors;
+  counters["connections_refused"] = status.listener.refused;
+  counters["connections_failed"] = status.listener.failed;
+  return json;
+}
+
+}  // namespace
+
+std::string ControlError(std::string_view what) {
+  return Line(Json{{"ok", false}, {"error", what}});
+}
+
+std::string AnswerControl(std::string_view request, const std::function<AgentStatus()>& status) {
+  const auto json = oci::ParseJson(request, "request");
+  if (!json) {
+    return ControlError(json.error().what);
+  }
+  if (!json->is_object() || !json->contains("op") || !json->at("op").is_string()) {
+    return ControlError(R"(a request is an object with "op": "status" or "ps")");
+  }
+  const auto& op = json->at("op").get_ref<const std::string&>();
+  if (op == "status") {
+    return Line(StatusJson(status()));
+  }
+  if (op == "ps") {
+    Json answer{{"ok", true}, {"sessions", Json::array()}};
+    for (const SessionInfo& session : status().sessions) {
+      answer["sessions"].push_back(SessionJson(session));
+    }
+    return Line(answer);
+  }
+  return ControlError(
+      fmt::format(R"(unknown op "{}"; known are "status" and "ps")", Escape(op, 64)));
+}
+
+}  // namespace oakum::agent

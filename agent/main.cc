@@ -1,0 +1,158 @@
+// oakum-agent: decides what guarded containers may send and receive.
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "agent/agent.h"
+#include "agent/metrics.h"
+#include "agent/session_manager.h"
+#include "base/log.h"
+#include "policy/config.h"
+#include "policy/policy_set.h"
+
+namespace oakum::agent {
+namespace {
+
+constexpr int kExitFailure = 1;
+constexpr int kExitUsage = 2;
+
+struct CommandLine {
+  std::optional<std::string> config;
+  std::optional<std::string> socket;
+  std::optional<std::string> policy;
+  std::optional<std::string> events;
+  std::optional<std::string> metrics;
+  std::optional<std::string> control;
+  std::string log_level = "info";
+  bool no_io_uring = false;
+  bool check = false;
+};
+
+void Describe(CLI::App& app, CommandLine& line) {
+  app.set_version_flag("--version", "oakum-agent " OAKUM_VERSION);
+  app.add_option("--config", line.config, "Configuration file")->type_name("FILE");
+  app.add_option("--socket", line.socket, "Where runtimes connect")->type_name("PATH");
+  app.add_option("--policy", line.policy, "Policy file or directory")->type_name("FILE|DIR");
+  app.add_option("--events", line.events, "Where events go; - is the standard output")
+      ->type_name("PATH|-");
+  app.add_option("--metrics", line.metrics, "Serve Prometheus metrics here")
+      ->type_name("ADDR:PORT");
+  app.add_option("--control", line.control,
+                 "Socket for `oakum ps` and others; control.sock beside the socket if not given")
+      ->type_name("PATH");
+  app.add_option("--log-level", line.log_level, "error, warning, notice, info or debug")
+      ->check(CLI::IsMember({"error", "warning", "notice", "info", "debug"}));
+  app.add_flag("--no-io-uring", line.no_io_uring, "Perform what may block in threads");
+  app.add_flag("--check", line.check, "Check configuration and policy, and exit");
+}
+
+LogLevel Level(const std::string& name) {
+  return name == "error"     ? LogLevel::kError
+         : name == "warning" ? LogLevel::kWarning
+         : name == "notice"  ? LogLevel::kNotice
+         : name == "debug"   ? LogLevel::kDebug
+                             : LogLevel::kInfo;
+}
+
+// Options win over the configuration file.
+Expected<AgentOptions> Resolve(const CommandLine& line) {
+  auto config = policy::LoadConfig(line.config, std::getenv(policy::kConfigVariable));
+  if (!config) {
+    return std::unexpected(std::move(config.error()));
+  }
+  AgentOptions options;
+  options.version = OAKUM_VERSION;
+  options.socket = line.socket.value_or(config->socket);
+  options.policy = line.policy.value_or(config->policy);
+  options.events = line.events.value_or(config->events.empty() ? "-" : config->events);
+  options.metrics = line.metrics.value_or(config->metrics);
+  options.control = line.control.value_or(config->control);
+  return options;
+}
+
+int Check(const AgentOptions& options, const Log& log) {
+  const auto policies = policy::PolicySet::Load(options.policy);
+  if (!policies) {
+    log.Error("{}", policies.error().what);
+    return kExitFailure;
+  }
+  if (!options.metrics.empty()) {
+    if (const auto valid = CheckTcpAddress(options.metrics); !valid) {
+      log.Error("{}", valid.error().what);
+      return kExitFailure;
+    }
+  }
+  fmt::print("{}: {} policies\n", options.policy, (*policies)->names().size());
+  return EXIT_SUCCESS;
+}
+
+// Each guarded container holds a descriptor, each call under way some more.
+void RaiseDescriptorLimit() {
+  struct rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
+}
+
+int Serve(AgentOptions options, bool use_io_uring, const Log& log) {
+  umask(022);
+  signal(SIGPIPE, SIG_IGN);
+  RaiseDescriptorLimit();
+  auto signals = BlockSignals();
+  if (!signals) {
+    log.Error("{}", signals.error().what);
+    return kExitFailure;
+  }
+  auto agent = Agent::Create(
+      std::move(options), std::move(*signals),
+      [use_io_uring](std::shared_ptr<const policy::PolicySet> policies, EventSink& events,
+                     const Log& session_log) {
+        SessionOptions session_options;
+        session_options.use_io_uring = use_io_uring;
+        return SessionManager::Create(session_options, std::move(policies), events, session_log);
+      },
+      log);
+  if (!agent) {
+    log.Error("{}", agent.error().what);
+    return kExitFailure;
+  }
+  if (auto ran = (*agent)->Run(); !ran) {
+    log.Error("{}", ran.error().what);
+    return kExitFailure;
+  }
+  return EXIT_SUCCESS;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Decides what guarded containers may send and receive.", "oakum-agent");
+  CommandLine line;
+  Describe(app, line);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? EXIT_SUCCESS : kExitUsage;
+  }
+  // journald sets JOURNAL_STREAM for whom it listens to (systemd.exec(5)).
+  const Log log("oakum-agent", Level(line.log_level), std::getenv("JOURNAL_STREAM") != nullptr);
+  auto options = Resolve(line);
+  if (!options) {
+    log.Error("{}", options.error().what);
+    return kExitFailure;
+  }
+  return line.check ? Check(*options, log) : Serve(std::move(*options), !line.no_io_uring, log);
+}
+
+}  // namespace
+}  // namespace oakum::agent
+
+int main(int argc, char** argv) { return oakum::agent::Main(argc, argv); }

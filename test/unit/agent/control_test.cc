@@ -1,0 +1,54 @@
+#include "agent/control.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "test/unit/agent/agent_status_samples.h"
+
+namespace oakum::agent {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+json Answer(std::string_view request) {
+  const std::string line = AnswerControl(request, testing::Status);
+  EXPECT_EQ(line.find('\n'), line.size() - 1);
+  return json::parse(line);
+}
+
+TEST(Control, StatusSaysWhatTheAgentUses) {
+  const json answer = Answer(R"({"op": "status"})");
+  EXPECT_EQ(answer["ok"], true);
+  EXPECT_EQ(answer["version"], "0.1.0");
+  EXPECT_EQ(answer["events"], "/var/log/oakum/events.jsonl");
+  EXPECT_EQ(answer["policy"]["names"], json::parse(R"(["a","b"])"));
+  EXPECT_TRUE(answer["policy"]["error"].is_null());
+  EXPECT_EQ(answer["sessions"], 1);
+  EXPECT_EQ(answer["counters"]["leaks"], 9);
+}
+
+TEST(Control, PsListsSessionsWhateverTheirNames) {
+  const json answer = Answer(R"({"op":"ps"})");
+  ASSERT_EQ(answer["sessions"].size(), 1);
+  const json& session = answer["sessions"][0];
+  EXPECT_EQ(session["container_id"], "c1");
+  EXPECT_EQ(session["name"], "we\xef\xbf\xbd\nb");
+  EXPECT_EQ(session["mode"], "kill");
+  EXPECT_EQ(session["attached"], "2026-11-24T20:34:45.000000000Z");
+  EXPECT_EQ(session["waiting"], 1);
+}
+
+TEST(Control, BadRequestsAreAnsweredWithWhatIsWrong) {
+  for (const char* request : {"", "x", "[]", "{}", R"({"op": 1})", R"({"op":"ps","op":"ps"})"}) {
+    EXPECT_EQ(Answer(request)["ok"], false) << request;
+  }
+  EXPECT_THAT(Answer(R"({"op":"stop\u001b"})")["error"].get<std::string>(),
+              HasSubstr(R"(unknown op "stop\x1b")"));
+}
+
+}  // namespace
+}  // namespace oakum::agent
