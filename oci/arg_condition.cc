@@ -87,6 +87,9 @@ std::vector<RegisterSet> IntersectRange(const RegisterSet& range, const Register
       if (range.IsAny()) {
         return {other};
       }
+      if (range.a == range.b) {
+        return other.Contains(range.a) ? std::vector{range} : std::vector<RegisterSet>{};
+      }
       std::vector<RegisterSet> sets;
       for (const RegisterSet& block : ToBlocks(range.a, range.b)) {
         for (const RegisterSet& set : Intersect(block, other)) {

@@ -34,7 +34,8 @@ struct ArgCondition {
 enum class FilterAction : uint8_t { kAllow, kNotify, kErrno };
 
 // Calls that satisfy all of `conditions` (at most one for each argument index, as libseccomp
-// demands within one rule) get `action`. The branches of one syscall are pairwise disjoint.
+// demands within one rule) get `action`. Branches of one syscall whose action or errno differs are
+// disjoint.
 struct FilterBranch {
   std::vector<ArgCondition> conditions;  // empty: every call
   FilterAction action = FilterAction::kNotify;

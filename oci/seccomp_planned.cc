@@ -30,15 +30,23 @@ Expected<PlannedSyscall> CheckSyscall(const SyscallPlan& plan) {
       return MakeError(EINVAL, fmt::format("plan: {}", regions.error().what));
     }
     for (const ArgRegion& region : *regions) {
-      if (std::ranges::any_of(covered,
-                              [&](const ArgRegion& other) { return Overlap(region, other); })) {
-        return MakeError(EINVAL, "plan: its branches overlap");
+      const PlannedBranch added = {region, branch.action,
+                                   static_cast<uint16_t>(is_errno ? branch.errno_value : 0)};
+      const auto conflicts = [&](const PlannedBranch& other) {
+        return (other.action != added.action || other.errno_value != added.errno_value) &&
+               Overlap(region, other.region);
+      };
+      if (std::ranges::any_of(planned.branches, conflicts)) {
+        return MakeError(EINVAL, "plan: branches with different actions overlap");
       }
       covered.push_back(region);
-      planned.branches.push_back(
-          {region, branch.action, static_cast<uint16_t>(is_errno ? branch.errno_value : 0)});
+      planned.branches.push_back(added);
     }
   }
+  // What is outside of a mask comes in many pieces; few of them are left once ranges are taken out.
+  std::ranges::stable_sort(covered, {}, [](const ArgRegion& region) {
+    return std::ranges::count(region, RegisterSet::Shape::kMasked, &RegisterSet::shape);
+  });
   const auto rest = Subtract(kAnyArgs, covered);
   if (!rest) {
     return std::unexpected(rest.error());

@@ -21,6 +21,9 @@ struct ContainerFacts {
   std::string pod;     // Kubernetes pod name
   std::map<std::string, std::string> labels;
   std::map<std::string, std::string> annotations;
+  // What the engine knows but did not hand over ("name", "image", "label"), and why: a rule that
+  // asks for it refuses the container rather than passing it by.
+  std::map<std::string, std::string> unknown;
 
   bool operator==(const ContainerFacts&) const = default;
 };

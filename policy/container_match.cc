@@ -8,6 +8,11 @@ namespace oakum::policy {
 
 namespace {
 
+// Keys of ContainerFacts::unknown, as rules spell them.
+constexpr char kName[] = "name";
+constexpr char kImage[] = "image";
+constexpr char kLabel[] = "label";
+
 bool MatchesFact(const std::optional<std::string>& pattern, const std::string& fact) {
   return !pattern || (!fact.empty() && MatchesGlob(*pattern, fact));
 }
@@ -23,10 +28,23 @@ bool MatchesKeys(const std::vector<KeyPattern>& patterns,
 }  // namespace
 
 bool Matches(const CheckedContainerRule& rule, const ContainerFacts& facts) {
-  return MatchesFact(rule.name, facts.name) && MatchesFact(rule.image, facts.image) &&
+  return (facts.unknown.contains(kName) || MatchesFact(rule.name, facts.name)) &&
+         (facts.unknown.contains(kImage) || MatchesFact(rule.image, facts.image)) &&
          MatchesFact(rule.ns, facts.ns) && MatchesFact(rule.pod, facts.pod) &&
          MatchesFact(rule.engine, facts.engine) && MatchesFact(rule.id, facts.id) &&
-         MatchesKeys(rule.annotations, facts.annotations) && MatchesKeys(rule.labels, facts.labels);
+         MatchesKeys(rule.annotations, facts.annotations) &&
+         (facts.unknown.contains(kLabel) || MatchesKeys(rule.labels, facts.labels));
+}
+
+const std::pair<const std::string, std::string>* UnknownFact(const CheckedContainerRule& rule,
+                                                             const ContainerFacts& facts) {
+  for (const auto& entry : facts.unknown) {
+    if ((entry.first == kName && rule.name) || (entry.first == kImage && rule.image) ||
+        (entry.first == kLabel && !rule.labels.empty())) {
+      return &entry;
+    }
+  }
+  return nullptr;
 }
 
 }  // namespace oakum::policy

@@ -25,7 +25,8 @@ using oci::SyscallPlan;
 // Arguments that are ints in the kernel (socket(2), sendto(2)) are registers of 64 bits here, whose
 // upper half the kernel ignores. A branch that allows compares the whole register, or masks all
 // but low bits that mean the same whatever the others are, so that a register with something in its
-// upper half is never allowed by mistake: it ends in a branch that notifies.
+// upper half is never allowed by mistake: it ends in a branch that notifies. No value or mask has
+// more than 32 bits: on 32-bit architectures libseccomp compares the lower half only.
 
 ArgCondition Equal(uint32_t index, uint64_t value) {
   return {.index = index, .compare = Compare::kEqual, .value = value};
@@ -42,7 +43,10 @@ ArgCondition Masked(uint32_t index, uint64_t mask, uint64_t value) {
 
 // Branches have one comparison for each argument, so "none of these values" is written as what is
 // left of the register when they are taken out: one Greater for all that is beyond the next power
-// of two, and aligned blocks below it (Masked on every bit but the low ones of the block).
+// of two, and aligned blocks below it (Masked on every bit of the lower half but the low ones of
+// the block: where the upper half has something, Greater says the same).
+constexpr uint64_t kLowHalf = 0xffffffff;
+
 void AddBlocks(uint32_t index, std::span<const uint64_t> values, uint64_t begin, uint64_t size,
                std::vector<ArgCondition>& out) {
   bool holds_value = false;
@@ -50,14 +54,14 @@ void AddBlocks(uint32_t index, std::span<const uint64_t> values, uint64_t begin,
     holds_value = holds_value || (value >= begin && value < begin + size);
   }
   if (!holds_value) {
-    out.push_back(size == 1 ? Equal(index, begin) : Masked(index, ~(size - 1), begin));
+    out.push_back(size == 1 ? Equal(index, begin) : Masked(index, kLowHalf & ~(size - 1), begin));
   } else if (size > 1) {
     AddBlocks(index, values, begin, size / 2, out);
     AddBlocks(index, values, begin + size / 2, size / 2, out);
   }
 }
 
-// Disjoint conditions that hold exactly where the register is none of `values` (not empty).
+// Conditions that hold exactly where the register is none of `values` (not empty).
 std::vector<ArgCondition> NoneOf(uint32_t index, std::span<const uint64_t> values) {
   uint64_t largest = 0;
   for (const uint64_t value : values) {
@@ -86,9 +90,6 @@ SyscallPlan PlanSocket() {
   constexpr uint32_t kProtocol = 2;
   // The type is in the low four bits (SOCK_TYPE_MASK, linux/net.h); others are flags or EINVAL.
   constexpr uint64_t kTypeMask = 0xf;
-  // AF_INET (2) and AF_INET6 (10) differ in one bit.
-  static_assert((AF_INET | 8) == AF_INET6);
-  const ArgCondition internet = Masked(kFamily, ~uint64_t{8}, AF_INET);
   // Protocols that make TCP, UDP and ping sockets; the kernel refuses ICMP for IPv6 and the other
   // way round.
   constexpr std::array<uint64_t, 2> kStream = {0, IPPROTO_TCP};
@@ -100,21 +101,24 @@ SyscallPlan PlanSocket() {
             FilterAction::kAllow);
   AddBranch(plan, {Equal(kFamily, AF_NETLINK), NotEqual(kProtocol, NETLINK_ROUTE)},
             FilterAction::kNotify);
-  const auto add_type = [&](uint64_t type, std::span<const uint64_t> protocols) {
-    const ArgCondition is_type = Masked(kType, kTypeMask, type);
-    for (const uint64_t protocol : protocols) {
-      AddBranch(plan, {internet, is_type, Equal(kProtocol, protocol)}, FilterAction::kAllow);
+  for (const uint64_t family : {AF_INET, AF_INET6}) {
+    const ArgCondition internet = Equal(kFamily, family);
+    const auto add_type = [&](uint64_t type, std::span<const uint64_t> protocols) {
+      const ArgCondition is_type = Masked(kType, kTypeMask, type);
+      for (const uint64_t protocol : protocols) {
+        AddBranch(plan, {internet, is_type, Equal(kProtocol, protocol)}, FilterAction::kAllow);
+      }
+      for (const ArgCondition& other : NoneOf(kProtocol, protocols)) {
+        AddBranch(plan, {internet, is_type, other}, FilterAction::kNotify);
+      }
+    };
+    add_type(SOCK_STREAM, kStream);
+    add_type(SOCK_DGRAM, kDatagram);
+    // The fourteen other types: 0, 3, 4 to 7, 8 to 15.
+    for (const auto& [mask, value] :
+         {std::pair<uint64_t, uint64_t>{0xf, 0}, {0xf, 3}, {0xc, 4}, {0x8, 8}}) {
+      AddBranch(plan, {internet, Masked(kType, mask, value)}, FilterAction::kNotify);
     }
-    for (const ArgCondition& other : NoneOf(kProtocol, protocols)) {
-      AddBranch(plan, {internet, is_type, other}, FilterAction::kNotify);
-    }
-  };
-  add_type(SOCK_STREAM, kStream);
-  add_type(SOCK_DGRAM, kDatagram);
-  // The fourteen other types: 0, 3, 4 to 7, 8 to 15.
-  for (const auto& [mask, value] :
-       {std::pair<uint64_t, uint64_t>{0xf, 0}, {0xf, 3}, {0xc, 4}, {0x8, 8}}) {
-    AddBranch(plan, {internet, Masked(kType, mask, value)}, FilterAction::kNotify);
   }
   constexpr std::array<uint64_t, 4> kFamilies = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
   for (const ArgCondition& other : NoneOf(kFamily, kFamilies)) {

@@ -151,6 +151,12 @@ Expected<PolicySet::Choice> PolicySet::Choose(const ContainerFacts& facts) const
     if (!Matches(rule, facts)) {
       continue;
     }
+    if (const auto* unknown = UnknownFact(rule, facts); unknown != nullptr) {
+      return MakeError(
+          ENOENT, fmt::format("the rule at {} asks for the {} of this container, which is not "
+                              "known: {}; ask for something else, or add \"engine\" to the rule",
+                              impl_->Describe(rule.place), unknown->first, unknown->second));
+    }
     const std::string& name =
         rule.policy_annotation.empty() ? rule.policy : facts.annotations.at(rule.policy_annotation);
     const Policy* policy = Find(name);

@@ -1,5 +1,5 @@
-// What a policy asks of the kernel filter: every branch disjoint, together exhaustive, and nothing
-// allowed whose low halves mean something else.
+// What a policy asks of the kernel filter: branches that never disagree and are exhaustive
+// together, and nothing allowed whose low halves mean something else.
 #include "policy/plan.h"
 
 #include <gtest/gtest.h>
@@ -110,7 +110,7 @@ uint64_t RandomRegister(std::mt19937_64& random) {
   return value;
 }
 
-TEST(PlanTest, BranchesAreDisjointAndExhaustive) {
+TEST(PlanTest, BranchesAgreeAndAreExhaustive) {
   std::mt19937_64 random(20240607);
   for (const std::string& text : Policies()) {
     const auto set = MustParse(text);
@@ -120,7 +120,12 @@ TEST(PlanTest, BranchesAreDisjointAndExhaustive) {
         for (uint64_t& value : registers) {
           value = RandomRegister(random);
         }
-        ASSERT_EQ(BranchesOf(syscall, registers).size(), 1U)
+        const auto branches = BranchesOf(syscall, registers);
+        const auto differs = [&](const FilterBranch* branch) {
+          return branch->action != branches[0]->action ||
+                 branch->errno_value != branches[0]->errno_value;
+        };
+        ASSERT_TRUE(!branches.empty() && std::ranges::none_of(branches, differs))
             << syscall.name << "(" << registers[0] << ", " << registers[1] << ", " << registers[2]
             << ", " << registers[3] << ", " << registers[4] << ") in " << text;
       }
@@ -134,7 +139,7 @@ TEST(PlanTest, BranchesAreWellFormed) {
     std::map<std::string, int> names;
     for (const oci::SyscallPlan& syscall : Plan(*set->Find("p")).syscalls) {
       EXPECT_EQ(++names[syscall.name], 1) << syscall.name;
-      EXPECT_LE(syscall.branches.size(), 48U) << syscall.name;
+      EXPECT_LE(syscall.branches.size(), 72U) << syscall.name;
       for (const FilterBranch& branch : syscall.branches) {
         std::map<uint32_t, int> indexes;
         for (const ArgCondition& condition : branch.conditions) {
@@ -196,7 +201,7 @@ TEST(PlanTest, SocketAllowsOnlyKnownFamilies) {
     const Registers registers = {
         RandomRegister(random), RandomRegister(random), RandomRegister(random), 0, 0, 0};
     const auto branches = BranchesOf(socket, registers);
-    ASSERT_EQ(branches.size(), 1U);
+    ASSERT_FALSE(branches.empty());
     if (branches[0]->action == FilterAction::kAllow) {
       ASSERT_TRUE(IsKnownSocket(registers))
           << registers[0] << " " << registers[1] << " " << registers[2];
