@@ -1,0 +1,63 @@
+#include "hook/guard.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/unique_fd.h"
+#include "oci/config.h"
+#include "policy/plan.h"
+
+namespace oakum::hook {
+
+Expected<std::string> GuardConfig(std::string_view config_json, const Origin& origin,
+                                  const policy::PolicySet& policies, const std::string& socket) {
+  const auto config = oci::ReadConfigFacts(config_json);
+  if (!config) {
+    return std::unexpected(config.error());
+  }
+  policy::ListenerMetadata metadata;
+  metadata.facts = ReadFacts(*config, origin);
+  const auto policy = policies.Match(metadata.facts);
+  if (!policy) {
+    return std::unexpected(policy.error());
+  }
+  metadata.policy = (*policy)->name();
+  oci::ListenerConfig listener;
+  listener.path = socket;
+  listener.metadata = policy::EncodeListenerMetadata(metadata);
+  auto edited = oci::EditConfig(config_json, policy::Plan(**policy), listener);
+  if (!edited) {
+    return std::unexpected(
+        std::move(edited.error()).Context(fmt::format("policy \"{}\"", metadata.policy)));
+  }
+  return edited;
+}
+
+Expected<void> CheckAgent(const std::string& socket_path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (socket_path.size() >= sizeof(address.sun_path)) {
+    return MakeError(ENAMETOOLONG, fmt::format("the agent's socket path {} is longer than {} bytes",
+                                               socket_path, sizeof(address.sun_path) - 1));
+  }
+  std::memcpy(address.sun_path, socket_path.data(), socket_path.size());
+  const UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) {
+    return ErrnoError("socket");
+  }
+  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    const int error = errno;
+    return MakeError(error,
+                     fmt::format("the agent is not running: connect to {}: {}; start it with "
+                                 "\"systemctl start oakum-agent\" or \"oakum-agent --socket {}\"",
+                                 socket_path, std::strerror(error), socket_path));
+  }
+  return {};
+}
+
+}  // namespace oakum::hook

@@ -1,0 +1,30 @@
+// What both programs do: find a container's policy and put its filter into the config.json.
+#ifndef OAKUM_HOOK_GUARD_H_
+#define OAKUM_HOOK_GUARD_H_
+
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "hook/facts.h"
+#include "policy/policy_set.h"
+
+namespace oakum::hook {
+
+// The longest config.json that is taken.
+inline constexpr size_t kMaxConfigJson = size_t{16} << 20;
+
+// Returns `config_json` with the filter that the container's policy needs and with `socket` as its
+// listener. Errors: EINVAL for a malformed config.json, ENOENT when no policy is found for the
+// container, EBUSY when somebody else listens already; and those of oci::EditConfig.
+[[nodiscard]] Expected<std::string> GuardConfig(std::string_view config_json, const Origin& origin,
+                                                const policy::PolicySet& policies,
+                                                const std::string& socket);
+
+// Whether an agent listens at `socket`: the runtime's own attempt comes late and its message does
+// not say whose socket that is. Errors: connect(2)'s, with what to do.
+[[nodiscard]] Expected<void> CheckAgent(const std::string& socket);
+
+}  // namespace oakum::hook
+
+#endif  // OAKUM_HOOK_GUARD_H_
