@@ -466,6 +466,9 @@ class Checker {
 
   void CheckReference(const syntax::ContainerRule& rule, CheckedContainerRule& checked) {
     const Text& reference = rule.policy;
+    if (reference.at.offset == rule.at.offset) {
+      return;  // absent or no string, and said so
+    }
     if (reference.value.starts_with('$')) {
       const Word key = reference.value.substr(1);
       std::vector<Word> keys;
@@ -473,10 +476,15 @@ class Checker {
         keys.emplace_back(annotation.key);
       }
       if (std::find(keys.begin(), keys.end(), key) == keys.end()) {
+        const Word near = Nearest(key, keys);
         Say(reference.at,
             fmt::format("\"{}\" takes the policy from an annotation that \"match\" does not ask "
-                        "for{}; write \"match\": {{\"annotation\": {{\"{}\": \"*\"}}}}",
-                        Escape(reference.value), DidYouMean(key, keys), Escape(key)));
+                        "for; {}",
+                        Escape(reference.value),
+                        near.empty()
+                            ? fmt::format("write \"match\": {{\"annotation\": {{\"{}\": \"*\"}}}}",
+                                          Escape(key))
+                            : fmt::format("did you mean \"${}\"?", near)));
       }
       checked.policy_annotation = key;
       return;

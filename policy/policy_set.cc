@@ -76,12 +76,14 @@ Expected<std::shared_ptr<const PolicySet::Impl>> PolicySet::Impl::Create(const S
     auto document = jsonc::Parse(sources, number, jsonc::Comments::kAllowed, diagnostics);
     if (document) {
       documents.push_back(std::move(*document));
-      files.push_back(syntax::Read(documents.back().root, diagnostics));
     }
   }
   // A file that cannot be read would make references to what is in it look wrong.
   if (!diagnostics.ok()) {
     return std::unexpected(diagnostics.ToError());
+  }
+  for (const jsonc::Document& document : documents) {
+    files.push_back(syntax::Read(document.root, diagnostics));
   }
   CheckedSet checked = Check(files, sources, diagnostics);
   if (!diagnostics.ok()) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 namespace oakum::policy {
 
@@ -33,12 +34,20 @@ std::string Sources::Describe(Location at) const {
 
 void Diagnostics::Add(Location at, std::string_view what) {
   if (++count_ <= kMaxKept) {
-    kept_.push_back(fmt::format("{}: {}", sources_.Describe(at), what));
+    kept_.push_back({.at = at, .what = std::string(what)});
   }
 }
 
 Error Diagnostics::ToError() const {
-  std::string text = fmt::format("{}", fmt::join(kept_, "\n"));
+  std::vector<Entry> sorted = kept_;
+  std::stable_sort(sorted.begin(), sorted.end(), [](const Entry& a, const Entry& b) {
+    return std::pair(a.at.file, a.at.offset) < std::pair(b.at.file, b.at.offset);
+  });
+  std::string text;
+  for (const Entry& entry : sorted) {
+    text +=
+        fmt::format("{}{}: {}", text.empty() ? "" : "\n", sources_.Describe(entry.at), entry.what);
+  }
   if (count_ > kMaxKept) {
     text += fmt::format("\n(and {} more)", count_ - kMaxKept);
   }

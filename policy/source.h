@@ -62,12 +62,16 @@ class Diagnostics {
 
   void Add(Location at, std::string_view what);
   [[nodiscard]] bool ok() const { return count_ == 0; }
-  // EINVAL with one "FILE:LINE:COLUMN: what" a line, in the order in which they were found.
+  // EINVAL with one "FILE:LINE:COLUMN: what" a line, in the order of the files.
   [[nodiscard]] Error ToError() const;
 
  private:
   const Sources& sources_;
-  std::vector<std::string> kept_;
+  struct Entry {
+    Location at;
+    std::string what;
+  };
+  std::vector<Entry> kept_;
   size_t count_ = 0;
 };
 

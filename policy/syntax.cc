@@ -265,6 +265,9 @@ class Reader {
   std::vector<std::pair<Text, Text>> ReadPatterns(const jsonc::Value& match, std::string_view key) {
     std::vector<std::pair<Text, Text>> patterns;
     ForEachNamed(match, key, [&](const Text& name, const jsonc::Value& value) {
+      if (name.value.size() > kMaxString) {
+        diagnostics_.Add(name.at, fmt::format("a key longer than {} bytes", kMaxString));
+      }
       if (const auto text = ReadText(value, fmt::format("\"{}\"", Escape(name.value)));
           text.has_value()) {
         patterns.emplace_back(name, *text);
