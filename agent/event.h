@@ -31,8 +31,9 @@ inline constexpr size_t kMaxCommandLine = 1024;
 // What stays the same for all events of one session; shared, immutable.
 struct EventSource {
   policy::ContainerFacts facts;
-  std::string container_id;  // state.id
-  std::shared_ptr<const policy::Policy> policy;
+  std::string container_id;                      // state.id
+  std::string policy_name;                       // the policy that the filter was planned for
+  std::shared_ptr<const policy::Policy> policy;  // null: there is none of that name any more
 };
 
 struct Event {

@@ -1,0 +1,102 @@
+#include "agent/blocking_pool.h"
+
+#include <csignal>
+#include <thread>
+
+namespace oakum::agent {
+
+namespace {
+
+// The handler does nothing: without SA_RESTART, its running is what ends a blocking call.
+int InterruptSignal() { return SIGRTMIN + 2; }
+
+void InstallHandler() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  sigemptyset(&action.sa_mask);
+  (void)sigaction(InterruptSignal(), &action, nullptr);
+}
+
+}  // namespace
+
+BlockingPool::BlockingPool() { InstallHandler(); }
+
+BlockingPool::~BlockingPool() {
+  std::unique_lock lock(mutex_);
+  queue_.clear();
+  while (threads_ > 0) {
+    for (const auto& [key, thread] : running_) {
+      pthread_kill(thread, InterruptSignal());
+    }
+    idle_.wait_for(lock, std::chrono::milliseconds(5));
+  }
+}
+
+bool BlockingPool::TakeNext(Waiting& out) {
+  for (auto it = queue_.begin(); it != queue_.end(); ++it) {
+    if (running_of_[it->owner] < kMaxThreadsPerOwner) {
+      out = std::move(*it);
+      queue_.erase(it);
+      return true;
+    }
+  }
+  return false;
+}
+
+void BlockingPool::Run(Owner owner, uint64_t key, Job job) {
+  const std::lock_guard lock(mutex_);
+  queue_.push_back({owner, key, std::move(job)});
+  Waiting next;
+  if (threads_ < kMaxThreads && TakeNext(next)) {
+    StartThread(std::move(next));
+  }
+}
+
+void BlockingPool::StartThread(Waiting first) {
+  ++threads_;
+  ++running_of_[first.owner];
+  std::thread([this, first = std::move(first)]() mutable { Work(std::move(first)); }).detach();
+}
+
+void BlockingPool::Work(Waiting first) {
+  std::unique_lock lock(mutex_);
+  for (bool more = true; more;) {
+    running_.emplace(first.key, pthread_self());
+    lock.unlock();
+    first.job();
+    first.job = nullptr;
+    lock.lock();
+    running_.erase(first.key);
+    if (--running_of_[first.owner] == 0) {
+      running_of_.erase(first.owner);
+    }
+    more = TakeNext(first);
+    if (more) {
+      ++running_of_[first.owner];
+    }
+  }
+  --threads_;
+  // Under the lock: once the destructor sees no thread it may free everything this thread uses.
+  idle_.notify_all();
+}
+
+bool BlockingPool::Interrupt(uint64_t key) {
+  const std::lock_guard lock(mutex_);
+  const auto found = running_.find(key);
+  if (found != running_.end()) {
+    pthread_kill(found->second, InterruptSignal());
+    return true;
+  }
+  std::erase_if(queue_, [&](const Waiting& waiting) { return waiting.key == key; });
+  return false;
+}
+
+void BlockingPool::InterruptAll() {
+  const std::lock_guard lock(mutex_);
+  queue_.clear();
+  for (const auto& [key, thread] : running_) {
+    pthread_kill(thread, InterruptSignal());
+  }
+}
+
+}  // namespace oakum::agent

@@ -1,0 +1,152 @@
+#include "agent/calls.h"
+
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+
+#include "agent/message.h"
+
+// Younger than the headers of Debian 12.
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
+
+namespace oakum::agent {
+
+namespace {
+
+bool GetOption(int socket_fd, int option, int& out) {
+  socklen_t length = sizeof out;
+  return getsockopt(socket_fd, SOL_SOCKET, option, &out, &length) == 0;
+}
+
+// Sockets that carry nothing past the guarded calls, by registers alone. The plan lets them through
+// in the filter; they come here when it could not (a 64-bit register with a dirty upper half).
+bool IsPlainSocket(int domain, int type, int protocol) {
+  switch (domain) {
+    case AF_UNIX:
+      return true;
+    case AF_NETLINK:
+      return protocol == 0;
+    case AF_INET:
+    case AF_INET6:
+      switch (type & 0xf) {
+        case SOCK_STREAM:
+          return protocol == 0 || protocol == IPPROTO_TCP;
+        case SOCK_DGRAM:
+          return protocol == 0 || protocol == IPPROTO_UDP ||
+                 protocol == (domain == AF_INET ? int{IPPROTO_ICMP} : int{IPPROTO_ICMPV6});
+        default:
+          return false;
+      }
+    default:
+      return false;
+  }
+}
+
+// What a kernel without the family or protocol says, so that programs fall back as they do there
+// (socket(2)); raw sockets are refused as to a process without CAP_NET_RAW (raw(7)).
+int SocketError(int domain, int type) {
+  if (domain == AF_PACKET || (type & 0xf) == SOCK_RAW) {
+    return EPERM;
+  }
+  if (domain == AF_INET || domain == AF_INET6 || domain == AF_NETLINK) {
+    return EPROTONOSUPPORT;
+  }
+  return EAFNOSUPPORT;
+}
+
+}  // namespace
+
+policy::Transport PinnedSocket::transport() const {
+  switch (protocol) {
+    case IPPROTO_TCP:
+    case IPPROTO_MPTCP:
+      return policy::Transport::kTcp;
+    case IPPROTO_UDP:
+      return policy::Transport::kUdp;
+    default:
+      return policy::Transport::kOther;
+  }
+}
+
+int Pin(const CallContext& context, pid_t tid, int fd, PinnedSocket& out) {
+  if (const int error = context.descriptors.Get(tid, fd, out.fd); error != 0) {
+    return error;
+  }
+  if (!GetOption(out.fd.get(), SO_DOMAIN, out.domain) ||
+      !GetOption(out.fd.get(), SO_TYPE, out.type) ||
+      !GetOption(out.fd.get(), SO_PROTOCOL, out.protocol)) {
+    return ENOTSOCK;
+  }
+  return 0;
+}
+
+Outcome HandleSocket(const CallContext& context, const GuardedCall& call, Arguments args) {
+  // Registers only, so the kernel may carry it out: nobody can change them any more.
+  const int domain = static_cast<int>(args[0]);
+  const int type = static_cast<int>(args[1]);
+  const int protocol = static_cast<int>(args[2]);
+  if (IsPlainSocket(domain, type, protocol)) {
+    return Outcome::Of(Answer::Continue());
+  }
+  const Ruling ruling = context.core.JudgeUnsupported(
+      call, policy::Operation::kSocket,
+      fmt::format("socket family {}, type {}, protocol {}", domain, type & 0xf, protocol));
+  return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue()
+                                             : Answer::Error(SocketError(domain, type)));
+}
+
+Outcome HandleIoUring(const CallContext& context, const GuardedCall& call) {
+  const Ruling ruling =
+      context.core.JudgeUnsupported(call, policy::Operation::kIoUring, "io_uring");
+  return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue() : Answer::Error(ENOSYS));
+}
+
+Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call) {
+  // The arguments lie in memory, so nothing that is decided from them may be carried out natively.
+  const Ruling ruling = context.core.JudgeUnsupported(
+      call, policy::Operation::kSocket, fmt::format("socketcall {}", call.notification.args[0]));
+  return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue() : Answer::Error(EPERM));
+}
+
+Outcome Handle(const CallContext& context, const GuardedCall& call) {
+  const auto& args = call.notification.args;
+  switch (call.kind.call) {
+    case Call::kConnect:
+      return HandleConnect(context, call, args);
+    case Call::kSendto:
+      return HandleSendto(context, call, args);
+    case Call::kSendmsg:
+      return HandleSendmsg(context, call, args);
+    case Call::kSendmmsg:
+      return HandleSendmmsg(context, call, args);
+    case Call::kBind:
+      return HandleBind(context, call, args);
+    case Call::kListen:
+      return HandleListen(context, call, args);
+    case Call::kAccept:
+      return HandleAccept(context, call, args, 0);
+    case Call::kAccept4:
+      return HandleAccept(context, call, args, static_cast<int>(args[3]));
+    case Call::kSocket:
+      return HandleSocket(context, call, args);
+    case Call::kSocketcall:
+      return HandleSocketcall(context, call);
+    case Call::kIoUringSetup:
+    case Call::kIoUringEnter:
+    case Call::kIoUringRegister:
+      return HandleIoUring(context, call);
+    case Call::kUnknown:
+      break;
+  }
+  const Ruling ruling =
+      context.core.JudgeUnsupported(call, policy::Operation::kSocket,
+                                    fmt::format("system call {} of architecture {:#x}",
+                                                call.notification.nr, call.notification.arch));
+  return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue() : Answer::Error(ENOSYS));
+}
+
+}  // namespace oakum::agent

@@ -1,0 +1,86 @@
+// From a notification to its answer, or to an operation that will have one later.
+#ifndef OAKUM_AGENT_CALLS_H_
+#define OAKUM_AGENT_CALLS_H_
+
+#include <memory>
+#include <optional>
+
+#include "agent/operation.h"
+#include "agent/session_core.h"
+#include "agent/task.h"
+
+namespace oakum::agent {
+
+// What a session thread has at hand.
+struct CallContext {
+  SessionCore& core;
+  DescriptorSource& descriptors;
+  UringCalls* uring;  // null: operations that need it go to a thread
+};
+
+// A socket of the container, duplicated: whatever the container does with its number, this is the
+// socket that is decided on and that the call is performed on.
+struct PinnedSocket {
+  UniqueFd fd;
+  int domain = 0;    // SO_DOMAIN
+  int type = 0;      // SO_TYPE
+  int protocol = 0;  // SO_PROTOCOL
+
+  [[nodiscard]] policy::Transport transport() const;
+  [[nodiscard]] bool is_stream() const { return type == SOCK_STREAM; }
+  [[nodiscard]] bool is_inet() const { return domain == AF_INET || domain == AF_INET6; }
+};
+
+// Exactly one of the two is set. `socket` is kept until the answer has been delivered.
+struct Outcome {
+  std::optional<Answer> answer;
+  std::unique_ptr<Operation> operation;
+  UniqueFd socket;
+
+  static Outcome Of(Answer answer, UniqueFd socket = {}) {
+    Outcome outcome;
+    outcome.answer = std::move(answer);
+    outcome.socket = std::move(socket);
+    return outcome;
+  }
+  static Outcome Of(std::unique_ptr<Operation> operation) {
+    Outcome outcome;
+    outcome.operation = std::move(operation);
+    return outcome;
+  }
+};
+
+// Pins descriptor `fd` of the caller. Returns 0 or an errno value; EBADF as natively. A descriptor
+// that is not a socket is ENOTSOCK with `out.fd` set.
+[[nodiscard]] int Pin(const CallContext& context, pid_t tid, int fd, PinnedSocket& out);
+
+// The arguments of one call, wherever they came from: registers, or the array that socketcall(2)
+// points to.
+using Arguments = const uint64_t (&)[6];
+
+[[nodiscard]] Outcome HandleConnect(const CallContext& context, const GuardedCall& call,
+                                    Arguments args);
+[[nodiscard]] Outcome HandleSendto(const CallContext& context, const GuardedCall& call,
+                                   Arguments args);
+[[nodiscard]] Outcome HandleSendmsg(const CallContext& context, const GuardedCall& call,
+                                    Arguments args);
+[[nodiscard]] Outcome HandleSendmmsg(const CallContext& context, const GuardedCall& call,
+                                     Arguments args);
+[[nodiscard]] Outcome HandleBind(const CallContext& context, const GuardedCall& call,
+                                 Arguments args);
+[[nodiscard]] Outcome HandleListen(const CallContext& context, const GuardedCall& call,
+                                   Arguments args);
+// accept(2) has no flags: 0.
+[[nodiscard]] Outcome HandleAccept(const CallContext& context, const GuardedCall& call,
+                                   Arguments args, int flags);
+[[nodiscard]] Outcome HandleSocket(const CallContext& context, const GuardedCall& call,
+                                   Arguments args);
+[[nodiscard]] Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call);
+[[nodiscard]] Outcome HandleIoUring(const CallContext& context, const GuardedCall& call);
+
+// Any of the above, by what the call is.
+[[nodiscard]] Outcome Handle(const CallContext& context, const GuardedCall& call);
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_CALLS_H_

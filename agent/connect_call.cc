@@ -1,0 +1,157 @@
+// connect(2): copied, decided on the copy and the pinned socket, performed here.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+
+#include "agent/calls.h"
+#include "agent/message.h"
+#include "agent/sockaddr.h"
+#include "agent/unix_peer.h"
+
+namespace oakum::agent {
+
+namespace {
+
+int ConnectOnce(int socket_fd, const SockaddrCopy& address) {
+  return connect(socket_fd, address.get(), address.length) == 0 ? 0 : errno;
+}
+
+// Whether a TCP socket is neither connected nor on its way (tcp(7), TCP_INFO).
+bool IsClosed(int socket_fd) {
+  tcp_info info = {};
+  socklen_t length = sizeof info;
+  return getsockopt(socket_fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
+         info.tcpi_state == TCP_CLOSE;
+}
+
+// Ends a connection attempt that has failed, as a waiting connect(2) does
+// (__inet_stream_connect()): takes the error and leaves the socket ready for another attempt.
+// Calling connect(2) again would start one if another thread of the container has already been
+// told, or has shut the socket down.
+int EndFailed(int socket_fd) {
+  int error = 0;
+  socklen_t length = sizeof error;
+  if (getsockopt(socket_fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0) {
+    return errno;
+  }
+  sockaddr unspecified = {};
+  unspecified.sa_family = AF_UNSPEC;
+  (void)connect(socket_fd, &unspecified, sizeof unspecified);
+  return error != 0 ? error : ECONNABORTED;
+}
+
+// A blocking stream socket whose connection is being established. The socket itself remembers how
+// far it is, so a caller that is interrupted and calls again finds EALREADY and waits on, as
+// natively (connect(2), POSIX "EINTR").
+class ConnectOperation final : public Operation {
+ public:
+  ConnectOperation(UniqueFd socket, const SockaddrCopy& address, bool threads)
+      : socket_(std::move(socket)), address_(address), threads_(threads) {}
+
+  std::optional<Answer> Step(UringCalls* uring) override {
+    if (IsClosed(socket_.get())) {
+      return Answer::Performed(0, EndFailed(socket_.get()));
+    }
+    // Without io_uring a second connect(2) could wait, if the container meanwhile reset the socket.
+    const int result = uring != nullptr
+                           ? uring->Connect(socket_.get(), address_.get(), address_.length)
+                           : EINPROGRESS;
+    if (result == EINPROGRESS || result == EALREADY) {
+      return std::nullopt;
+    }
+    // Another thread of the container that waited for the same connection may have been told first.
+    return Answer::Performed(0, result == EISCONN ? 0 : result);
+  }
+
+  Answer RunBlocking() override {
+    return Answer::Performed(0, ConnectOnce(socket_.get(), address_));
+  }
+  bool needs_thread() const override { return threads_; }
+  Wait wait() const override { return {EPOLLOUT, {}}; }
+  int socket_fd() const override { return socket_.get(); }
+  std::optional<Clock::duration> timeout() const override {
+    return SocketTimeout(socket_.get(), SO_SNDTIMEO);
+  }
+  Answer TimedOut() override { return Answer::Performed(0, EINPROGRESS); }
+
+ private:
+  const UniqueFd socket_;
+  const SockaddrCopy address_;
+  const bool threads_;
+};
+
+Outcome Perform(const CallContext& context, PinnedSocket socket, const SockaddrCopy& address) {
+  // Only a stream socket in blocking mode can wait; resetting one (AF_UNSPEC) never does.
+  const bool may_wait = socket.is_stream() && address.length >= sizeof(sa_family_t) &&
+                        address.storage.ss_family != AF_UNSPEC &&
+                        (fcntl(socket.fd.get(), F_GETFL) & O_NONBLOCK) == 0;
+  if (!may_wait) {
+    const int error = ConnectOnce(socket.fd.get(), address);
+    return Outcome::Of(Answer::Performed(0, error), std::move(socket.fd));
+  }
+  if (context.uring == nullptr) {
+    return Outcome::Of(std::make_unique<ConnectOperation>(std::move(socket.fd), address, true));
+  }
+  const int error = context.uring->Connect(socket.fd.get(), address.get(), address.length);
+  // EALREADY: another thread of the container is connecting this socket; a blocking call joins it.
+  if (error == EINPROGRESS || error == EALREADY) {
+    return Outcome::Of(std::make_unique<ConnectOperation>(std::move(socket.fd), address, false));
+  }
+  return Outcome::Of(Answer::Performed(0, error), std::move(socket.fd));
+}
+
+}  // namespace
+
+Outcome HandleConnect(const CallContext& context, const GuardedCall& call, Arguments args) {
+  const pid_t tid = call.notification.tid;
+  PinnedSocket socket;
+  const int pinned = Pin(context, tid, static_cast<int>(args[0]), socket);
+  if (!socket.fd) {
+    return Outcome::Of(Answer::Error(pinned));
+  }
+  SockaddrCopy address;
+  if (const int error = ReadSockaddr(tid, args[1], static_cast<int32_t>(args[2]), address);
+      error != 0) {
+    return Outcome::Of(Answer::Error(error));
+  }
+  if (!context.core.notify().IdValid(call.notification.id)) {
+    return Outcome::Of(Answer::None());
+  }
+  if (pinned != 0) {
+    return Outcome::Of(Answer::Error(pinned));
+  }
+  const Destination destination = ReadConnectAddress(address, socket.domain);
+  Ruling ruling = context.core.Audits() ? Ruling::kPass : Ruling::kPerform;
+  switch (destination.kind) {
+    case Destination::Kind::kNone:
+    case Destination::Kind::kNetlink:
+      break;
+    case Destination::Kind::kInet:
+      ruling = context.core.Judge(
+          call, {policy::Operation::kConnect, socket.transport(), destination.endpoint, {}});
+      break;
+    case Destination::Kind::kUnixPath:
+    case Destination::Kind::kUnixAbstract:
+      return ConnectUnix(context, call, std::move(socket), destination, address);
+    case Destination::Kind::kOther:
+      ruling = context.core.JudgeUnsupported(call, policy::Operation::kConnect,
+                                             fmt::format("socket family {}", socket.domain));
+      break;
+  }
+  switch (ruling) {
+    case Ruling::kPass:
+      return Outcome::Of(Answer::Continue());
+    case Ruling::kRefuse:
+      return Outcome::Of(Answer::Error(EACCES));
+    case Ruling::kPerform:
+      break;
+  }
+  return Perform(context, std::move(socket), address);
+}
+
+}  // namespace oakum::agent

@@ -1,0 +1,29 @@
+// Ancillary data of a message, made safe to be sent from the agent: cmsg(3), unix(7), ip(7),
+// ipv6(7).
+#ifndef OAKUM_AGENT_CONTROL_MESSAGES_H_
+#define OAKUM_AGENT_CONTROL_MESSAGES_H_
+
+#include <vector>
+
+#include "agent/calls.h"
+
+namespace oakum::agent {
+
+struct ControlMessages {
+  std::vector<char> bytes;       // what sendmsg(2) is given
+  std::vector<UniqueFd> rights;  // the container's descriptors that `bytes` names, duplicated
+  bool routes = false;  // names a route of its own (IP_RETOPTS, IPV6_RTHDR and its older form)
+};
+
+// Rewrites the records that mean something else in the agent's hands: descriptor numbers
+// (SCM_RIGHTS) become duplicates of the container's; process and user ids (SCM_CREDENTIALS) are
+// checked as the kernel would check them for thread `tid` and translated into the agent's
+// namespaces. On a unix socket credentials are added when there are none, so that a receiver with
+// SO_PASSCRED sees the container's process. Other records are kept as they are.
+// Returns 0 or an errno value: EINVAL (malformed), EBADF, EPERM, ETOOMANYREFS.
+[[nodiscard]] int TranslateControl(const CallContext& context, pid_t tid, int domain,
+                                   const std::vector<char>& original, ControlMessages& out);
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_CONTROL_MESSAGES_H_

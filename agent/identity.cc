@@ -1,0 +1,153 @@
+#include "agent/identity.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <linux/nsfs.h>
+#include <linux/sockios.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <thread>
+
+#include "base/file.h"
+
+namespace oakum::agent {
+
+namespace {
+
+struct CapabilityData {
+  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+};
+
+bool SameFile(const struct stat& a, const struct stat& b) {
+  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+// The raw calls change this thread only; glibc's wrappers would change all threads (setresuid(2),
+// "C library/kernel differences").
+long SetEuid(uid_t uid) { return syscall(SYS_setresuid, -1, uid, -1); }
+long SetEgid(gid_t gid) { return syscall(SYS_setresgid, -1, gid, -1); }
+long SetGroups(const std::vector<gid_t>& groups) {
+  return syscall(SYS_setgroups, groups.size(), groups.data());
+}
+
+// The first port that needs no privilege in the network namespace `net_fd`, 1024 when unknown.
+// /proc/sys/net shows the namespace of whoever opens it, so a thread of its own goes there.
+uint16_t UnprivilegedPortStart(int net_fd) {
+  unsigned long start = 1024;
+  std::thread([&] {
+    SetEffectiveCapabilities(CapabilityBit(CAP_SYS_ADMIN));
+    if (setns(net_fd, CLONE_NEWNET) != 0) {
+      return;
+    }
+    const auto text = ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", 64);
+    if (text) {
+      start = strtoul(text->c_str(), nullptr, 10);
+    }
+  }).join();
+  return static_cast<uint16_t>(std::min(start, 65535UL));
+}
+
+}  // namespace
+
+void SetEffectiveCapabilities(uint64_t wanted) {
+  CapabilityData caps;
+  if (syscall(SYS_capget, &caps.header, caps.data) != 0) {
+    return;
+  }
+  for (size_t i = 0; i < _LINUX_CAPABILITY_U32S_3; ++i) {
+    caps.data[i].effective = static_cast<uint32_t>(wanted >> (32 * i)) & caps.data[i].permitted;
+  }
+  // Lowering cannot fail, and only permitted ones are raised.
+  (void)syscall(SYS_capset, &caps.header, caps.data);
+}
+
+ScopedCapabilities::ScopedCapabilities(uint64_t during, uint64_t after) : after_(after) {
+  SetEffectiveCapabilities(during);
+}
+
+ScopedCapabilities::~ScopedCapabilities() { SetEffectiveCapabilities(after_); }
+
+ScopedIdentity::ScopedIdentity(const TaskStatus& status, bool same_user_namespace, uint64_t keep,
+                               uint64_t after)
+    : after_(after), own_euid_(geteuid()), own_egid_(getegid()) {
+  constexpr uint64_t kSwitch = CapabilityBit(CAP_SETUID) | CapabilityBit(CAP_SETGID);
+  if (own_euid_ == 0) {
+    SetEffectiveCapabilities(kSwitch);
+    const int count = getgroups(0, nullptr);
+    own_groups_.resize(count > 0 ? static_cast<size_t>(count) : 0);
+    if (count > 0 && getgroups(count, own_groups_.data()) != count) {
+      own_groups_.clear();
+    }
+    changed_ = true;
+    ok_ = SetGroups(status.groups) == 0 && SetEgid(status.egid) == 0 && SetEuid(status.euid) == 0;
+  } else {
+    ok_ = own_euid_ == status.euid;
+  }
+  SetEffectiveCapabilities(same_user_namespace ? status.effective_capabilities & keep : 0);
+}
+
+ScopedIdentity::~ScopedIdentity() {
+  if (changed_) {
+    constexpr uint64_t kSwitch = CapabilityBit(CAP_SETUID) | CapabilityBit(CAP_SETGID);
+    SetEffectiveCapabilities(kSwitch);
+    if (SetEuid(own_euid_) != 0 || SetEgid(own_egid_) != 0 || SetGroups(own_groups_) != 0) {
+      // A thread that is stuck with a container's identity must not serve anybody.
+      std::abort();
+    }
+  }
+  SetEffectiveCapabilities(after_);
+}
+
+bool InOwnUserNamespace(pid_t tid) {
+  struct stat own = {};
+  struct stat other = {};
+  return stat("/proc/self/ns/user", &own) == 0 &&
+         stat(fmt::format("/proc/{}/ns/user", tid).c_str(), &other) == 0 && SameFile(own, other);
+}
+
+bool MayBindPort(pid_t tid, int socket_fd, uint16_t port) {
+  UniqueFd net_fd;
+  {
+    // SIOCGSKNS wants CAP_NET_ADMIN over the namespace (sock_ioctl(), net/socket.c).
+    const ScopedCapabilities raised(CapabilityBit(CAP_NET_ADMIN), kPerformerCapabilities);
+    net_fd.Reset(ioctl(socket_fd, SIOCGSKNS));
+  }
+  if (!net_fd) {
+    net_fd.Reset(open(fmt::format("/proc/{}/ns/net", tid).c_str(), O_RDONLY | O_CLOEXEC));
+  }
+  if (net_fd && port >= UnprivilegedPortStart(net_fd.get())) {
+    return true;
+  }
+  if (!net_fd && port >= 1024) {
+    return true;
+  }
+  const auto status = ReadTaskStatus(tid);
+  if (!status || (status->effective_capabilities & CapabilityBit(CAP_NET_BIND_SERVICE)) == 0) {
+    return false;
+  }
+  // The capability counts in the caller's user namespace and below: the namespace that owns the
+  // network namespace, or an ancestor of it.
+  struct stat theirs = {};
+  if (!net_fd || stat(fmt::format("/proc/{}/ns/user", tid).c_str(), &theirs) != 0) {
+    return false;
+  }
+  UniqueFd owner(ioctl(net_fd.get(), NS_GET_USERNS));
+  while (owner) {
+    struct stat at = {};
+    if (fstat(owner.get(), &at) == 0 && SameFile(at, theirs)) {
+      return true;
+    }
+    owner.Reset(ioctl(owner.get(), NS_GET_PARENT));
+  }
+  return false;
+}
+
+}  // namespace oakum::agent

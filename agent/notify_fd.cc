@@ -1,0 +1,117 @@
+#include "agent/notify_fd.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+// Younger than the headers of Debian 12 (Linux 6.6 and 5.14).
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
+#endif
+#ifndef SECCOMP_ADDFD_FLAG_SEND
+#define SECCOMP_ADDFD_FLAG_SEND (1UL << 1)
+#endif
+
+namespace oakum::agent {
+
+namespace {
+
+// Responses are sent from the stack; no kernel so far wants more than this.
+constexpr size_t kMaxResponse = 64;
+
+int ErrnoOf(int result) { return result == 0 ? 0 : errno; }
+
+}  // namespace
+
+Expected<NotifyFd> NotifyFd::Create(UniqueFd fd) {
+  seccomp_notif_sizes sizes = {};
+  if (syscall(SYS_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, &sizes) != 0) {
+    return ErrnoError("seccomp(SECCOMP_GET_NOTIF_SIZES)");
+  }
+  if (sizes.seccomp_notif_resp > kMaxResponse ||
+      sizes.seccomp_notif_resp < sizeof(seccomp_notif_resp)) {
+    return MakeError(EINVAL, "this kernel's seccomp notifications have an unknown size");
+  }
+  // No notification has the id 0 while nobody reads: a listener says ENOENT, whatever is not a
+  // listener says ENOTTY or EINVAL.
+  uint64_t id = 0;
+  if (ioctl(fd.get(), SECCOMP_IOCTL_NOTIF_ID_VALID, &id) != 0 && errno != ENOENT) {
+    return MakeError(EINVAL, "the descriptor is not a seccomp listener");
+  }
+  return NotifyFd(std::move(fd), sizes);
+}
+
+int NotifyFd::SetSyncWakeUp() const {
+  return ErrnoOf(
+      ioctl(fd_.get(), SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP));
+}
+
+void NotifyFd::BufferDeleter::operator()(seccomp_notif* buffer) const { std::free(buffer); }
+
+NotifyFd::Buffer NotifyFd::NewBuffer() const {
+  const size_t size = std::max<size_t>(sizes_.seccomp_notif, sizeof(seccomp_notif));
+  return Buffer(static_cast<seccomp_notif*>(std::calloc(1, size)));
+}
+
+int NotifyFd::Receive(seccomp_notif* buffer, Notification& out) const {
+  // The kernel refuses a buffer that is not zeroed (seccomp_unotify(2)).
+  memset(buffer, 0, std::max<size_t>(sizes_.seccomp_notif, sizeof(seccomp_notif)));
+  if (ioctl(fd_.get(), SECCOMP_IOCTL_NOTIF_RECV, buffer) != 0) {
+    return errno;
+  }
+  out.id = buffer->id;
+  out.tid = static_cast<pid_t>(buffer->pid);
+  out.nr = buffer->data.nr;
+  out.arch = buffer->data.arch;
+  for (size_t i = 0; i < 6; ++i) {
+    out.args[i] = buffer->data.args[i];
+  }
+  return 0;
+}
+
+bool NotifyFd::IdValid(uint64_t id) const {
+  return ioctl(fd_.get(), SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
+}
+
+int NotifyFd::Send(uint64_t id, int64_t value, int error, uint32_t flags) const {
+  alignas(seccomp_notif_resp) char room[kMaxResponse] = {};
+  seccomp_notif_resp response = {};
+  response.id = id;
+  response.val = value;
+  response.error = -error;
+  response.flags = flags;
+  memcpy(room, &response, sizeof response);
+  return ErrnoOf(ioctl(fd_.get(), SECCOMP_IOCTL_NOTIF_SEND, room));
+}
+
+int NotifyFd::Respond(uint64_t id, int64_t value, int error) const {
+  return Send(id, error == 0 ? value : 0, error, 0);
+}
+
+int NotifyFd::Continue(uint64_t id) const {
+  return Send(id, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
+}
+
+int NotifyFd::RespondWithFd(uint64_t id, int fd, uint32_t fd_flags) const {
+  seccomp_notif_addfd add = {};
+  add.id = id;
+  add.flags = SECCOMP_ADDFD_FLAG_SEND;
+  add.srcfd = static_cast<uint32_t>(fd);
+  add.newfd_flags = fd_flags;
+  const int result = ioctl(fd_.get(), SECCOMP_IOCTL_NOTIF_ADDFD, &add);
+  return result >= 0 ? 0 : errno;
+}
+
+bool NotifyFd::HungUp() const {
+  pollfd poll_fd = {fd_.get(), 0, 0};
+  return poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
+}
+
+}  // namespace oakum::agent

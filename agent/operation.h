@@ -1,0 +1,106 @@
+// One call that is being performed for a container, as a state machine that never waits itself.
+#ifndef OAKUM_AGENT_OPERATION_H_
+#define OAKUM_AGENT_OPERATION_H_
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+
+#include "agent/notify_fd.h"
+#include "agent/syscall_table.h"
+#include "agent/uring_calls.h"
+#include "base/unique_fd.h"
+
+namespace oakum::agent {
+
+using Clock = std::chrono::steady_clock;
+
+struct GuardedCall {
+  Notification notification;
+  CallKind kind;
+};
+
+// What the container is told.
+struct Answer {
+  enum class Kind : uint8_t {
+    kRespond,   // `value`, or -`error`
+    kContinue,  // the kernel carries the call out: audit, or decided from registers alone
+    kFd,        // the number of `fd` once it is installed
+    kNone,      // nothing: nobody waits for it any more
+  };
+  Kind kind = Kind::kRespond;
+  int64_t value = 0;
+  int error = 0;
+  UniqueFd fd;
+  uint32_t fd_flags = 0;
+  bool sigpipe = false;    // EPIPE on a stream: the thread also gets SIGPIPE, as natively
+  bool performed = false;  // something happened that must not happen twice
+
+  [[nodiscard]] static Answer Error(int error) {
+    Answer answer;
+    answer.error = error;
+    return answer;
+  }
+  [[nodiscard]] static Answer Value(int64_t value) {
+    Answer answer;
+    answer.value = value;
+    return answer;
+  }
+  [[nodiscard]] static Answer Continue() {
+    Answer answer;
+    answer.kind = Kind::kContinue;
+    return answer;
+  }
+  [[nodiscard]] static Answer None() {
+    Answer answer;
+    answer.kind = Kind::kNone;
+    return answer;
+  }
+  // The outcome of something that was performed: 0 or an errno value.
+  [[nodiscard]] static Answer Performed(int64_t value, int error) {
+    Answer answer;
+    answer.value = value;
+    answer.error = error;
+    answer.performed = true;
+    return answer;
+  }
+};
+
+// What an operation waits for.
+struct Wait {
+  uint32_t events = 0;                 // EPOLLIN, EPOLLOUT on socket_fd(); 0: only time passes
+  std::chrono::milliseconds retry{0};  // try again after this long; 0: only when ready
+};
+
+class Operation {
+ public:
+  virtual ~Operation() = default;
+
+  // Goes on as far as it can without waiting. Called by one thread at a time; `uring` is that
+  // thread's, null where io_uring is switched off. An answer, or nothing: then wait() says for
+  // what.
+  [[nodiscard]] virtual std::optional<Answer> Step(UringCalls* uring) = 0;
+  // Performs what is left, waiting as long as it takes; for threads that stand in for io_uring.
+  // EINTR when the thread was signalled to give up.
+  [[nodiscard]] virtual Answer RunBlocking() { return Answer::Error(EINTR); }
+  // Whether Step cannot be used without io_uring.
+  [[nodiscard]] virtual bool needs_thread() const { return false; }
+
+  [[nodiscard]] virtual Wait wait() const = 0;
+  // The socket to wait on; -1: none.
+  [[nodiscard]] virtual int socket_fd() const = 0;
+  // SO_SNDTIMEO or SO_RCVTIMEO of the socket, counted from when the call began to wait.
+  [[nodiscard]] virtual std::optional<Clock::duration> timeout() const { return std::nullopt; }
+  // The answer when that has passed.
+  [[nodiscard]] virtual Answer TimedOut() { return Answer::Error(EAGAIN); }
+  // The caller has left (signal or death). What it must be told if it makes the same call again,
+  // because part of it has been done already; nothing if the call can simply be made again.
+  [[nodiscard]] virtual std::optional<Answer> Abandon() { return std::nullopt; }
+};
+
+// SO_SNDTIMEO or SO_RCVTIMEO (socket(7)); nothing for "never".
+[[nodiscard]] std::optional<Clock::duration> SocketTimeout(int socket_fd, int option);
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_OPERATION_H_

@@ -1,0 +1,52 @@
+#include "agent/process_info.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <limits.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "agent/task.h"
+
+namespace oakum::agent {
+
+namespace {
+
+std::string ReadLink(const std::string& path) {
+  std::string target(PATH_MAX, '\0');
+  const ssize_t length = readlink(path.c_str(), target.data(), target.size());
+  target.resize(length > 0 ? static_cast<size_t>(length) : 0);
+  return target;
+}
+
+// Arguments are separated by NULs (proc_pid_cmdline(5)).
+std::string ReadCommandLine(pid_t tid) {
+  const UniqueFd fd(open(fmt::format("/proc/{}/cmdline", tid).c_str(), O_RDONLY | O_CLOEXEC));
+  std::string text(kMaxCommandLine, '\0');
+  const ssize_t length = fd ? read(fd.get(), text.data(), text.size()) : 0;
+  text.resize(length > 0 ? static_cast<size_t>(length) : 0);
+  while (!text.empty() && text.back() == '\0') {
+    text.pop_back();
+  }
+  std::ranges::replace(text, '\0', ' ');
+  return text;
+}
+
+}  // namespace
+
+std::shared_ptr<const ProcessInfo> ReadProcessInfo(pid_t tid) {
+  auto status = ReadTaskStatus(tid);
+  if (!status) {
+    return nullptr;
+  }
+  auto info = std::make_shared<ProcessInfo>();
+  info->pid = status->tgid;
+  info->name = std::move(status->name);
+  info->uid = status->euid;
+  info->executable = ReadLink(fmt::format("/proc/{}/exe", tid));
+  info->command_line = ReadCommandLine(tid);
+  return info;
+}
+
+}  // namespace oakum::agent

@@ -1,0 +1,39 @@
+// Waits on behalf of calls that cannot be answered at once.
+#ifndef OAKUM_AGENT_REACTOR_H_
+#define OAKUM_AGENT_REACTOR_H_
+
+#include <memory>
+
+#include "agent/operation.h"
+#include "agent/session_core.h"
+#include "base/error.h"
+
+namespace oakum::agent {
+
+// One call that waits: shared by the session thread that may cancel it and the thread that goes on
+// with it.
+class PendingCall;
+
+// One thread with an epoll instance for all sessions. Each step of an operation is bounded, so no
+// call holds up another; calls whose caller has left are found within kSweepInterval.
+class Reactor {
+ public:
+  // `use_io_uring` false: operations that need it run on threads of their own, at most
+  // kMaxBlockingThreads of them, kMaxBlockingThreadsPerSession for one session; others queue.
+  // Errors: epoll_create1(2)'s, eventfd(2)'s, pthread_create(3)'s.
+  [[nodiscard]] static Expected<std::unique_ptr<Reactor>> Create(bool use_io_uring);
+  virtual ~Reactor() = default;
+
+  // Takes over an operation that has said what it waits for (or needs a thread). The answer is
+  // delivered when it ends.
+  [[nodiscard]] virtual std::shared_ptr<PendingCall> Add(std::shared_ptr<SessionCore> core,
+                                                         const GuardedCall& call,
+                                                         std::unique_ptr<Operation> operation) = 0;
+  // The caller has made another call, so it cannot be waiting for this one any more. When this
+  // returns, nothing more happens on its behalf and what it had done is kept for a replay.
+  virtual void Cancel(const std::shared_ptr<PendingCall>& pending) = 0;
+};
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_REACTOR_H_

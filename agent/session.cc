@@ -1,0 +1,181 @@
+#include "agent/session.h"
+
+#include <csignal>
+#include <ctime>
+#include <unordered_map>
+
+#include "agent/calls.h"
+#include "agent/identity.h"
+
+namespace oakum::agent {
+
+namespace {
+
+// Enough for the deepest path with room to spare; only what is touched takes memory.
+constexpr size_t kStackSize = 256 * 1024;
+
+// Without SA_RESTART, so that a blocked receive returns EINTR.
+int NudgeSignal() { return SIGRTMIN + 1; }
+
+void InstallHandler() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  sigemptyset(&action.sa_mask);
+  (void)sigaction(NudgeSignal(), &action, nullptr);
+}
+
+// The calls of one session that are being waited for, by thread: a thread has one at a time.
+class WaitingCalls {
+ public:
+  // The thread has made a new call, so the one before has been given up.
+  void DropOf(Reactor& reactor, pid_t tid) {
+    if (calls_.empty()) {
+      return;
+    }
+    const auto found = calls_.find(tid);
+    if (found == calls_.end()) {
+      return;
+    }
+    if (const auto pending = found->second.lock(); pending) {
+      reactor.Cancel(pending);
+    }
+    calls_.erase(found);
+  }
+
+  void Add(pid_t tid, const std::shared_ptr<PendingCall>& pending) {
+    calls_[tid] = pending;
+    if (calls_.size() > kSweepAbove && calls_.size() > 2 * live_) {
+      std::erase_if(calls_, [](const auto& entry) { return entry.second.expired(); });
+      live_ = calls_.size();
+    }
+  }
+
+ private:
+  static constexpr size_t kSweepAbove = 64;
+  std::unordered_map<pid_t, std::weak_ptr<PendingCall>> calls_;
+  size_t live_ = 0;
+};
+
+Outcome Answered(const CallContext& context, const GuardedCall& call) {
+  if (call.notification.tid == 0) {
+    // Outside the agent's pid namespace there is no way to look at the caller.
+    const Ruling ruling = context.core.JudgeUnsupported(
+        call, policy::Operation::kSocket, "a process outside the agent's pid namespace");
+    return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue() : Answer::Error(EPERM));
+  }
+  if (context.core.has_replays()) {
+    PinnedSocket socket;
+    (void)Pin(context, call.notification.tid, static_cast<int>(call.notification.args[0]), socket);
+    if (auto answer = context.core.TakeReplay(call, socket.fd.get()); answer) {
+      return Outcome::Of(std::move(*answer), std::move(socket.fd));
+    }
+  }
+  return Handle(context, call);
+}
+
+}  // namespace
+
+Session::Session(std::shared_ptr<SessionCore> core, Reactor& reactor, SessionOptions options,
+                 std::function<void()> on_end)
+    : core_(std::move(core)), reactor_(reactor), options_(options), on_end_(std::move(on_end)) {}
+
+Expected<std::unique_ptr<Session>> Session::Start(std::shared_ptr<SessionCore> core,
+                                                  Reactor& reactor, SessionOptions options,
+                                                  std::function<void()> on_end) {
+  InstallHandler();
+  std::unique_ptr<Session> session(
+      new Session(std::move(core), reactor, options, std::move(on_end)));
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, kStackSize);
+  const int error = pthread_create(
+      &session->thread_, &attributes,
+      [](void* self) -> void* {
+        static_cast<Session*>(self)->Loop();
+        return nullptr;
+      },
+      session.get());
+  pthread_attr_destroy(&attributes);
+  if (error != 0) {
+    session->ended_.store(true);
+    session->thread_ = pthread_t{};
+    return ErrnoError(error, "start a session thread");
+  }
+  return session;
+}
+
+Session::~Session() {
+  if (thread_ == pthread_t{}) {
+    return;
+  }
+  stopping_.store(true);
+  // The signal may come just before the receive blocks, so it is repeated.
+  timespec until = {};
+  for (;;) {
+    Nudge();
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 5'000'000;
+    if (until.tv_nsec >= 1'000'000'000) {
+      until.tv_nsec -= 1'000'000'000;
+      ++until.tv_sec;
+    }
+    if (pthread_timedjoin_np(thread_, nullptr, &until) == 0) {
+      return;
+    }
+  }
+}
+
+void Session::Nudge() {
+  if (!ended_.load()) {
+    pthread_kill(thread_, NudgeSignal());
+  }
+}
+
+void Session::Loop() {
+  pthread_setname_np(pthread_self(), "session");
+  SetEffectiveCapabilities(kPerformerCapabilities);
+  const NotifyFd& notify = core_->notify();
+  if (options_.use_sync_wake_up) {
+    (void)notify.SetSyncWakeUp();  // older kernels wake up more slowly
+  }
+  std::unique_ptr<UringCalls> uring;
+  bool want_uring = options_.use_io_uring;
+  DescriptorSource descriptors;
+  WaitingCalls waiting;
+  const NotifyFd::Buffer buffer = notify.NewBuffer();
+  while (buffer != nullptr && !stopping_.load(std::memory_order_relaxed)) {
+    GuardedCall call;
+    const int error = notify.Receive(buffer.get(), call.notification);
+    if (error != 0) {
+      // ENOENT: this caller has gone, or, for ever, all have.
+      if (error != EINTR && error != ENOENT) {
+        break;
+      }
+      if (notify.HungUp()) {
+        break;
+      }
+      continue;
+    }
+    core_->CountCall();
+    call.kind = LookUpCall(call.notification.arch, call.notification.nr);
+    waiting.DropOf(reactor_, call.notification.tid);
+    if (want_uring && uring == nullptr) {
+      // Made when first needed: a container that never calls costs no ring.
+      want_uring = false;
+      if (auto created = UringCalls::Create(); created) {
+        uring = std::move(*created);
+      }
+    }
+    const CallContext context{*core_, descriptors, uring.get()};
+    Outcome outcome = Answered(context, call);
+    if (outcome.answer) {
+      core_->Deliver(call, std::move(*outcome.answer), outcome.socket.get());
+    } else {
+      waiting.Add(call.notification.tid, reactor_.Add(core_, call, std::move(outcome.operation)));
+    }
+  }
+  ended_.store(true);
+  on_end_();
+}
+
+}  // namespace oakum::agent

@@ -1,0 +1,253 @@
+#include "agent/session_core.h"
+
+#include <linux/capability.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <ctime>
+
+#include "agent/identity.h"
+#include "agent/process_info.h"
+
+namespace oakum::agent {
+
+namespace {
+
+int64_t RealtimeNanoseconds() {
+  timespec now = {};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+uint64_t SocketCookie(int socket_fd) {
+  uint64_t cookie = 0;
+  socklen_t length = sizeof cookie;
+  if (socket_fd < 0 || getsockopt(socket_fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) != 0) {
+    return 0;
+  }
+  return cookie;
+}
+
+long SendSignal(int pidfd, int signal) {
+  return syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0);
+}
+
+policy::Endpoint Canonical(const policy::InetRequest& request) {
+  switch (request.operation) {
+    case policy::Operation::kConnect:
+    case policy::Operation::kSend:
+      return request.remote;
+    case policy::Operation::kBind:
+    case policy::Operation::kListen:
+    case policy::Operation::kAccept:
+    case policy::Operation::kSocket:
+    case policy::Operation::kIoUring:
+      return request.local;
+  }
+  return {};
+}
+
+EventVerdict VerdictOf(policy::Mode mode, bool denied) {
+  switch (mode) {
+    case policy::Mode::kAudit:
+      return denied ? EventVerdict::kAudit : EventVerdict::kAllow;
+    case policy::Mode::kEnforce:
+      return denied ? EventVerdict::kDeny : EventVerdict::kAllow;
+    case policy::Mode::kKill:
+      return denied ? EventVerdict::kKill : EventVerdict::kAllow;
+  }
+  return EventVerdict::kDeny;
+}
+
+}  // namespace
+
+SessionCore::SessionCore(uint64_t number, NotifyFd notify,
+                         std::shared_ptr<const EventSource> source, pid_t init_pid,
+                         UniqueFd init_pidfd, EventSink& events)
+    : number_(number),
+      notify_(std::move(notify)),
+      init_pid_(init_pid),
+      attached_ns_(RealtimeNanoseconds()),
+      init_pidfd_(std::move(init_pidfd)),
+      events_(events),
+      source_(std::move(source)) {}
+
+std::shared_ptr<const EventSource> SessionCore::source() const {
+  const std::lock_guard lock(source_mutex_);
+  return source_;
+}
+
+void SessionCore::SetSource(std::shared_ptr<const EventSource> source) {
+  const std::lock_guard lock(source_mutex_);
+  source_ = std::move(source);
+}
+
+bool SessionCore::Audits() const {
+  const auto now = source();
+  return now->policy != nullptr && now->policy->mode() == policy::Mode::kAudit;
+}
+
+Ruling SessionCore::Apply(const GuardedCall& call, const policy::Decision& decision, bool leaky,
+                          Event&& event) {
+  const auto& policy = event.source_of->policy;
+  // A session whose policy is gone denies everything.
+  const policy::Mode mode = policy != nullptr ? policy->mode() : policy::Mode::kEnforce;
+  const bool denied = decision.verdict != policy::Verdict::kAllow;
+  (denied ? denied_ : allowed_).fetch_add(1, std::memory_order_relaxed);
+  const bool leak = denied && leaky;
+  if (leak) {
+    leaks_.fetch_add(1, std::memory_order_relaxed);
+  }
+  if (denied || (policy != nullptr && policy->log() == policy::LogLevel::kAll)) {
+    event.process = ReadProcessInfo(call.notification.tid);
+    event.time_ns = RealtimeNanoseconds();
+    event.verdict = VerdictOf(mode, denied);
+    event.would = decision.verdict;
+    event.leak = leak;
+    event.syscall = call.kind.name;
+    event.rule = decision.rule;
+    event.errno_value = denied && mode != policy::Mode::kAudit && event.errno_value == 0
+                            ? EACCES
+                            : event.errno_value;
+    event.thread_id = call.notification.tid;
+    events_.Push(std::move(event));
+  }
+  if (mode == policy::Mode::kAudit) {
+    return Ruling::kPass;
+  }
+  if (!denied) {
+    return Ruling::kPerform;
+  }
+  if (mode == policy::Mode::kKill) {
+    KillContainer(call);
+  }
+  return Ruling::kRefuse;
+}
+
+Ruling SessionCore::Judge(const GuardedCall& call, const policy::InetRequest& request) {
+  Event event;
+  event.source_of = source();
+  const policy::Decision decision =
+      event.source_of->policy != nullptr
+          ? event.source_of->policy->Decide(request)
+          : policy::Decision{policy::Verdict::kDeny, "the session's policy does not exist"};
+  event.operation = request.operation;
+  event.transport = request.transport;
+  event.destination = Canonical(request);
+  event.family = event.destination.ip.IsV4() ? Event::Family::kIpv4 : Event::Family::kIpv6;
+  if (request.operation == policy::Operation::kAccept) {
+    event.source = request.remote;
+  }
+  return Apply(call, decision, true, std::move(event));
+}
+
+Ruling SessionCore::Judge(const GuardedCall& call, const policy::UnixRequest& request) {
+  Event event;
+  event.source_of = source();
+  const policy::Decision decision =
+      event.source_of->policy != nullptr
+          ? event.source_of->policy->Decide(request)
+          : policy::Decision{policy::Verdict::kDeny, "the session's policy does not exist"};
+  event.operation = request.operation;
+  event.transport = policy::Transport::kOther;
+  event.family = Event::Family::kUnix;
+  event.unix_name = request.name;
+  return Apply(call, decision, false, std::move(event));
+}
+
+Ruling SessionCore::JudgeUnsupported(const GuardedCall& call, policy::Operation operation,
+                                     std::string detail) {
+  Event event;
+  event.source_of = source();
+  event.operation = operation;
+  event.transport = policy::Transport::kOther;
+  event.family = Event::Family::kOther;
+  event.detail = std::move(detail);
+  return Apply(call, {policy::Verdict::kDeny, "not supported"}, true, std::move(event));
+}
+
+void SessionCore::Deliver(const GuardedCall& call, Answer answer, int socket_fd) {
+  const uint64_t id = call.notification.id;
+  int error = 0;
+  switch (answer.kind) {
+    case Answer::Kind::kRespond:
+      error = notify_.Respond(id, answer.value, answer.error);
+      break;
+    case Answer::Kind::kContinue:
+      error = notify_.Continue(id);
+      break;
+    case Answer::Kind::kFd:
+      error = notify_.RespondWithFd(id, answer.fd.get(), answer.fd_flags);
+      if (error != 0 && error != ENOENT) {
+        // The caller's own descriptor limit, natively EMFILE before anything was accepted.
+        error = notify_.Respond(id, 0, error);
+      }
+      break;
+    case Answer::Kind::kNone:
+      return;
+  }
+  if (error == ENOENT && answer.performed) {
+    KeepForReplay(call, std::move(answer), socket_fd);
+    return;
+  }
+  if (error == 0 && answer.sigpipe) {
+    // tcp_sendmsg() raises it in the caller; the call has to be over first, or the signal would
+    // interrupt the wait for this very answer.
+    const ScopedCapabilities raised(CapabilityBit(CAP_KILL) | kPerformerCapabilities,
+                                    kPerformerCapabilities);
+    const auto status = ReadTaskStatus(call.notification.tid);
+    if (status) {
+      (void)syscall(SYS_tgkill, status->tgid, call.notification.tid, SIGPIPE);
+    }
+  }
+}
+
+void SessionCore::KeepForReplay(const GuardedCall& call, Answer answer, int socket_fd) {
+  replays_.Keep(call, SocketCookie(socket_fd), std::move(answer));
+}
+
+std::optional<Answer> SessionCore::TakeReplay(const GuardedCall& call, int socket_fd) {
+  return replays_.Take(call, SocketCookie(socket_fd));
+}
+
+SessionInfo SessionCore::Info() const {
+  const auto now = source();
+  SessionInfo info;
+  info.session = number_;
+  info.container_id = now->container_id;
+  info.name = now->facts.name;
+  info.image = now->facts.image;
+  if (now->policy != nullptr) {
+    info.policy = now->policy->name();
+    info.mode = now->policy->mode();
+  }
+  info.init_pid = init_pid_;
+  info.attached_ns = attached_ns_;
+  info.calls = calls_.load(std::memory_order_relaxed);
+  info.allowed = allowed_.load(std::memory_order_relaxed);
+  info.denied = denied_.load(std::memory_order_relaxed);
+  info.leaks = leaks_.load(std::memory_order_relaxed);
+  info.waiting = static_cast<uint64_t>(std::max<int64_t>(0, waiting_.load()));
+  return info;
+}
+
+void SessionCore::KillContainer(const GuardedCall& call) {
+  const ScopedCapabilities raised(CapabilityBit(CAP_KILL) | kPerformerCapabilities,
+                                  kPerformerCapabilities);
+  // The caller first. It is held by its own call: if that is still waiting after the pidfd was
+  // opened, the number meant this process.
+  if (const auto status = ReadTaskStatus(call.notification.tid); status) {
+    const UniqueFd caller(static_cast<int>(syscall(SYS_pidfd_open, status->tgid, 0)));
+    if (caller && notify_.IdValid(call.notification.id)) {
+      (void)SendSignal(caller.get(), SIGKILL);
+    }
+  }
+  if (init_pidfd_) {
+    (void)SendSignal(init_pidfd_.get(), SIGKILL);
+  }
+}
+
+}  // namespace oakum::agent

@@ -1,0 +1,87 @@
+// What one session's thread and the reactor share: the listener, the policy, counters, answers.
+#ifndef OAKUM_AGENT_SESSION_CORE_H_
+#define OAKUM_AGENT_SESSION_CORE_H_
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "agent/event.h"
+#include "agent/notify_fd.h"
+#include "agent/operation.h"
+#include "agent/session_manager.h"
+#include "agent/undelivered.h"
+#include "base/unique_fd.h"
+#include "policy/policy.h"
+
+namespace oakum::agent {
+
+// What a decision means for the call.
+enum class Ruling : uint8_t {
+  kPerform,  // allowed: the agent carries it out
+  kPass,     // audit: the kernel carries it out
+  kRefuse,   // denied, or the container is being killed
+};
+
+class SessionCore : public std::enable_shared_from_this<SessionCore> {
+ public:
+  // `init_pidfd` may be invalid: then `kill` ends only the process that called.
+  SessionCore(uint64_t number, NotifyFd notify, std::shared_ptr<const EventSource> source,
+              pid_t init_pid, UniqueFd init_pidfd, EventSink& events);
+
+  [[nodiscard]] const NotifyFd& notify() const { return notify_; }
+  [[nodiscard]] std::shared_ptr<const EventSource> source() const;
+  void SetSource(std::shared_ptr<const EventSource> source);
+
+  // Decides, counts, writes the event where one is due, and in `kill` ends the container.
+  [[nodiscard]] Ruling Judge(const GuardedCall& call, const policy::InetRequest& request);
+  [[nodiscard]] Ruling Judge(const GuardedCall& call, const policy::UnixRequest& request);
+  // Something that no rule can allow: `detail` says what it was.
+  [[nodiscard]] Ruling JudgeUnsupported(const GuardedCall& call, policy::Operation operation,
+                                        std::string detail);
+  // Whether the session's policy is in audit mode now.
+  [[nodiscard]] bool Audits() const;
+
+  // Sends the answer. What was performed and could not be delivered because the caller is gone for
+  // a moment (a signal) is kept and given to the caller when it makes the same call again.
+  // `socket_fd` is the socket it was performed on, -1 for none.
+  void Deliver(const GuardedCall& call, Answer answer, int socket_fd);
+  // Keeps `answer` for a caller that has left before the operation ended.
+  void KeepForReplay(const GuardedCall& call, Answer answer, int socket_fd);
+  // The kept answer to exactly this call on this socket, if there is one.
+  [[nodiscard]] std::optional<Answer> TakeReplay(const GuardedCall& call, int socket_fd);
+  [[nodiscard]] bool has_replays() const { return replays_.size_hint() > 0; }
+
+  [[nodiscard]] SessionInfo Info() const;
+  [[nodiscard]] const UniqueFd& init_pidfd() const { return init_pidfd_; }
+  void CountCall() { calls_.fetch_add(1, std::memory_order_relaxed); }
+  void CountWaiting(int change) { waiting_.fetch_add(change, std::memory_order_relaxed); }
+  // Ends the container: its init, and the group of the thread that called.
+  void KillContainer(const GuardedCall& call);
+
+ private:
+  // `event` says what was asked; `leaky` that, denied, it would have gone around the proxy.
+  [[nodiscard]] Ruling Apply(const GuardedCall& call, const policy::Decision& decision, bool leaky,
+                             Event&& event);
+
+  const uint64_t number_;
+  const NotifyFd notify_;
+  const pid_t init_pid_;
+  const int64_t attached_ns_;
+  const UniqueFd init_pidfd_;
+  EventSink& events_;
+  mutable std::mutex source_mutex_;
+  std::shared_ptr<const EventSource> source_;
+  Undelivered replays_;
+  std::atomic<uint64_t> calls_{0};
+  std::atomic<uint64_t> allowed_{0};
+  std::atomic<uint64_t> denied_{0};
+  std::atomic<uint64_t> leaks_{0};
+  std::atomic<int64_t> waiting_{0};
+};
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_SESSION_CORE_H_

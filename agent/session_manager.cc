@@ -1,0 +1,288 @@
+#include "agent/session_manager.h"
+
+#include <fmt/format.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "agent/reactor.h"
+#include "agent/session.h"
+
+namespace oakum::agent {
+
+namespace {
+
+// Each session is a thread and a few descriptors.
+constexpr size_t kMaxSessions = 8192;
+constexpr uint64_t kWakeKey = 0;
+
+class Sessions final : public SessionManager {
+ public:
+  Sessions(SessionOptions options, std::shared_ptr<const policy::PolicySet> policies,
+           EventSink& events, const Log& log, std::unique_ptr<Reactor> reactor, UniqueFd epoll,
+           UniqueFd wake)
+      : options_(options),
+        events_(events),
+        log_(log),
+        reactor_(std::move(reactor)),
+        epoll_(std::move(epoll)),
+        wake_(std::move(wake)),
+        policies_(std::move(policies)) {
+    undertaker_ = std::thread([this] { BuryTheDead(); });
+  }
+
+  ~Sessions() override {
+    stopping_.store(true);
+    Wake();
+    undertaker_.join();
+    sessions_.clear();  // stops the threads
+    reactor_.reset();   // gives up what still waits
+  }
+
+  Expected<void> Attach(const oci::ContainerProcessState& state, UniqueFd notify_fd) override {
+    auto notify = NotifyFd::Create(std::move(notify_fd));
+    if (!notify) {
+      return std::unexpected(std::move(notify.error()));
+    }
+    const int listener_fd = notify->fd();
+    const std::lock_guard lock(mutex_);
+    if (sessions_.size() >= kMaxSessions) {
+      return MakeError(EAGAIN, fmt::format("there are {} sessions already", kMaxSessions));
+    }
+    const uint64_t number = next_number_++;
+    auto core = std::make_shared<SessionCore>(number, std::move(*notify), SourceOf(state),
+                                              state.init_pid, InitPidfd(state), events_);
+    auto session = Session::Start(core, *reactor_, options_, [this, number] { Ended(number); });
+    if (!session) {
+      return std::unexpected(std::move(session.error()));
+    }
+    sessions_.emplace(number, std::move(*session));
+    epoll_event event = {};
+    event.data.u64 = number;  // no events: EPOLLHUP is always reported
+    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listener_fd, &event) != 0) {
+      log_.Warning("session {}: cannot watch its listener: errno {}", number, errno);
+    }
+    const auto source = core->source();
+    if (source->policy == nullptr) {
+      log_.Warning("session {}: container {} has no policy here: all its guarded calls are denied",
+                   number, Escape(state.id));
+    }
+    return {};
+  }
+
+  void SetPolicies(std::shared_ptr<const policy::PolicySet> policies) override {
+    const std::lock_guard lock(mutex_);
+    policies_ = std::move(policies);
+    for (auto& [number, session] : sessions_) {
+      auto source = std::make_shared<EventSource>(*session->core()->source());
+      source->policy = FindPolicy(source->policy_name);
+      if (source->policy == nullptr) {
+        log_.Warning(
+            "session {}: policy \"{}\" is gone: all guarded calls of container {} are "
+            "denied",
+            number, Escape(source->policy_name), Escape(source->container_id));
+      }
+      session->core()->SetSource(std::move(source));
+    }
+  }
+
+  std::vector<SessionInfo> List() const override {
+    const std::lock_guard lock(mutex_);
+    std::vector<SessionInfo> list;
+    list.reserve(sessions_.size());
+    for (const auto& [number, session] : sessions_) {
+      list.push_back(session->core()->Info());
+    }
+    return list;
+  }
+
+  SessionTotals Totals() const override {
+    const std::lock_guard lock(mutex_);
+    SessionTotals totals = ended_;
+    totals.sessions = next_number_ - (kWakeKey + 1);
+    for (const auto& [number, session] : sessions_) {
+      Add(session->core()->Info(), totals);
+    }
+    return totals;
+  }
+
+ private:
+  static void Add(const SessionInfo& info, SessionTotals& totals) {
+    totals.calls += info.calls;
+    totals.allowed += info.allowed;
+    totals.denied += info.denied;
+    totals.leaks += info.leaks;
+  }
+
+  // The policy of that name, kept alive by its set.
+  [[nodiscard]] std::shared_ptr<const policy::Policy> FindPolicy(const std::string& name) const {
+    const policy::Policy* found = policies_ != nullptr ? policies_->Find(name) : nullptr;
+    return found != nullptr ? std::shared_ptr<const policy::Policy>(policies_, found) : nullptr;
+  }
+
+  [[nodiscard]] std::shared_ptr<const EventSource> SourceOf(
+      const oci::ContainerProcessState& state) const {
+    auto source = std::make_shared<EventSource>();
+    source->container_id = state.id;
+    if (auto metadata = policy::DecodeListenerMetadata(state.metadata); metadata) {
+      source->facts = std::move(metadata->facts);
+      source->policy_name = std::move(metadata->policy);
+    } else {
+      // A profile that somebody wrote by hand: the container rules decide, on what is known.
+      source->facts.id = state.id;
+      source->facts.annotations = state.annotations;
+      const auto matched = policies_ != nullptr
+                               ? policies_->Match(source->facts)
+                               : Expected<const policy::Policy*>(MakeError(ENOENT, ""));
+      if (matched) {
+        source->policy_name = (*matched)->name();
+      }
+    }
+    source->policy = FindPolicy(source->policy_name);
+    return source;
+  }
+
+  // The container's init: by the runtime's word, or, for an exec where crun says 0, from the
+  // session that the container began with.
+  [[nodiscard]] UniqueFd InitPidfd(const oci::ContainerProcessState& state) const {
+    for (const auto& [number, session] : sessions_) {
+      const UniqueFd& known = session->core()->init_pidfd();
+      if (known && session->core()->source()->container_id == state.id) {
+        return UniqueFd(dup(known.get()));
+      }
+    }
+    if (state.init_pid <= 0) {
+      return {};
+    }
+    return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, state.init_pid, 0)));
+  }
+
+  void Ended(uint64_t number) {
+    {
+      const std::lock_guard lock(dead_mutex_);
+      dead_.push_back(number);
+    }
+    Wake();
+  }
+
+  void Wake() const {
+    const uint64_t one = 1;
+    [[maybe_unused]] const ssize_t put = write(wake_.get(), &one, sizeof one);
+  }
+
+  // Joins ended sessions, and tells those whose tasks have all gone.
+  void BuryTheDead() {
+    std::array<epoll_event, 64> events;
+    while (!stopping_.load()) {
+      const int count =
+          epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), -1);
+      for (int i = 0; i < count; ++i) {
+        const uint64_t key = events[static_cast<size_t>(i)].data.u64;
+        if (key == kWakeKey) {
+          uint64_t ignored = 0;
+          [[maybe_unused]] const ssize_t got = read(wake_.get(), &ignored, sizeof ignored);
+          BuryEnded();
+        } else {
+          NudgeHungUp(key);
+        }
+      }
+    }
+  }
+
+  void NudgeHungUp(uint64_t number) {
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = sessions_.find(number);
+      if (found != sessions_.end()) {
+        found->second->Nudge();
+      }
+    }
+    // The hang-up stays until the listener is closed; the thread needs a moment to get there.
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+
+  void BuryEnded() {
+    std::vector<uint64_t> dead;
+    {
+      const std::lock_guard lock(dead_mutex_);
+      dead.swap(dead_);
+    }
+    for (const uint64_t number : dead) {
+      std::unique_ptr<Session> session;
+      {
+        const std::lock_guard lock(mutex_);
+        const auto found = sessions_.find(number);
+        if (found == sessions_.end()) {
+          continue;
+        }
+        session = std::move(found->second);
+        sessions_.erase(found);
+        Add(session->core()->Info(), ended_);
+      }
+      epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, session->core()->notify().fd(), nullptr);
+    }
+  }
+
+  const SessionOptions options_;
+  EventSink& events_;
+  const Log& log_;
+  std::unique_ptr<Reactor> reactor_;
+  const UniqueFd epoll_;
+  const UniqueFd wake_;
+  mutable std::mutex mutex_;
+  std::shared_ptr<const policy::PolicySet> policies_;
+  std::map<uint64_t, std::unique_ptr<Session>> sessions_;
+  uint64_t next_number_ = kWakeKey + 1;
+  SessionTotals ended_;  // of sessions that are no more in `sessions_`
+  std::mutex dead_mutex_;
+  std::vector<uint64_t> dead_;
+  std::atomic<bool> stopping_{false};
+  std::thread undertaker_;
+};
+
+}  // namespace
+
+Expected<std::unique_ptr<SessionManager>> SessionManager::Create(
+    SessionOptions options, std::shared_ptr<const policy::PolicySet> policies, EventSink& events,
+    const Log& log) {
+  auto reactor = Reactor::Create(options.use_io_uring);
+  if (!reactor) {
+    return std::unexpected(std::move(reactor.error()));
+  }
+  UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll) {
+    return ErrnoError("epoll_create1");
+  }
+  UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake) {
+    return ErrnoError("eventfd");
+  }
+  epoll_event event = {};
+  event.events = EPOLLIN;
+  event.data.u64 = kWakeKey;
+  if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) != 0) {
+    return ErrnoError("epoll_ctl");
+  }
+  if (options.use_io_uring) {
+    if (const auto probe = UringCalls::Create(); !probe) {
+      log.Warning("io_uring is not available ({}): threads perform blocking calls",
+                  probe.error().ToString());
+      options.use_io_uring = false;
+      reactor = Reactor::Create(false);
+      if (!reactor) {
+        return std::unexpected(std::move(reactor.error()));
+      }
+    }
+  }
+  return std::make_unique<Sessions>(options, std::move(policies), events, log, std::move(*reactor),
+                                    std::move(epoll), std::move(wake));
+}
+
+}  // namespace oakum::agent

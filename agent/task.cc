@@ -1,0 +1,178 @@
+#include "agent/task.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/kcmp.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+
+#include "base/file.h"
+
+// Linux 6.9; younger than the headers of Debian 12.
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL
+#endif
+
+namespace oakum::agent {
+
+namespace {
+
+constexpr size_t kMaxStatus = 256 * 1024;  // a process may be in 65,536 groups
+
+int PidfdOpen(pid_t pid, unsigned flags) {
+  return static_cast<int>(syscall(SYS_pidfd_open, pid, flags));
+}
+
+template <typename T>
+std::string_view ParseNumber(std::string_view text, T& out, int base = 10) {
+  const size_t start = text.find_first_not_of(" \t");
+  if (start == std::string_view::npos) {
+    return {};
+  }
+  text.remove_prefix(start);
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out, base);
+  text.remove_prefix(static_cast<size_t>(end - text.data()));
+  return text;
+}
+
+}  // namespace
+
+size_t ReadMemory(pid_t tid, uint64_t address, void* out, size_t size) {
+  if (size == 0) {
+    return 0;
+  }
+  const iovec local = {out, size};
+  const iovec remote = {reinterpret_cast<void*>(address), size};  // NOLINT: another address space
+  const ssize_t got = process_vm_readv(tid, &local, 1, &remote, 1, 0);
+  return got > 0 ? static_cast<size_t>(got) : 0;
+}
+
+size_t ReadMemoryVector(pid_t tid, std::span<const iovec> remote, void* out, size_t size) {
+  size_t done = 0;
+  while (!remote.empty() && done < size) {
+    const auto part = remote.first(std::min<size_t>(remote.size(), UIO_MAXIOV));
+    size_t wanted = 0;
+    for (const iovec& piece : part) {
+      wanted += piece.iov_len;
+    }
+    wanted = std::min(wanted, size - done);
+    const iovec local = {static_cast<char*>(out) + done, wanted};
+    const ssize_t got =
+        wanted == 0 ? 0 : process_vm_readv(tid, &local, 1, part.data(), part.size(), 0);
+    if (got < 0) {
+      break;
+    }
+    done += static_cast<size_t>(got);
+    if (static_cast<size_t>(got) < wanted) {
+      break;
+    }
+    remote = remote.subspan(part.size());
+  }
+  return done;
+}
+
+bool WriteMemory(pid_t tid, uint64_t address, const void* data, size_t size) {
+  if (size == 0) {
+    return true;
+  }
+  const iovec local = {const_cast<void*>(data), size};  // NOLINT: process_vm_writev only reads it
+  const iovec remote = {reinterpret_cast<void*>(address), size};  // NOLINT: another address space
+  return process_vm_writev(tid, &local, 1, &remote, 1, 0) == static_cast<ssize_t>(size);
+}
+
+int DescriptorSource::Open(pid_t tid, UniqueFd& out) {
+  if (thread_pidfds_) {
+    out.Reset(PidfdOpen(tid, PIDFD_THREAD));
+    if (out) {
+      return 0;
+    }
+    if (errno != EINVAL) {
+      return errno;
+    }
+    thread_pidfds_ = false;
+  }
+  const auto status = ReadTaskStatus(tid);
+  if (!status) {
+    return status.error().code;
+  }
+  // A pidfd of the group shows the leader's descriptor table. A thread made without CLONE_FILES has
+  // another one; which socket it means cannot be told without PIDFD_THREAD.
+  if (status->tgid != tid && syscall(SYS_kcmp, status->tgid, tid, KCMP_FILES, 0, 0) != 0) {
+    return EPERM;
+  }
+  out.Reset(PidfdOpen(status->tgid, 0));
+  return out ? 0 : errno;
+}
+
+int DescriptorSource::Get(pid_t tid, int fd, UniqueFd& out) {
+  Slot& slot = slots_[static_cast<size_t>(tid) % kSlots];
+  // Without PIDFD_THREAD a kept pidfd proves only that the group lives, not that the thread still
+  // belongs to it and shares its table: open it each time.
+  if (slot.tid == tid && slot.pidfd && thread_pidfds_) {
+    out.Reset(static_cast<int>(syscall(SYS_pidfd_getfd, slot.pidfd.get(), fd, 0)));
+    if (out) {
+      return 0;
+    }
+    if (errno != ESRCH) {
+      return errno;
+    }
+  }
+  slot = {};
+  if (const int error = Open(tid, slot.pidfd); error != 0) {
+    return error;
+  }
+  slot.tid = tid;
+  out.Reset(static_cast<int>(syscall(SYS_pidfd_getfd, slot.pidfd.get(), fd, 0)));
+  return out ? 0 : errno;
+}
+
+Expected<TaskStatus> ReadTaskStatus(pid_t tid) {
+  auto text = ReadFile(fmt::format("/proc/{}/status", tid), kMaxStatus);
+  if (!text) {
+    return std::unexpected(std::move(text.error()));
+  }
+  TaskStatus out;
+  std::string_view rest = *text;
+  while (!rest.empty()) {
+    const size_t end = rest.find('\n');
+    const std::string_view line = rest.substr(0, end);
+    rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+    const size_t colon = line.find(':');
+    if (colon == std::string_view::npos) {
+      continue;
+    }
+    const std::string_view key = line.substr(0, colon);
+    std::string_view value = line.substr(colon + 1);
+    uid_t saved = 0;
+    if (key == "Name") {
+      out.name = value.substr(std::min<size_t>(1, value.size()));
+    } else if (key == "Tgid") {
+      ParseNumber(value, out.tgid);
+    } else if (key == "Uid") {
+      ParseNumber(ParseNumber(ParseNumber(ParseNumber(value, out.ruid), out.euid), saved),
+                  out.fsuid);
+    } else if (key == "Gid") {
+      ParseNumber(ParseNumber(ParseNumber(ParseNumber(value, out.rgid), out.egid), saved),
+                  out.fsgid);
+    } else if (key == "Groups") {
+      for (gid_t group = 0; value.find_first_not_of(" \t") != std::string_view::npos;) {
+        value = ParseNumber(value, group);
+        out.groups.push_back(group);
+      }
+    } else if (key == "Umask") {
+      ParseNumber(value, out.umask, 8);
+    } else if (key == "CapEff") {
+      ParseNumber(value, out.effective_capabilities, 16);
+    }
+  }
+  if (out.tgid == 0) {
+    return MakeError(ESRCH, fmt::format("/proc/{}/status has no Tgid", tid));
+  }
+  return out;
+}
+
+}  // namespace oakum::agent

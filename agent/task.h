@@ -1,0 +1,67 @@
+// The container's threads as the agent sees them: memory, descriptors, credentials.
+#ifndef OAKUM_AGENT_TASK_H_
+#define OAKUM_AGENT_TASK_H_
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/unique_fd.h"
+
+namespace oakum::agent {
+
+// Reads `out.size()` bytes at `address` of thread `tid` (process_vm_readv(2)). Returns how many
+// bytes could be read before the first unreadable page, which may be fewer; 0 with errno EFAULT
+// when none. Whoever calls must check afterwards that the notification is still valid: the number
+// `tid` may have been reused.
+[[nodiscard]] size_t ReadMemory(pid_t tid, uint64_t address, void* out, size_t size);
+// The same for several places at once; pieces are read in order until one fails.
+[[nodiscard]] size_t ReadMemoryVector(pid_t tid, std::span<const iovec> remote, void* out,
+                                      size_t size);
+// Writes to the thread's memory (process_vm_writev(2)). False when not all of it is writable.
+[[nodiscard]] bool WriteMemory(pid_t tid, uint64_t address, const void* data, size_t size);
+
+// Takes duplicates of the container's descriptors. Keeps a pidfd per thread: one that belongs to a
+// dead thread says ESRCH and is opened anew, so a reused thread id is never mistaken.
+// Not thread-safe: each session thread has its own.
+class DescriptorSource {
+ public:
+  // Duplicates descriptor `fd` of thread `tid` (pidfd_getfd(2)) into `out`, close-on-exec.
+  // Returns 0 or an errno value: EBADF, ESRCH, EPERM (also when the thread's descriptor table is
+  // not its group's and the kernel has no PIDFD_THREAD), EMFILE.
+  [[nodiscard]] int Get(pid_t tid, int fd, UniqueFd& out);
+
+ private:
+  struct Slot {
+    pid_t tid = 0;
+    UniqueFd pidfd;
+  };
+  [[nodiscard]] int Open(pid_t tid, UniqueFd& out);
+
+  static constexpr size_t kSlots = 8;
+  std::array<Slot, kSlots> slots_;
+  bool thread_pidfds_ = true;  // PIDFD_THREAD, Linux 6.9; false once the kernel has said EINVAL
+};
+
+// What /proc/TID/status says (proc_pid_status(5)). Ids are those of the agent's user namespace.
+struct TaskStatus {
+  pid_t tgid = 0;
+  uid_t ruid = 0, euid = 0, fsuid = 0;
+  gid_t rgid = 0, egid = 0, fsgid = 0;
+  std::vector<gid_t> groups;
+  uint64_t effective_capabilities = 0;
+  mode_t umask = 022;
+  std::string name;  // comm
+};
+// Errors: ESRCH when the thread is gone, or those of open(2) and read(2).
+[[nodiscard]] Expected<TaskStatus> ReadTaskStatus(pid_t tid);
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_TASK_H_

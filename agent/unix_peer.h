@@ -1,0 +1,32 @@
+// Unix sockets of a container, reached on its behalf: unix(7).
+#ifndef OAKUM_AGENT_UNIX_PEER_H_
+#define OAKUM_AGENT_UNIX_PEER_H_
+
+#include <string>
+
+#include "agent/calls.h"
+#include "agent/sockaddr.h"
+
+namespace oakum::agent {
+
+// The socket file that a path leads to, pinned.
+struct UnixPeer {
+  UniqueFd inode;    // O_PATH; invalid for an abstract name
+  std::string name;  // absolute inside the container's root, links resolved; "@name" if abstract
+  SockaddrCopy address;  // reaches exactly that inode, or is the abstract address itself
+};
+
+// Finds the peer as thread `tid` would, with its root, working directory and permissions. Returns 0
+// or the errno value that the kernel gives (ENOENT, EACCES, ELOOP...).
+[[nodiscard]] int FindUnixPeer(pid_t tid, const TaskStatus& status, const Destination& destination,
+                               const SockaddrCopy& address, UnixPeer& out);
+
+// connect(2) to a unix address: the server sees the caller's user and group ids (SO_PEERCRED); its
+// process id is the agent's, which the kernel takes from whoever connects.
+[[nodiscard]] Outcome ConnectUnix(const CallContext& context, const GuardedCall& call,
+                                  PinnedSocket socket, const Destination& destination,
+                                  const SockaddrCopy& address);
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_UNIX_PEER_H_
