@@ -20,7 +20,9 @@ target_compile_options(oakum_options INTERFACE
   # nlohmann_json and libfmt of Debian 12 inline far enough for g++ 12 to warn inside them.
   $<$<CXX_COMPILER_ID:GNU>:-Wno-null-dereference>
   # g++ 12 sees overlaps in std::string's own code (GCC bug 105651).
-  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
+  # libstdc++ 12 calls its own deprecated std::get_temporary_buffer in std::stable_sort.
+  $<$<CXX_COMPILER_ID:Clang>:-Wno-deprecated-declarations>)
 target_compile_options(oakum_options INTERFACE
   $<$<CONFIG:Release,RelWithDebInfo>:-fstack-protector-strong -fstack-clash-protection -fcf-protection -D_FORTIFY_SOURCE=2>)
 target_link_options(oakum_options INTERFACE -Wl,-z,relro,-z,now,-z,noexecstack)

@@ -1,0 +1,54 @@
+// A container's config.json, of which whoever starts the container writes parts.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <string_view>
+
+#include "oci/config.h"
+#include "policy/plan.h"
+#include "policy/policy_set.h"
+
+namespace {
+
+using oakum::oci::EditConfig;
+using oakum::oci::ListenerConfig;
+using oakum::oci::SeccompPlan;
+
+SeccompPlan MakePlan() {
+  const auto set = oakum::policy::PolicySet::Parse(
+      R"({"version": 1, "policies": {"p": {"mode": "enforce", "outgoing": {"default": "deny"},
+          "incoming": {"default": "deny"}, "unix": {"default": "deny"}}},
+          "containers": [{"match": {}, "policy": "p"}]})",
+      "fuzz");
+  if (!set) {
+    abort();
+  }
+  return oakum::policy::Plan(*(*set)->Find("p"));
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static const SeccompPlan plan = MakePlan();
+  const ListenerConfig listener = {.path = "/run/oakum/agent.sock", .metadata = "{}", .flags = {}};
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  const auto facts = oakum::oci::ReadConfigFacts(text);
+  const auto edited = EditConfig(text, plan, listener);
+  if (!edited) {
+    if (edited.error().code == 0 || edited.error().what.empty()) {
+      __builtin_trap();
+    }
+    return 0;
+  }
+  // What was edited is a config.json with our listener, and editing it again changes nothing.
+  const auto after = oakum::oci::ReadConfigFacts(*edited);
+  if (facts && (!after || after->seccomp_listener_path != listener.path)) {
+    __builtin_trap();
+  }
+  const auto again = EditConfig(*edited, plan, listener);
+  if (!again || *again != *edited) {
+    __builtin_trap();
+  }
+  return 0;
+}
