@@ -45,3 +45,12 @@ def clean_environment(**extra):
     environment = {"PATH": SYSTEM_PATH, "HOME": "/root", "LANG": "C.UTF-8"}
     environment.update(extra)
     return environment
+
+
+def has_all_capabilities():
+    """Whether this process has every capability that the kernel knows."""
+    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as last:
+        wanted = (1 << (int(last.read()) + 1)) - 1
+    with open("/proc/self/status", encoding="ascii") as status:
+        effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff"))
+    return effective & wanted == wanted

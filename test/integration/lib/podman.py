@@ -22,59 +22,59 @@ def write_hook(directory, config, program=None):
 
 
 class Podman:
-    """runtime: "runc" or "crun", or a path. hooks_dir: given as --hooks-dir. global_options go
-    before the podman command. mount_prefix: a command that every call runs under."""
+    """runtime: "runc" or "crun", or a path. hooks_dir: given as --hooks-dir. mount_prefix: a command
+    that every call runs under. `before` of the methods: global options instead of --hooks-dir."""
 
-    def __init__(self, directory, *, runtime="runc", hooks_dir=None, global_options=(),
-                 mount_prefix=(), rootfs_archive):
+    def __init__(self, directory, *, runtime="runc", hooks_dir=None, mount_prefix=(),
+                 rootfs_archive):
         self._base = os.path.join(directory, f"podman-{os.path.basename(runtime)}")
-        self._containers = []
+        self._started = {}
         self._namespace = MountNamespace(directory)
-        prefix = [*self._namespace.prefix(), *mount_prefix]
+        self._before = ["--hooks-dir", hooks_dir] if hooks_dir else []
         self._command = [
-            *prefix, env.tool("podman"), "--root", self._base + "/root", "--runroot",
-            self._base + "/run", "--tmpdir", self._base + "/tmp", "--cgroup-manager", "cgroupfs",
-            "--events-backend", "file", "--runtime", runtime]
-        self._hooks = ["--hooks-dir", hooks_dir] if hooks_dir else []
-        self._global = list(global_options)
+            *self._namespace.prefix(), *mount_prefix, env.tool("podman"), "--root",
+            self._base + "/root", "--runroot", self._base + "/run", "--tmpdir", self._base + "/tmp",
+            "--cgroup-manager", "cgroupfs", "--events-backend", "file", "--runtime", runtime]
         self.podman("import", rootfs_archive, IMAGE)
 
     def command(self):
         """What stands before a podman command: the program and where its storage is."""
         return list(self._command)
 
-    def podman(self, *args, guarded=True, **options):
-        """Any podman command; guarded=False leaves the hooks out."""
-        hooks = self._hooks if guarded else []
-        return run([*self._command, *(self._global if guarded else []), *hooks, *args], **options)
+    def podman(self, *args, before=None, **options):
+        """Any podman command."""
+        before = self._before if before is None else before
+        return run([*self._command, *before, *args], **options)
 
-    def run(self, *args, netns=None, options=(), guarded=True, image=IMAGE, **run_options):
+    def run(self, *args, netns=None, options=(), before=None, **run_options):
         """podman run --rm; args are the program and its arguments."""
         network = ["--network", f"ns:{netns}" if netns else "none"]
-        return self.podman("run", "--rm", *LIMITS, *network, *options, image, *args,
-                           guarded=guarded, **run_options)
+        return self.podman("run", "--rm", *LIMITS, *network, *options, IMAGE, *args,
+                           before=before, **run_options)
 
     def run_probe(self, *steps, **options):
         return parse_probe(self.run("/bin/probe", *steps, **options).stdout)
 
-    def start(self, name, *args, netns=None, options=()):
+    def start(self, name, *args, netns=None, options=(), before=None):
         """podman run --detach."""
         network = ["--network", f"ns:{netns}" if netns else "none"]
-        self._containers.append(name)
-        self.podman("run", "--detach", "--name", name, *LIMITS, *network, *options, IMAGE, *args)
+        self._started[name] = before
+        self.podman("run", "--detach", "--name", name, *LIMITS, *network, *options, IMAGE, *args,
+                    before=before)
         return name
 
     def exec(self, name, *args, **options):
-        return self.podman("exec", name, *args, **options)
+        return self.podman("exec", name, *args, before=self._started[name], **options)
 
     def remove(self, name):
-        self.podman("rm", "--force", "--time", "0", name, check=False)
+        self.podman("rm", "--force", "--time", "0", name, before=self._started.pop(name, None),
+                    check=False)
 
     def close(self):
-        for name in self._containers:
+        for name in list(self._started):
             self.remove(name)
-        self.podman("rm", "--all", "--force", "--time", "0", check=False, guarded=False)
-        self.podman("rmi", "--all", "--force", check=False, guarded=False)
+        self.podman("rm", "--all", "--force", "--time", "0", check=False)
+        self.podman("rmi", "--all", "--force", check=False)
         # The overlay driver keeps its home mounted on itself.
         run([*self._namespace.prefix(), env.tool("umount"), self._base + "/root/overlay"],
             check=False)
