@@ -203,8 +203,34 @@ std::vector<RegisterSet> Complement(const RegisterSet& x) {
 }
 
 bool IsSubset(const RegisterSet& x, const RegisterSet& y) {
-  return std::ranges::all_of(
-      Complement(y), [&](const RegisterSet& outside) { return Intersect(x, outside).empty(); });
+  if (x == y || y.IsAny()) {
+    return true;
+  }
+  if (y.shape == Shape::kNotEqual) {
+    return !x.Contains(y.a);
+  }
+  switch (x.shape) {
+    case Shape::kRange: {
+      if (y.shape == Shape::kRange) {
+        return y.a <= x.a && x.b <= y.b;
+      }
+      // All bits up to the highest that differs between the ends take both values in between.
+      const auto varying = std::bit_width(x.a ^ x.b);
+      const uint64_t fixed = varying == 64 ? 0 : kMax << varying;
+      return (y.a & ~fixed) == 0 && y.Contains(x.a);
+    }
+    case Shape::kNotEqual:
+      // All values but one: only a range can leave out just that one, at either end.
+      return y.shape == Shape::kRange ? (y.a == 0 || (y.a == 1 && x.a == 0)) &&
+                                            (y.b == kMax || (y.b == kMax - 1 && x.a == kMax))
+                                      : y.a == 0;
+    case Shape::kMasked:
+      if (y.shape == Shape::kRange) {
+        return y.a <= x.b && (x.b | ~x.a) <= y.b;
+      }
+      return (y.a & ~x.a) == 0 && (x.b & y.a) == y.b;
+  }
+  return false;
 }
 
 Expected<std::vector<ArgRegion>> ToRegions(std::span<const ArgCondition> conditions) {
