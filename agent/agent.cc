@@ -9,7 +9,6 @@
 #include <chrono>
 #include <csignal>
 #include <ctime>
-#include <filesystem>
 #include <utility>
 
 #include "agent/control.h"
@@ -67,8 +66,7 @@ Expected<std::unique_ptr<Agent>> Agent::Create(AgentOptions options, UniqueFd si
 Agent::Agent(AgentOptions options, UniqueFd signals, const Log& log)
     : options_(std::move(options)), log_(log), signals_(std::move(signals)) {
   if (options_.control.empty()) {
-    options_.control =
-        (std::filesystem::path(options_.socket).parent_path() / "control.sock").string();
+    options_.control = DefaultControlPath(options_.socket);
   }
   status_.version = options_.version;
   status_.pid = getpid();

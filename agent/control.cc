@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+
 #include "agent/event_json.h"
 #include "base/error.h"
 #include "oci/json.h"
@@ -72,6 +74,10 @@ Json StatusJson(const AgentStatus& status) {
 }
 
 }  // namespace
+
+std::string DefaultControlPath(const std::string& socket_path) {
+  return (std::filesystem::path(socket_path).parent_path() / "control.sock").string();
+}
 
 std::string ControlError(std::string_view what) {
   return Line(Json{{"ok", false}, {"error", what}});

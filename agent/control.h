@@ -1,4 +1,4 @@
-// The control socket's language: one JSON object a line, one line in answer (docs/control.md).
+// The control socket's language: one JSON object a line, one line in answer (docs/events.md).
 #ifndef OAKUM_AGENT_CONTROL_H_
 #define OAKUM_AGENT_CONTROL_H_
 
@@ -13,6 +13,9 @@ namespace oakum::agent {
 // A request beyond this is refused and its client closed.
 inline constexpr size_t kMaxControlRequest = 4'096;
 inline constexpr size_t kMaxControlClients = 32;
+
+// "control.sock" beside the socket on which the agent listens for runtimes.
+[[nodiscard]] std::string DefaultControlPath(const std::string& socket_path);
 
 // Answers {"op": "status"} and {"op": "ps"}; anything else gets {"ok": false, "error": ...}. The
 // answer ends with a newline.

@@ -1,0 +1,30 @@
+// Asking a running agent over its control socket.
+#ifndef OAKUM_CLI_CONTROL_CLIENT_H_
+#define OAKUM_CLI_CONTROL_CLIENT_H_
+
+#include <optional>
+#include <string>
+
+#include "base/error.h"
+#include "cli/command.h"
+#include "oci/json.h"
+
+namespace oakum::cli {
+
+// Where the control socket is: `option`, else what the configuration says.
+// Errors: those of the configuration.
+[[nodiscard]] Expected<std::string> ControlPath(const std::optional<std::string>& option,
+                                                const std::optional<std::string>& config_option,
+                                                const Context& context);
+
+// Sends {"op": OP} and returns the answer. Errors: connect(2)'s, ETIMEDOUT after five seconds of
+// silence, EPROTO when the answer is none or says that something is wrong.
+[[nodiscard]] Expected<oci::Json> AskAgent(const std::string& control_path, const std::string& op);
+
+// The file to which the agent writes its events. Errors: AskAgent's; ENOENT when it writes to its
+// standard output.
+[[nodiscard]] Expected<std::string> EventsPath(const std::string& control_path);
+
+}  // namespace oakum::cli
+
+#endif  // OAKUM_CLI_CONTROL_CLIENT_H_
