@@ -25,6 +25,10 @@ target_compile_options(oakum_options INTERFACE
   $<$<CXX_COMPILER_ID:Clang>:-Wno-deprecated-declarations>)
 target_compile_options(oakum_options INTERFACE
   $<$<CONFIG:Release,RelWithDebInfo>:-fstack-protector-strong -fstack-clash-protection -fcf-protection -D_FORTIFY_SOURCE=2>)
+if(OAKUM_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # g++ warns of uninitialised values inside libstdc++ when sanitizers instrument it (gcc(1)).
+  target_compile_options(oakum_options INTERFACE -Wno-maybe-uninitialized)
+endif()
 target_link_options(oakum_options INTERFACE -Wl,-z,relro,-z,now,-z,noexecstack)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 
