@@ -142,8 +142,8 @@ bool Listener::ReadOnce(int fd, Connection& connection) {
     if (connection.position) {
       Close(fd);
     } else if (connection.bytes == 0 && connection.fds.empty()) {
-      ++counts_.failed;
-      log_.Info("listener {}: a connection was closed with nothing sent", socket_.path());
+      // What oakum-hook and oakum-runtime do to see whether an agent is there.
+      log_.Debug("listener {}: a connection was closed with nothing sent", socket_.path());
       Close(fd);
     } else {
       Fail(fd, "the connection was closed in the middle");

@@ -31,10 +31,9 @@ void ReportToRuntimeLog(const LogOptions& log, std::string_view message, std::ti
     return;
   }
   const UniqueFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
-  if (fd) {
-    // A log that cannot be written has nobody left to tell; stderr and syslog get the message too.
-    static_cast<void>(WriteAll(fd.get(), FormatRuntimeLog(message, log.json, now)));
-  }
+  // A log that cannot be written has nobody left to tell; stderr and syslog get the message too.
+  [[maybe_unused]] const bool written =
+      fd && WriteAll(fd.get(), FormatRuntimeLog(message, log.json, now)).has_value();
 }
 
 void ReportToSyslog(const char* program, const std::string& message) {

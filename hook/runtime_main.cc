@@ -18,7 +18,6 @@
 #include "hook/real_runtime.h"
 #include "hook/report.h"
 #include "hook/runtime_command.h"
-#include "oci/config.h"
 #include "policy/config.h"
 #include "policy/policy_set.h"
 
@@ -64,9 +63,8 @@ Expected<void> GuardBundle(const RuntimeCommand& command, const oakum::policy::C
     return std::unexpected(std::move(current.error()));
   }
   const oakum::hook::Origin origin = {.bundle = *bundle, .container_id = command.container_id};
-  const auto facts = oakum::oci::ReadConfigFacts(*current);
-  const bool by_hand =
-      facts && oakum::hook::DetectEngine(*facts, origin) == oakum::hook::Engine::kNone;
+  // Whether it is an engine's can be told from the path alone.
+  const bool by_hand = oakum::hook::DetectEngine({}, origin) == oakum::hook::Engine::kNone;
   const std::string original =
       by_hand ? oakum::hook::BeforeEdit(path, std::move(*current)) : std::move(*current);
   const auto guarded = oakum::hook::GuardConfig(original, origin, **policies, config.socket);

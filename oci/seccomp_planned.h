@@ -33,9 +33,9 @@ struct PlannedSyscall {
 // What the branch does with a call that the engine lets through with `allowed`.
 [[nodiscard]] SeccompAction ActionOf(const PlannedBranch& branch, const SeccompAction& allowed);
 
-// Checks that names are unique, branches without conflict and complete, errnos in range, and that runc
-// takes it. Errors: EINVAL, "NAME: plan: ...": a malformed plan is a mistake of ours, and one that
-// could leave a way open.
+// Checks that names are unique, branches without conflict and complete, errnos in range, and that
+// runc takes it. Errors: EINVAL, "NAME: plan: ...": a malformed plan is a mistake of ours, and one
+// that could leave a way open.
 [[nodiscard]] Expected<std::vector<PlannedSyscall>> CheckPlan(const SeccompPlan& plan);
 
 }  // namespace oakum::oci
