@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -15,6 +16,7 @@
 #include "agent/agent.h"
 #include "agent/metrics.h"
 #include "agent/session_manager.h"
+#include "base/error.h"
 #include "base/log.h"
 #include "policy/config.h"
 #include "policy/policy_set.h"
@@ -38,6 +40,7 @@ struct CommandLine {
 };
 
 void Describe(CLI::App& app, CommandLine& line) {
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.set_version_flag("--version", "oakum-agent " OAKUM_VERSION);
   app.add_option("--config", line.config, "Configuration file")->type_name("FILE");
   app.add_option("--socket", line.socket, "Where runtimes connect")->type_name("PATH");
@@ -139,8 +142,13 @@ int Main(int argc, char** argv) {
   Describe(app, line);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::Success& help) {
+    return app.exit(help);  // --help, --version
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? EXIT_SUCCESS : kExitUsage;
+    std::string what = error.what();
+    std::replace(what.begin(), what.end(), '\n', ' ');
+    fmt::print(stderr, "oakum-agent: error: {}; see oakum-agent --help\n", Escape(what, 1024));
+    return kExitUsage;
   }
   // journald sets JOURNAL_STREAM for whom it listens to (systemd.exec(5)).
   const Log log("oakum-agent", Level(line.log_level), std::getenv("JOURNAL_STREAM") != nullptr);
