@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 
 #include <algorithm>
-#include <cstring>
 
 namespace oakum::policy {
 
@@ -53,8 +52,6 @@ std::optional<IpAddress> IpAddress::Parse(std::string_view text) {
   return std::nullopt;
 }
 
-bool IpAddress::IsV4() const { return StartsWith(bytes_, kMappedPrefix); }
-
 std::string IpAddress::ToString() const {
   char buffer[INET6_ADDRSTRLEN] = {};
   if (IsV4()) {
@@ -68,7 +65,10 @@ std::string IpAddress::ToString() const {
 IpAddress CanonicalDestination(const IpAddress& address) {
   static constexpr std::array<uint8_t, 16> kLoopback = {0, 0, 0, 0, 0, 0, 0, 0,
                                                         0, 0, 0, 0, 0, 0, 0, 1};
-  if (address == IpAddress()) {
+  if (address.first_half() != 0) {
+    return address;
+  }
+  if (address.second_half() == 0) {
     return IpAddress(kLoopback);
   }
   if (address == IpAddress::FromV4({0, 0, 0, 0})) {
@@ -78,6 +78,9 @@ IpAddress CanonicalDestination(const IpAddress& address) {
 }
 
 std::optional<IpAddress> EmbeddedV4(const IpAddress& address) {
+  if (address.IsV4()) {
+    return std::nullopt;
+  }
   const std::array<uint8_t, 16>& bytes = address.bytes();
   if (StartsWith(bytes, kNat64Prefix) || StartsWith(bytes, kNat64LocalPrefix)) {
     return V4At(bytes, 12);

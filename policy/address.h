@@ -5,6 +5,7 @@
 #include <array>
 #include <compare>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,13 +23,29 @@ class IpAddress {
   [[nodiscard]] static std::optional<IpAddress> Parse(std::string_view text);
 
   [[nodiscard]] const std::array<uint8_t, 16>& bytes() const { return bytes_; }
-  [[nodiscard]] bool IsV4() const;  // mapped form
+  // The two halves as they lie in memory; for fast comparison.
+  [[nodiscard]] uint64_t first_half() const { return Half(0); }
+  [[nodiscard]] uint64_t second_half() const { return Half(8); }
+  // Whether it is in mapped form.
+  [[nodiscard]] bool IsV4() const {
+    return first_half() == 0 && bytes_[8] == 0 && bytes_[9] == 0 && bytes_[10] == 0xff &&
+           bytes_[11] == 0xff;
+  }
   // 1.2.3.4 for a mapped address, RFC 5952 otherwise.
   [[nodiscard]] std::string ToString() const;
 
-  auto operator<=>(const IpAddress&) const = default;
+  bool operator==(const IpAddress& other) const {
+    return first_half() == other.first_half() && second_half() == other.second_half();
+  }
+  auto operator<=>(const IpAddress& other) const { return bytes_ <=> other.bytes_; }
 
  private:
+  [[nodiscard]] uint64_t Half(size_t offset) const {
+    uint64_t half = 0;
+    std::memcpy(&half, bytes_.data() + offset, sizeof half);
+    return half;
+  }
+
   std::array<uint8_t, 16> bytes_{};
 };
 
