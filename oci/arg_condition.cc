@@ -155,13 +155,16 @@ std::vector<RegisterSet> Intersect(const RegisterSet& x, const RegisterSet& y) {
     if (x.a == y.a) {
       return {x};
     }
+    const auto [low, high] = std::minmax(x.a, y.a);
     std::vector<RegisterSet> sets;
-    for (const RegisterSet& side : Complement(x)) {  // the point of x, outside of which we stay
-      for (const RegisterSet& rest : Complement(side)) {
-        for (const RegisterSet& set : IntersectRange(rest, y)) {
-          sets.push_back(set);
-        }
-      }
+    if (low > 0) {
+      sets.push_back(Range(0, low - 1));
+    }
+    if (high - low > 1) {
+      sets.push_back(Range(low + 1, high - 1));
+    }
+    if (high < kMax) {
+      sets.push_back(Range(high + 1, kMax));
     }
     return sets;
   }
@@ -177,6 +180,9 @@ std::vector<RegisterSet> Complement(const RegisterSet& x) {
   std::vector<RegisterSet> sets;
   switch (x.shape) {
     case Shape::kRange:
+      if (x.a == x.b) {
+        return {RegisterSet{Shape::kNotEqual, x.a, 0}};
+      }
       if (x.a > 0) {
         sets.push_back(Range(0, x.a - 1));
       }

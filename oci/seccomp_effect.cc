@@ -3,29 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 
 namespace oakum::oci {
 
 namespace {
-
-bool Repeats(const std::vector<ArgCondition>& args) {
-  std::array<int, kArgCount> count = {};
-  return std::ranges::any_of(args, [&](const ArgCondition& arg) { return ++count[arg.index] > 1; });
-}
-
-// The alternatives that both runtimes make of one entry of `syscalls`.
-std::vector<std::vector<ArgCondition>> Alternatives(const SeccompRule& rule) {
-  if (!Repeats(rule.args)) {
-    return {rule.args};
-  }
-  std::vector<std::vector<ArgCondition>> alternatives;
-  for (const ArgCondition& arg : rule.args) {
-    alternatives.push_back({arg});
-  }
-  return alternatives;
-}
 
 struct Numbered {
   EffectiveRule rule;

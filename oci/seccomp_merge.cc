@@ -13,6 +13,7 @@
 #include "oci/arg_condition.h"
 #include "oci/seccomp_effect.h"
 #include "oci/seccomp_planned.h"
+#include "oci/seccomp_proof.h"
 #include "oci/seccomp_section.h"
 
 namespace oakum::oci {
@@ -406,6 +407,13 @@ Expected<Json> Merge(Json section, const SeccompPlan& plan, const ListenerConfig
   }
   section["syscalls"] = std::move(syscalls);
   SetListener(section, *parsed, listener);
+  const auto merged = ParseSeccompSection(section);
+  if (!merged) {
+    return std::unexpected(merged.error());
+  }
+  if (auto proven = ProveMerge(*parsed, *merged, *planned); !proven) {
+    return std::unexpected(proven.error());
+  }
   return section;
 }
 

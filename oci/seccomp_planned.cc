@@ -14,7 +14,7 @@ namespace {
 constexpr int kMaxErrno = 4095;  // MAX_ERRNO of the kernel: seccomp caps the value there
 
 Expected<PlannedSyscall> CheckSyscall(const SyscallPlan& plan) {
-  PlannedSyscall planned{plan.name, {}};
+  PlannedSyscall planned{plan.name, {}, {}};
   std::vector<ArgRegion> covered;
   for (const FilterBranch& branch : plan.branches) {
     const bool is_errno = branch.action == FilterAction::kErrno;
@@ -29,6 +29,8 @@ Expected<PlannedSyscall> CheckSyscall(const SyscallPlan& plan) {
     if (!regions) {
       return MakeError(EINVAL, fmt::format("plan: {}", regions.error().what));
     }
+    planned.conditions.insert(planned.conditions.end(), branch.conditions.begin(),
+                              branch.conditions.end());
     for (const ArgRegion& region : *regions) {
       const PlannedBranch added = {region, branch.action,
                                    static_cast<uint16_t>(is_errno ? branch.errno_value : 0)};

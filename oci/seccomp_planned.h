@@ -23,6 +23,7 @@ struct PlannedBranch {
 struct PlannedSyscall {
   std::string name;
   std::vector<PlannedBranch> branches;
+  std::vector<ArgCondition> conditions;  // of all branches
 
   // The only branch, when it decides every call; nullptr otherwise.
   [[nodiscard]] const PlannedBranch* Unconditional() const {

@@ -205,7 +205,23 @@ std::string Fold(std::string_view key) {
   return folded;
 }
 
+bool Repeats(const std::vector<ArgCondition>& args) {
+  std::array<int, kArgCount> count = {};
+  return std::ranges::any_of(args, [&](const ArgCondition& arg) { return ++count[arg.index] > 1; });
+}
+
 }  // namespace
+
+std::vector<std::vector<ArgCondition>> Alternatives(const SeccompRule& rule) {
+  if (!Repeats(rule.args)) {
+    return {rule.args};
+  }
+  std::vector<std::vector<ArgCondition>> alternatives;
+  for (const ArgCondition& arg : rule.args) {
+    alternatives.push_back({arg});
+  }
+  return alternatives;
+}
 
 Expected<void> RefuseFoldedKeys(const Json& object, std::initializer_list<std::string_view> known) {
   for (const auto& [key, value] : object.get_ref<const Json::object_t&>()) {

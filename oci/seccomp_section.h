@@ -42,6 +42,10 @@ struct SeccompRule {
   std::vector<ArgCondition> args;  // as written: an index may occur more than once
 };
 
+// The alternatives that both runtimes make of one rule: itself, or, when some argument has several
+// conditions, one rule for each condition.
+[[nodiscard]] std::vector<std::vector<ArgCondition>> Alternatives(const SeccompRule& rule);
+
 struct SeccompSection {
   SeccompAction default_action;
   std::vector<std::string> architectures;  // "SCMP_ARCH_X86_64"; empty: the native one only
@@ -72,6 +76,7 @@ struct SeccompArch {
   std::string_view token;
   bool is_32_bit;
   bool has_socketcall;
+  uint32_t libseccomp;  // SCMP_ARCH_*, which is AUDIT_ARCH_* but for x32
 };
 // The architecture that `token` names, with or without "SCMP_ARCH_"; nullptr when unknown.
 [[nodiscard]] const SeccompArch* FindArch(std::string_view token);

@@ -1,0 +1,361 @@
+#include "oci/seccomp_proof.h"
+
+#include <fmt/format.h>
+#include <seccomp.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "base/unique_fd.h"
+#include "oci/arg_condition.h"
+
+namespace oakum::oci {
+
+namespace {
+
+// Combinations of arguments that are tried for one system call of one architecture.
+constexpr size_t kMaxCombinations = 1500;
+// Beyond the largest system call number of any architecture (alpha excepted, which has no seccomp).
+constexpr int kNumberLimit = 600;
+constexpr uint32_t kX32Bit = 0x40000000;  // __X32_SYSCALL_BIT
+
+struct ReleaseFilter {
+  void operator()(void* filter) const { seccomp_release(filter); }
+};
+using Filter = std::unique_ptr<void, ReleaseFilter>;
+
+uint32_t ToLibseccomp(const SeccompAction& action) {
+  switch (action.kind) {
+    case ActionKind::kAllow:
+      return SCMP_ACT_ALLOW;
+    case ActionKind::kLog:
+      return SCMP_ACT_LOG;
+    case ActionKind::kNotify:
+      return SCMP_ACT_NOTIFY;
+    case ActionKind::kErrno:
+      return SCMP_ACT_ERRNO(action.data);
+    case ActionKind::kTrace:
+      return SCMP_ACT_TRACE(action.data);
+    case ActionKind::kTrap:
+      return SCMP_ACT_TRAP;
+    case ActionKind::kKillThread:
+      return SCMP_ACT_KILL_THREAD;
+    case ActionKind::kKillProcess:
+      return SCMP_ACT_KILL_PROCESS;
+  }
+  return SCMP_ACT_KILL_PROCESS;
+}
+
+scmp_arg_cmp ToLibseccomp(const ArgCondition& condition) {
+  const auto compare = [&] {
+    switch (condition.compare) {
+      case Compare::kNotEqual:
+        return SCMP_CMP_NE;
+      case Compare::kLess:
+        return SCMP_CMP_LT;
+      case Compare::kLessOrEqual:
+        return SCMP_CMP_LE;
+      case Compare::kEqual:
+        return SCMP_CMP_EQ;
+      case Compare::kGreaterOrEqual:
+        return SCMP_CMP_GE;
+      case Compare::kGreater:
+        return SCMP_CMP_GT;
+      case Compare::kMaskedEqual:
+        return SCMP_CMP_MASKED_EQ;
+    }
+    return _SCMP_CMP_MIN;
+  };
+  return {condition.index, compare(), condition.value, condition.value_two};
+}
+
+Expected<void> AddRule(void* filter, const SeccompRule& rule, const std::string& name) {
+  const int number = seccomp_syscall_resolve_name(name.c_str());
+  if (number == __NR_SCMP_ERROR) {
+    return {};  // the runtimes ignore names that libseccomp does not know
+  }
+  for (const std::vector<ArgCondition>& alternative : Alternatives(rule)) {
+    std::vector<scmp_arg_cmp> conditions;
+    for (const ArgCondition& condition : alternative) {
+      conditions.push_back(ToLibseccomp(condition));
+    }
+    const int result =
+        seccomp_rule_add_array(filter, ToLibseccomp(rule.action), number,
+                               static_cast<unsigned>(conditions.size()), conditions.data());
+    if (result < 0) {
+      return ErrnoError(-result, fmt::format("libseccomp refuses a rule for {}", Escape(name)));
+    }
+  }
+  return {};
+}
+
+Expected<BpfProgram> Export(void* filter) {
+  const UniqueFd fd(memfd_create("oakum-bpf", MFD_CLOEXEC));
+  if (!fd) {
+    return ErrnoError("memfd_create");
+  }
+  if (const int result = seccomp_export_bpf(filter, fd.get()); result < 0) {
+    return ErrnoError(-result, "libseccomp cannot build the filter");
+  }
+  const off_t size = lseek(fd.get(), 0, SEEK_END);
+  if (size < 0) {
+    return ErrnoError("lseek");
+  }
+  BpfProgram program(static_cast<size_t>(size) / sizeof(sock_filter));
+  if (pread(fd.get(), program.data(), static_cast<size_t>(size), 0) != size) {
+    return ErrnoError("pread");
+  }
+  if (program.size() > BPF_MAXINSNS) {
+    return MakeError(E2BIG, fmt::format("the filter has {} instructions, the kernel takes {}",
+                                        program.size(), BPF_MAXINSNS));
+  }
+  return program;
+}
+
+// Every architecture of the section and the native one, which libseccomp always adds.
+std::vector<const SeccompArch*> ArchsOf(const SeccompSection& section) {
+  std::vector<const SeccompArch*> archs;
+  const auto add = [&](const SeccompArch* arch) {
+    if (arch != nullptr && std::ranges::find(archs, arch) == archs.end()) {
+      archs.push_back(arch);
+    }
+  };
+  add(NativeArch());
+  for (const std::string& token : section.architectures) {
+    add(FindArch(token));
+  }
+  return archs;
+}
+
+// Values of one 32-bit half of a register at which comparisons with `constant` change.
+void AddNear(std::set<uint32_t>& values, uint64_t constant) {
+  const auto half = static_cast<uint32_t>(constant);
+  values.insert({half, half - 1, half + 1, ~half});
+}
+
+// For each argument the values that some rule of one system call tells apart.
+class Values {
+ public:
+  void Add(const ArgCondition& condition) {
+    Half& half = halves_[condition.index];
+    half.used = true;
+    for (const uint64_t constant :
+         {condition.value, condition.value_two, condition.value & condition.value_two,
+          condition.value | condition.value_two, condition.value_two ^ condition.value}) {
+      AddNear(half.low, constant);
+      AddNear(half.high, constant >> 32);
+    }
+  }
+
+  // Calls `check` with combinations of the values: all of them, or a fixed sample.
+  template <typename Check>
+  Expected<void> ForEach(Check check) const {
+    std::array<std::vector<uint64_t>, kArgCount> values;
+    size_t combinations = 1;
+    for (size_t arg = 0; arg < kArgCount; ++arg) {
+      values[arg] = halves_[arg].Combine();
+      combinations = std::min(combinations * values[arg].size(), 2 * kMaxCombinations);
+    }
+    std::mt19937_64 random(combinations);
+    std::array<size_t, kArgCount> at = {};
+    for (size_t i = 0; i < std::min(combinations, kMaxCombinations); ++i) {
+      std::array<uint64_t, kArgCount> args = {};
+      for (size_t arg = 0; arg < kArgCount; ++arg) {
+        const size_t choice =
+            combinations > kMaxCombinations ? random() % values[arg].size() : at[arg];
+        args[arg] = values[arg][choice];
+      }
+      if (auto checked = check(args); !checked) {
+        return checked;
+      }
+      for (size_t arg = 0; arg < kArgCount && ++at[arg] == values[arg].size(); ++arg) {
+        at[arg] = 0;
+      }
+    }
+    return {};
+  }
+
+ private:
+  struct Half {
+    bool used = false;
+    std::set<uint32_t> low = {0};
+    std::set<uint32_t> high = {0};
+
+    std::vector<uint64_t> Combine() const {
+      std::vector<uint64_t> values;
+      for (const uint32_t upper : high) {
+        for (const uint32_t lower : low) {
+          values.push_back(uint64_t{upper} << 32 | lower);
+        }
+      }
+      return values;
+    }
+  };
+  std::array<Half, kArgCount> halves_;
+};
+
+bool Lets(uint32_t action) { return action == SECCOMP_RET_ALLOW || action == SECCOMP_RET_LOG; }
+
+class Prover {
+ public:
+  Prover(const BpfProgram& before, const BpfProgram& after, const SeccompSection& section,
+         const std::vector<PlannedSyscall>& plan)
+      : before_(before), after_(after) {
+    for (const PlannedSyscall& planned : plan) {
+      Values& values = values_[planned.name];
+      for (const ArgCondition& condition : planned.conditions) {
+        values.Add(condition);
+      }
+      plan_[planned.name] = &planned;
+    }
+    for (const SeccompRule& rule : section.rules) {
+      for (const std::string& name : rule.names) {
+        if (const auto found = values_.find(name); found != values_.end()) {
+          std::ranges::for_each(rule.args,
+                                [&](const ArgCondition& arg) { found->second.Add(arg); });
+        }
+      }
+    }
+  }
+
+  Expected<void> Prove(const SeccompArch& arch) const {
+    for (int number = 0; number < kNumberLimit; ++number) {
+      const int full = static_cast<int>(static_cast<uint32_t>(number) | NumberBit(arch));
+      const std::unique_ptr<char, decltype(&std::free)> name(
+          seccomp_syscall_resolve_num_arch(arch.libseccomp, full), &std::free);
+      if (name == nullptr) {
+        continue;
+      }
+      const auto planned = plan_.find(name.get());
+      if (planned == plan_.end()) {
+        if (auto same = Compare(arch, full, name.get(), nullptr, {}); !same) {
+          return same;
+        }
+        continue;
+      }
+      auto proven = values_.at(planned->first).ForEach([&](const auto& args) {
+        return Compare(arch, full, name.get(), planned->second, args);
+      });
+      if (!proven) {
+        return proven;
+      }
+    }
+    return {};
+  }
+
+ private:
+  static uint32_t NumberBit(const SeccompArch& arch) {
+    return arch.libseccomp == SCMP_ARCH_X32 ? kX32Bit : 0;
+  }
+
+  static uint32_t Expect(const SeccompArch& arch, const PlannedSyscall* planned,
+                         const std::array<uint64_t, kArgCount>& args, uint32_t before) {
+    if (planned == nullptr || !Lets(before)) {
+      return before;
+    }
+    for (const PlannedBranch& branch : planned->branches) {
+      bool inside = true;
+      for (size_t arg = 0; arg < kArgCount; ++arg) {
+        inside &= branch.region[arg].Contains(arch.is_32_bit ? args[arg] & UINT32_MAX : args[arg]);
+      }
+      if (inside) {
+        switch (branch.action) {
+          case FilterAction::kAllow:
+            return before;
+          case FilterAction::kNotify:
+            return SECCOMP_RET_USER_NOTIF;
+          case FilterAction::kErrno:
+            return SECCOMP_RET_ERRNO | branch.errno_value;
+        }
+      }
+    }
+    return SECCOMP_RET_KILL_PROCESS;  // not reached: the branches cover everything
+  }
+
+  Expected<void> Compare(const SeccompArch& arch, int number, const char* name,
+                         const PlannedSyscall* planned,
+                         std::array<uint64_t, kArgCount> args) const {
+    seccomp_data call = {};
+    call.nr = number;
+    // x32 calls come with the audit token of x86-64.
+    call.arch = arch.libseccomp == SCMP_ARCH_X32 ? SCMP_ARCH_X86_64 : arch.libseccomp;
+    // A compat call has 32-bit registers.
+    const bool narrow = arch.is_32_bit && NumberBit(arch) == 0;
+    for (size_t arg = 0; arg < kArgCount; ++arg) {
+      call.args[arg] = narrow ? args[arg] & UINT32_MAX : args[arg];
+    }
+    const auto before = RunBpf(before_, call);
+    const auto after = RunBpf(after_, call);
+    if (!before || !after || *after != Expect(arch, planned, args, *before)) {
+      return MakeError(
+          EINVAL,
+          fmt::format("{}: libseccomp does not build the filter that the rules describe "
+                      "({}, arguments {:#x} {:#x} {:#x} {:#x} {:#x} {:#x}: {:#x} became "
+                      "{:#x})",
+                      name, arch.token, call.args[0], call.args[1], call.args[2], call.args[3],
+                      call.args[4], call.args[5], before.value_or(0), after.value_or(0)));
+    }
+    return {};
+  }
+
+  const BpfProgram& before_;
+  const BpfProgram& after_;
+  std::map<std::string, const PlannedSyscall*, std::less<>> plan_;
+  std::map<std::string, Values, std::less<>> values_;
+};
+
+}  // namespace
+
+Expected<BpfProgram> ToBpf(const SeccompSection& section) {
+  const Filter filter(seccomp_init(ToLibseccomp(section.default_action)));
+  if (!filter) {
+    return MakeError(EINVAL, "libseccomp does not take the default action");
+  }
+  for (const SeccompArch* arch : ArchsOf(section)) {
+    const int result = seccomp_arch_add(filter.get(), arch->libseccomp);
+    if (result < 0 && result != -EEXIST) {
+      return ErrnoError(-result, fmt::format("libseccomp does not take {}", arch->token));
+    }
+  }
+  for (const SeccompRule& rule : section.rules) {
+    if (rule.action == section.default_action) {
+      continue;
+    }
+    for (const std::string& name : rule.names) {
+      if (auto added = AddRule(filter.get(), rule, name); !added) {
+        return std::unexpected(added.error());
+      }
+    }
+  }
+  return Export(filter.get());
+}
+
+Expected<void> ProveMerge(const SeccompSection& before, const SeccompSection& after,
+                          const std::vector<PlannedSyscall>& plan) {
+  const auto program_before = ToBpf(before);
+  if (!program_before) {
+    return std::unexpected(program_before.error());
+  }
+  const auto program_after = ToBpf(after);
+  if (!program_after) {
+    return std::unexpected(program_after.error());
+  }
+  const Prover prover(*program_before, *program_after, before, plan);
+  for (const SeccompArch* arch : ArchsOf(before)) {
+    if (auto proven = prover.Prove(*arch); !proven) {
+      return proven;
+    }
+  }
+  return {};
+}
+
+}  // namespace oakum::oci

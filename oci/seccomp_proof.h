@@ -1,0 +1,30 @@
+// The last word on a merge: what libseccomp really makes of the section before and after it.
+#ifndef OAKUM_OCI_SECCOMP_PROOF_H_
+#define OAKUM_OCI_SECCOMP_PROOF_H_
+
+#include <vector>
+
+#include "base/error.h"
+#include "oci/bpf.h"
+#include "oci/seccomp_planned.h"
+#include "oci/seccomp_section.h"
+
+namespace oakum::oci {
+
+// The BPF program of the section, built through libseccomp as runc and crun do. Errors: EINVAL when
+// libseccomp does not take a rule.
+[[nodiscard]] Expected<BpfProgram> ToBpf(const SeccompSection& section);
+
+// Runs the programs of both sections on calls of every architecture and compares: what `before`
+// denied must be denied with the same action and errno, what it allowed must be what `plan` says.
+// The arguments tried are those at which some comparison of the system call's rules changes; beyond
+// a number of combinations, a sample of them. libseccomp has defects that only show here: up to
+// 2.6.0 it merges some 64-bit comparisons wrongly (GHSA-4q85-33p6-j5g6), and a filter whose first
+// rule is for a system call that an architecture does not have may ignore all rules for that
+// architecture. Errors: EINVAL with the system call that came out differently.
+[[nodiscard]] Expected<void> ProveMerge(const SeccompSection& before, const SeccompSection& after,
+                                        const std::vector<PlannedSyscall>& plan);
+
+}  // namespace oakum::oci
+
+#endif  // OAKUM_OCI_SECCOMP_PROOF_H_

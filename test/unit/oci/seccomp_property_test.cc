@@ -1,0 +1,170 @@
+// "Never weaker", proven on the BPF that libseccomp makes of a section before and after the merge.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <random>
+#include <string>
+
+#include "base/file.h"
+#include "oci/json.h"
+#include "oci/seccomp_merge.h"
+#include "test/unit/oci/never_weaker.h"
+#include "test/unit/oci/random_profile.h"
+
+namespace oakum::oci {
+namespace {
+
+constexpr RuntimeKind kKinds[] = {RuntimeKind::kRunc, RuntimeKind::kRuncSorted, RuntimeKind::kCrun};
+
+// OAKUM_SEED replays a run.
+uint64_t Seed() {
+  const char* given = std::getenv("OAKUM_SEED");
+  const uint64_t seed = given != nullptr ? std::stoull(given) : std::random_device()();
+  fmt::print("OAKUM_SEED={}\n", seed);
+  return seed;
+}
+
+Json Data(const std::string& name) {
+  const char* source = std::getenv("OAKUM_SOURCE_DIR");
+  const std::string path =
+      fmt::format("{}/test/data/seccomp/{}.json", source != nullptr ? source : ".", name);
+  const auto text = ReadFile(path, 1 << 20);
+  EXPECT_TRUE(text) << text.error().ToString();
+  return text ? *ParseJson(*text, path) : Json();
+}
+
+void MustHold(const Json& section, const SeccompPlan& plan, std::mt19937_64& random) {
+  for (const RuntimeKind kind : kKinds) {
+    const CheckResult result = CheckNeverWeaker(section, plan, kind, random);
+    EXPECT_EQ(result.outcome, MergeOutcome::kChecked) << result.error << "\n" << section.dump();
+    EXPECT_GT(result.calls, 1000U);
+    EXPECT_GT(result.changed, 0U) << "the plan changes nothing";
+  }
+}
+
+class RealProfileTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(RealProfileTest, IsNeverWeakerAfterTheMerge) {
+  std::mt19937_64 random(Seed());
+  MustHold(Data(GetParam()), EnforcingPlan(), random);
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, RealProfileTest,
+                         testing::Values("docker-default", "docker-cap-sys-admin", "docker-cap-all",
+                                         "podman-default", "podman-cap-net-raw",
+                                         "podman-cap-audit-write", "podman-cap-sys-admin",
+                                         "podman-cap-all"),
+                         [](const auto& instance) {
+                           std::string name = instance.param;
+                           std::erase(name, '-');
+                           return name;
+                         });
+
+class HandPickedTest : public testing::TestWithParam<std::pair<const char*, const char*>> {};
+
+TEST_P(HandPickedTest, IsNeverWeakerAfterTheMerge) {
+  std::mt19937_64 random(Seed());
+  const auto section = ParseJson(GetParam().second, "section");
+  ASSERT_TRUE(section) << section.error().ToString();
+  MustHold(*section, EnforcingPlan(), random);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Sections, HandPickedTest,
+    testing::Values(
+        std::pair("None", "null"), std::pair("Empty", "{}"),
+        std::pair("AllowOnly", R"({"defaultAction":"SCMP_ACT_ALLOW"})"),
+        std::pair("AllowAllArchs", R"({"defaultAction":"SCMP_ACT_ALLOW",
+            "architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86","SCMP_ARCH_X32"],"syscalls":null})"),
+        std::pair("LogOnly",
+                  R"({"defaultAction":"SCMP_ACT_LOG","architectures":["SCMP_ARCH_X86"]})"),
+        std::pair("AllowWithDenials", R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+            {"names":["mount","bind"],"action":"SCMP_ACT_ERRNO","errnoRet":99},
+            {"names":["ptrace"],"action":"SCMP_ACT_KILL"},
+            {"names":["sendmsg"],"action":"SCMP_ACT_LOG"},
+            {"names":["socket"],"action":"SCMP_ACT_ERRNO","errnoRet":97,
+             "args":[{"index":0,"value":38,"op":"SCMP_CMP_EQ"}]},
+            {"names":["socket"],"action":"SCMP_ACT_KILL_PROCESS",
+             "args":[{"index":0,"value":2,"op":"SCMP_CMP_EQ"},{"index":1,"value":3,"op":"SCMP_CMP_EQ"}]},
+            {"names":["sendto"],"action":"SCMP_ACT_TRAP",
+             "args":[{"index":2,"value":4096,"op":"SCMP_CMP_GT"}]}]})"),
+        std::pair("AllowWithSocketcall", R"({"defaultAction":"SCMP_ACT_ALLOW",
+            "architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86"],"syscalls":[
+            {"names":["socketcall"],"action":"SCMP_ACT_ERRNO","errnoRet":38},
+            {"names":["socket"],"action":"SCMP_ACT_ERRNO","errnoRet":97,
+             "args":[{"index":0,"value":38,"op":"SCMP_CMP_EQ"}]}]})"),
+        std::pair("PerRuleErrno",
+                  R"({"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":38,"syscalls":[
+            {"names":["read","connect","socket","sendto"],"action":"SCMP_ACT_ALLOW"},
+            {"names":["mount"],"action":"SCMP_ACT_ERRNO","errnoRet":1},
+            {"names":["bind"],"action":"SCMP_ACT_ERRNO","errnoRet":13},
+            {"names":["listen"],"action":"SCMP_ACT_TRACE","errnoRet":7},
+            {"names":["accept"],"action":"SCMP_ACT_ERRNO"}]})"),
+        std::pair("VsockDenied", R"({"defaultAction":"SCMP_ACT_ERRNO",
+            "architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86","SCMP_ARCH_X32"],"syscalls":[
+            {"names":["socketcall","connect","read"],"action":"SCMP_ACT_ALLOW"},
+            {"names":["socket"],"action":"SCMP_ACT_ALLOW",
+             "args":[{"index":0,"value":40,"op":"SCMP_CMP_NE"}]}]})"),
+        std::pair("Ranges", R"({"defaultAction":"SCMP_ACT_KILL_PROCESS","syscalls":[
+            {"names":["socket"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":38,"op":"SCMP_CMP_LT"}]},
+            {"names":["socket"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":39,"op":"SCMP_CMP_EQ"}]},
+            {"names":["socket"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":40,"op":"SCMP_CMP_GT"}]},
+            {"names":["socket"],"action":"SCMP_ACT_ERRNO","errnoRet":97,
+             "args":[{"index":0,"value":40,"op":"SCMP_CMP_EQ"}]}]})"),
+        std::pair("RepeatedIndex", R"({"defaultAction":"SCMP_ACT_ERRNO","syscalls":[
+            {"names":["socket"],"action":"SCMP_ACT_ALLOW","args":[
+             {"index":0,"value":1,"op":"SCMP_CMP_EQ"},{"index":0,"value":2,"op":"SCMP_CMP_EQ"},
+             {"index":1,"value":15,"valueTwo":1,"op":"SCMP_CMP_MASKED_EQ"}]}]})"),
+        std::pair("UnconditionalWins", R"({"defaultAction":"SCMP_ACT_ERRNO","syscalls":[
+            {"names":["socket"],"action":"SCMP_ACT_ERRNO","errnoRet":97,
+             "args":[{"index":0,"value":40,"op":"SCMP_CMP_EQ"},{"index":1,"value":40,"op":"SCMP_CMP_EQ"}]},
+            {"names":["socket","connect"],"action":"SCMP_ACT_LOG"},
+            {"names":["socket","connect"],"action":"SCMP_ACT_ERRNO","errnoRet":5},
+            {"names":["connect"],"action":"SCMP_ACT_KILL"},
+            {"names":["bind"],"action":"SCMP_ACT_KILL"},
+            {"names":["bind"],"action":"SCMP_ACT_ALLOW"}]})"),
+        std::pair("MaskOfNothing", R"({"defaultAction":"SCMP_ACT_ERRNO","syscalls":[
+            {"names":["connect"],"action":"SCMP_ACT_ALLOW","args":[
+             {"index":1,"value":0,"valueTwo":5,"op":"SCMP_CMP_MASKED_EQ"}]},
+            {"names":["sendto"],"action":"SCMP_ACT_ALLOW","args":[
+             {"index":1,"value":0,"op":"SCMP_CMP_GE"}]}]})"),
+        std::pair("OtherArchs", R"({"defaultAction":"SCMP_ACT_ERRNO",
+            "architectures":["SCMP_ARCH_AARCH64","SCMP_ARCH_ARM"],"syscalls":[
+            {"names":["socket","connect","sendto","accept","read"],"action":"SCMP_ACT_ALLOW"}]})"),
+        std::pair("Ppc64le",
+                  R"({"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_PPC64LE"],
+            "syscalls":[{"names":["recv","socket","connect","sendto","sendmsg","socketcall"],
+            "action":"SCMP_ACT_ALLOW"}]})")),
+    [](const auto& instance) { return instance.param.first; });
+
+TEST(RandomProfileTest, IsNeverWeakerAfterTheMerge) {
+  const uint64_t seed = Seed();
+  int checked = 0;
+  int refused = 0;
+  int invalid = 0;
+  uint64_t calls = 0;
+  for (uint64_t i = 0; i < 150 && !HasFailure(); ++i) {
+    std::mt19937_64 random(seed + i);
+    const Json section = RandomSection(random);
+    if (std::getenv("OAKUM_TRACE") != nullptr) {
+      fmt::print("seed {}\n", seed + i);
+      std::fflush(stdout);
+    }
+    const SeccompPlan plan = i % 3 == 0 ? EnforcingPlan() : RandomPlan(random);
+    const CheckResult result = CheckNeverWeaker(section, plan, kKinds[i % 3], random);
+    calls += result.calls;
+    checked += result.outcome == MergeOutcome::kChecked ? 1 : 0;
+    invalid += result.outcome == MergeOutcome::kInvalid ? 1 : 0;
+    refused += result.outcome == MergeOutcome::kRefused ? 1 : 0;
+    if (HasFailure()) {
+      fmt::print("failed with OAKUM_SEED={}\n", seed + i);
+    }
+  }
+  fmt::print("{} profiles checked on {} calls, {} refused, {} invalid\n", checked, calls, refused,
+             invalid);
+  EXPECT_GT(checked, 50) << "most random profiles were not checked at all";
+}
+
+}  // namespace
+}  // namespace oakum::oci
