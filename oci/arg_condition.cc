@@ -391,6 +391,73 @@ Expected<std::vector<std::vector<ArgCondition>>> ToRules(const ArgRegion& region
   return rules;
 }
 
+namespace {
+
+bool IsForked(const ArgCondition& condition) {
+  return condition.compare != Compare::kEqual && condition.compare != Compare::kMaskedEqual;
+}
+
+bool IsForkedEarly(const std::vector<ArgCondition>& rule) {
+  const auto last = std::ranges::max_element(rule, {}, &ArgCondition::index);
+  return std::ranges::any_of(rule, [&](const ArgCondition& condition) {
+    return IsForked(condition) && condition.index != last->index;
+  });
+}
+
+// The condition as equalities and masked equalities.
+std::vector<ArgCondition> Unforked(const ArgCondition& condition) {
+  std::vector<ArgCondition> conditions;
+  const auto add = [&](const RegisterSet& block) {
+    if (block.shape == Shape::kMasked) {
+      conditions.push_back({condition.index, Compare::kMaskedEqual, block.a, block.b});
+    } else {
+      conditions.push_back({condition.index, Compare::kEqual, block.a, 0});
+    }
+  };
+  for (const RegisterSet& set : ToRegisterSets(condition)) {
+    switch (set.shape) {
+      case Shape::kRange:
+        std::ranges::for_each(ToBlocks(set.a, set.b), add);
+        break;
+      case Shape::kNotEqual:
+        std::ranges::for_each(MaskedWithout(0, 0, set.a), add);
+        break;
+      case Shape::kMasked:
+        add(set);
+        break;
+    }
+  }
+  return conditions;
+}
+
+}  // namespace
+
+bool MayCorruptTree(std::span<const std::vector<ArgCondition>> rules) {
+  return std::ranges::count_if(rules, IsForkedEarly) > 1;
+}
+
+Expected<std::vector<std::vector<ArgCondition>>> ToTreeRules(std::vector<ArgCondition> rule) {
+  std::ranges::sort(rule, {}, &ArgCondition::index);
+  std::vector<std::vector<ArgCondition>> rules = {{}};
+  for (size_t i = 0; i < rule.size(); ++i) {
+    const bool is_last = i + 1 == rule.size();
+    const std::vector<ArgCondition> conditions =
+        is_last || !IsForked(rule[i]) ? std::vector{rule[i]} : Unforked(rule[i]);
+    if (rules.size() * conditions.size() > kMaxRegions) {
+      return TooMany();
+    }
+    std::vector<std::vector<ArgCondition>> next;
+    for (const auto& prefix : rules) {
+      for (const ArgCondition& condition : conditions) {
+        next.push_back(prefix);
+        next.back().push_back(condition);
+      }
+    }
+    rules = std::move(next);
+  }
+  return rules;
+}
+
 bool FitsIn32Bits(const ArgCondition& condition) {
   if (condition.compare == Compare::kMaskedEqual) {
     // With nothing left of the mask the condition would vanish.

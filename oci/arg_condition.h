@@ -67,6 +67,17 @@ inline constexpr size_t kMaxRegions = 1024;
 // 32 bits (it drops the upper half of value and mask) as to one with 64.
 [[nodiscard]] bool FitsIn32Bits(const ArgCondition& condition);
 
+// libseccomp keeps the rules of one system call in a tree of comparisons of 32-bit words, by
+// argument index. In it `!=` and the four inequalities have two ways to hold, which share what
+// comes after them, so that a second rule that is threaded into what is shared corrupts the tree:
+// it then loops for ever (seen with 2.5.4: {arg0 <= 2, arg1 > 0} and {arg0 <= 2, arg1 == 0}) or
+// decides wrongly. This says whether `rules` (the condition lists of one system call) may meet
+// that: more than one of them has such a comparison before its last argument.
+[[nodiscard]] bool MayCorruptTree(std::span<const std::vector<ArgCondition>> rules);
+// The rule as several in which only the last argument has such a comparison. Errors: E2BIG.
+[[nodiscard]] Expected<std::vector<std::vector<ArgCondition>>> ToTreeRules(
+    std::vector<ArgCondition> rule);
+
 // Whether libseccomp generates no comparison for the condition: a rule with only such conditions
 // counts as unconditional. (A comparison that every value satisfies, as >= 0, is generated.)
 [[nodiscard]] bool IsNoOp(const ArgCondition& condition);

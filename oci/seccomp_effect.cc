@@ -59,6 +59,15 @@ Expected<Effect> EffectOf(const SeccompSection& section, std::string_view name, 
       }
     }
   }
+  std::vector<std::vector<ArgCondition>> lists;
+  for (const Numbered& item : numbered) {
+    lists.push_back(item.rule.conditions);
+  }
+  if (MayCorruptTree(lists)) {
+    return MakeError(EINVAL,
+                     "its rules have inequalities before their last arguments, from which "
+                     "libseccomp builds a wrong filter");
+  }
   if (auto conflicts = RefuseConflicts(numbered); !conflicts) {
     return std::unexpected(conflicts.error());
   }

@@ -104,11 +104,11 @@ class Merger {
     if (!effect) {
       return std::unexpected(effect.error());
     }
-    std::vector<Json> rules;
+    std::vector<Rule> rules;
     std::vector<Piece> pieces;
     for (const EffectiveRule& rule : effect->rules) {
       if (!rule.action.Lets()) {
-        rules.push_back(ToJson(planned.name, rule.action, rule.conditions));
+        rules.push_back({rule.action, rule.conditions});
       } else if (auto cut = Cut(rule.region, rule.action, planned, pieces); !cut) {
         return std::unexpected(cut.error());
       }
@@ -124,10 +124,16 @@ class Merger {
         }
       }
     }
-    if (auto emitted = Emit(planned.name, pieces, rules); !emitted) {
-      return std::unexpected(emitted.error());
+    for (const Piece& piece : pieces) {
+      auto lists = ToRules(piece.region);
+      if (!lists) {
+        return std::unexpected(lists.error());
+      }
+      for (std::vector<ArgCondition>& conditions : *lists) {
+        rules.push_back({piece.action, std::move(conditions)});
+      }
     }
-    return rules;
+    return Emit(planned.name, std::move(rules));
   }
 
   // What each branch of the plan makes of the calls in `region`, which `allowed` lets through.
@@ -159,26 +165,37 @@ class Merger {
     return {};
   }
 
-  Expected<void> Emit(std::string_view name, const std::vector<Piece>& pieces,
-                      std::vector<Json>& rules) const {
-    for (const Piece& piece : pieces) {
-      const auto lists = ToRules(piece.region);
-      if (!lists) {
-        return std::unexpected(lists.error());
+  struct Rule {
+    SeccompAction action;
+    std::vector<ArgCondition> conditions;
+  };
+
+  Expected<std::vector<Json>> Emit(std::string_view name, std::vector<Rule> rules) const {
+    std::vector<std::vector<ArgCondition>> lists;
+    for (const Rule& rule : rules) {
+      lists.push_back(rule.conditions);
+    }
+    const bool split = MayCorruptTree(lists);
+    std::vector<Json> entries;
+    for (Rule& rule : rules) {
+      const auto parts = split ? ToTreeRules(std::move(rule.conditions))
+                               : Expected<decltype(lists)>({std::move(rule.conditions)});
+      if (!parts) {
+        return std::unexpected(parts.error());
       }
-      for (const std::vector<ArgCondition>& conditions : *lists) {
+      for (const std::vector<ArgCondition>& conditions : *parts) {
         if (has_32_bit_ && !std::ranges::all_of(conditions, FitsIn32Bits)) {
           return MakeError(EINVAL,
                            "the rules would compare more than 32 bits, which a 32-bit architecture "
                            "in `architectures` reads differently");
         }
-        rules.push_back(ToJson(name, piece.action, conditions));
+        entries.push_back(ToJson(name, rule.action, conditions));
       }
-      if (rules.size() > kMaxRegions) {
+      if (entries.size() > kMaxRegions) {
         return MakeError(E2BIG, fmt::format("needs more than {} rules", kMaxRegions));
       }
     }
-    return {};
+    return entries;
   }
 
   // Whether some rule of the section becomes one for socketcall, or is one with conditions.

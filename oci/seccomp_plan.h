@@ -36,6 +36,9 @@ enum class FilterAction : uint8_t { kAllow, kNotify, kErrno };
 // Calls that satisfy all of `conditions` (at most one for each argument index, as libseccomp
 // demands within one rule) get `action`. Branches of one syscall whose action or errno differs are
 // disjoint.
+// Comparisons other than kEqual and kMaskedEqual belong to the argument with the highest index of a
+// branch: libseccomp cannot build two rules that have one before it, and splitting them into masks
+// is only possible without 32-bit architectures.
 struct FilterBranch {
   std::vector<ArgCondition> conditions;  // empty: every call
   FilterAction action = FilterAction::kNotify;

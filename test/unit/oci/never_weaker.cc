@@ -251,6 +251,10 @@ FilterBranch Branch(std::vector<ArgCondition> conditions, FilterAction action,
 CheckResult CheckNeverWeaker(const Json& section, const SeccompPlan& plan, RuntimeKind kind,
                              std::mt19937_64& random) {
   CheckResult result;
+  const auto merged = MergeSeccomp(section, plan, {"/run/oakum/agent.sock", "", {}});
+  if (!merged) {
+    return {MergeOutcome::kRefused, merged.error().ToString(), 0, 0, 0};
+  }
   std::optional<BpfProgram> before;
   if (section.is_object() && !section.empty()) {
     auto built = BuildFilter(section, kind);
@@ -258,10 +262,6 @@ CheckResult CheckNeverWeaker(const Json& section, const SeccompPlan& plan, Runti
       return {MergeOutcome::kInvalid, built.error().ToString(), 0, 0, 0};
     }
     before = *std::move(built);
-  }
-  const auto merged = MergeSeccomp(section, plan, {"/run/oakum/agent.sock", "", {}});
-  if (!merged) {
-    return {MergeOutcome::kRefused, merged.error().ToString(), 0, 0, 0};
   }
   const auto after = BuildFilter(*merged, kind);
   if (!after) {

@@ -45,6 +45,16 @@ ArgCondition RandomCondition(Random& random, uint32_t index) {
   return condition;
 }
 
+// libseccomp may loop for ever on other comparisons before a rule's last argument.
+ArgCondition EarlyCondition(Random& random, uint32_t index) {
+  for (;;) {
+    const ArgCondition condition = RandomCondition(random, index);
+    if (condition.compare == Compare::kEqual || condition.compare == Compare::kMaskedEqual) {
+      return condition;
+    }
+  }
+}
+
 // Conditions that hold exactly where `condition` does not; none when there are no such values.
 std::vector<ArgCondition> Opposite(const ArgCondition& condition) {
   std::vector<ArgCondition> conditions;
@@ -88,7 +98,8 @@ void AddRules(Random& random, const std::string& name, Json& rules) {
       rules.push_back(ToJson(name, one, {condition}));
       for (const ArgCondition& opposite : Opposite(condition)) {
         std::vector<ArgCondition> conditions = {opposite};
-        if (Chance(random, 30)) {
+        const bool early = opposite.compare == Compare::kMaskedEqual;
+        if (early && Chance(random, 30)) {
           conditions.push_back(RandomCondition(random, 3 + Below(random, 3)));
         }
         rules.push_back(ToJson(name, other, conditions));
@@ -102,11 +113,12 @@ void AddRules(Random& random, const std::string& name, Json& rules) {
         std::vector<ArgCondition> conditions;
         for (uint32_t index = 0; index < 6; ++index) {
           if (conditions.size() < 2 && Chance(random, 30)) {
-            conditions.push_back(RandomCondition(random, index));
+            conditions.push_back(conditions.empty() && index < 5 ? EarlyCondition(random, index)
+                                                                 : RandomCondition(random, index));
           }
         }
-        if (Chance(random, 20)) {
-          conditions.push_back(RandomCondition(random, Below(random, 6)));
+        if (conditions.size() == 1 && Chance(random, 20)) {
+          conditions.push_back(RandomCondition(random, conditions[0].index));
         }
         rules.push_back(ToJson(name, action, conditions));
       }
@@ -132,7 +144,8 @@ void Grow(Random& random, uint32_t index, std::vector<ArgCondition> path,
     branches.push_back(std::move(leaf));
     return;
   }
-  const ArgCondition condition = RandomCondition(random, index);
+  const ArgCondition condition =
+      Chance(random, 70) ? EarlyCondition(random, index) : RandomCondition(random, index);
   const uint32_t next = index + 1 + Below(random, 2);
   const bool possible = !ToRegisterSets(condition).empty();
   if (possible) {
