@@ -192,11 +192,12 @@ class Checker {
         satisfied &= Satisfies(condition, call.args[condition.index], arch.is_32_bit);
       }
       if (satisfied) {
-        EXPECT_FALSE(expected) << "the plan of " << name << " has overlapping branches";
-        expected = branch.action == FilterAction::kAllow ? before
-                   : branch.action == FilterAction::kNotify
-                       ? SECCOMP_RET_USER_NOTIF
-                       : SECCOMP_RET_ERRNO | static_cast<uint32_t>(branch.errno_value);
+        const uint32_t action = branch.action == FilterAction::kAllow ? before
+                                : branch.action == FilterAction::kNotify
+                                    ? SECCOMP_RET_USER_NOTIF
+                                    : SECCOMP_RET_ERRNO | static_cast<uint32_t>(branch.errno_value);
+        EXPECT_EQ(expected.value_or(action), action) << "branches of " << name << " disagree";
+        expected = action;
       }
     }
     EXPECT_TRUE(expected) << "the plan of " << name << " does not cover all";

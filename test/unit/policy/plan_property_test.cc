@@ -1,0 +1,105 @@
+// What real policies ask of the filter, on the profiles of real engines: never weaker, exactly the
+// plan, on the BPF that libseccomp makes of it.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <linux/audit.h>
+#include <linux/net.h>
+
+#include <cstdlib>
+#include <random>
+#include <string>
+
+#include "base/file.h"
+#include "oci/json.h"
+#include "oci/seccomp_merge.h"
+#include "policy/plan.h"
+#include "policy/policy_set.h"
+#include "test/unit/oci/never_weaker.h"
+
+namespace oakum::policy {
+namespace {
+
+using oci::Json;
+
+oci::SeccompPlan PlanOf(std::string_view body) {
+  const auto set = PolicySet::Parse(fmt::format(R"({{"version": 1, "policies": {{"p": {}}},
+                      "containers": [{{"match": {{}}, "policy": "p"}}]}})",
+                                                body),
+                                    "policy.json");
+  EXPECT_TRUE(set) << set.error().ToString();
+  const auto policy = set ? (*set)->Match({}) : Expected<const Policy*>(nullptr);
+  EXPECT_TRUE(policy && *policy != nullptr);
+  return policy && *policy != nullptr ? Plan(**policy) : oci::SeccompPlan();
+}
+
+constexpr const char* kPolicies[] = {
+    R"({"mode": "audit", "outgoing": {"default": "deny"}})",
+    R"({"mode": "enforce", "outgoing": {"default": "deny", "allow": ["10.0.0.0/8"]}})",
+    R"({"mode": "kill", "outgoing": {"default": "deny"},
+        "incoming": {"default": "deny", "allow": ["0.0.0.0:80/tcp from 10.0.0.0/8"]}})",
+};
+
+Json Section(const std::string& name) {
+  if (name == "none") {
+    return {};
+  }
+  const std::string path =
+      fmt::format("{}/test/data/seccomp/{}.json", std::getenv("OAKUM_SOURCE_DIR"), name);
+  const auto text = ReadFile(path, 1 << 20);
+  EXPECT_TRUE(text) << text.error().ToString();
+  return text ? *oci::ParseJson(*text, path) : Json();
+}
+
+class PlanPropertyTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(PlanPropertyTest, IsNeverWeakerThanTheEngineAndExactlyThePlan) {
+  std::mt19937_64 random(20);
+  for (const char* policy : kPolicies) {
+    const oci::SeccompPlan plan = PlanOf(policy);
+    for (const auto kind : {oci::RuntimeKind::kRuncSorted, oci::RuntimeKind::kCrun}) {
+      const oci::CheckResult result =
+          oci::CheckNeverWeaker(Section(GetParam()), plan, kind, random);
+      EXPECT_EQ(result.outcome, oci::MergeOutcome::kChecked) << result.error;
+      EXPECT_GT(result.changed, 0U);
+    }
+  }
+}
+
+// The 32-bit way round every rule on registers: socketcall, whatever the order of the rules.
+TEST_P(PlanPropertyTest, NotifiesEverySocketcall) {
+  for (const char* policy : kPolicies) {
+    const auto merged =
+        oci::MergeSeccomp(Section(GetParam()), PlanOf(policy), {"/run/oakum/agent.sock", "", {}});
+    ASSERT_TRUE(merged) << merged.error().ToString();
+    for (const auto kind :
+         {oci::RuntimeKind::kRunc, oci::RuntimeKind::kRuncSorted, oci::RuntimeKind::kCrun}) {
+      const auto program = oci::BuildFilter(*merged, kind);
+      ASSERT_TRUE(program) << program.error().ToString();
+      for (uint64_t call = 0; call <= SYS_SENDMMSG + 1; ++call) {
+        for (const uint64_t pointer : {0U, 1U, 2U, 16U, 0x20000000U, 0xffffffffU}) {
+          seccomp_data data = {};
+          data.arch = AUDIT_ARCH_I386;
+          data.nr = 102;  // __NR_socketcall of i386
+          data.args[0] = call;
+          for (int i = 1; i < 6; ++i) {
+            data.args[i] = pointer;
+          }
+          EXPECT_EQ(oci::RunBpf(*program, data), SECCOMP_RET_USER_NOTIF) << call << " " << pointer;
+        }
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, PlanPropertyTest,
+                         testing::Values("none", "docker-default", "docker-cap-all",
+                                         "podman-default", "podman-cap-net-raw",
+                                         "podman-cap-audit-write", "podman-cap-all"),
+                         [](const auto& instance) {
+                           std::string name = instance.param;
+                           std::erase(name, '-');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace oakum::policy
