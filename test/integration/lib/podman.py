@@ -1,6 +1,8 @@
 """podman with storage of its own and an image made on the spot."""
 import json
 import os
+import shutil
+import tempfile
 
 from . import env
 from .proc import run
@@ -27,7 +29,8 @@ class Podman:
 
     def __init__(self, directory, *, runtime="runc", hooks_dir=None, mount_prefix=(),
                  rootfs_archive):
-        self._base = os.path.join(directory, f"podman-{os.path.basename(runtime)}")
+        # podman takes at most 50 characters of --runroot: not below `directory`.
+        self._base = tempfile.mkdtemp(prefix="oakpm")
         self._started = {}
         self._namespace = MountNamespace(directory)
         self._before = ["--hooks-dir", hooks_dir] if hooks_dir else []
@@ -35,7 +38,11 @@ class Podman:
             *self._namespace.prefix(), *mount_prefix, env.tool("podman"), "--root",
             self._base + "/root", "--runroot", self._base + "/run", "--tmpdir", self._base + "/tmp",
             "--cgroup-manager", "cgroupfs", "--events-backend", "file", "--runtime", runtime]
-        self.podman("import", rootfs_archive, IMAGE)
+        try:
+            self.podman("import", rootfs_archive, IMAGE)
+        except BaseException:
+            self.close()
+            raise
 
     def command(self):
         """What stands before a podman command: the program and where its storage is."""
@@ -79,3 +86,4 @@ class Podman:
         run([*self._namespace.prefix(), env.tool("umount"), self._base + "/root/overlay"],
             check=False)
         self._namespace.close()
+        shutil.rmtree(self._base, ignore_errors=True)
