@@ -194,7 +194,7 @@ Json RandomSection(Random& random) {
     }
   }
   // With no rule that is unconditional and not the default, libseccomp may build a filter that
-  // ignores whole architectures (see seccomp_anchor.h): not what is to be tested here.
+  // ignores whole architectures (see seccomp_proof.h): not what is to be tested here.
   Json others = ToJson("x", AllowOften(random), {});
   if (others["action"] == section["defaultAction"]) {
     others["action"] = others["action"] == "SCMP_ACT_TRAP" ? "SCMP_ACT_KILL" : "SCMP_ACT_TRAP";

@@ -1,0 +1,310 @@
+#include "oci/seccomp_merge.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <string>
+
+#include "oci/seccomp_section.h"
+
+namespace oakum::oci {
+namespace {
+
+using testing::HasSubstr;
+
+const FilterBranch kNotifyAll = {{}, FilterAction::kNotify, 0};
+
+// connect is notified, sendto depends on its arguments, io_uring is gone.
+SeccompPlan Plan() {
+  const ArgCondition fast_open = {3, Compare::kMaskedEqual, 0x20000000, 0x20000000};
+  const ArgCondition no_fast_open = {3, Compare::kMaskedEqual, 0x20000000, 0};
+  return {{{"connect", {kNotifyAll}},
+           {"socketcall", {kNotifyAll}},
+           {"sendto",
+            {{{fast_open}, FilterAction::kErrno, EOPNOTSUPP},
+             {{no_fast_open, {4, Compare::kEqual, 0, 0}}, FilterAction::kAllow, 0},
+             {{no_fast_open, {4, Compare::kNotEqual, 0, 0}}, FilterAction::kNotify, 0}}},
+           {"io_uring_setup", {{{}, FilterAction::kErrno, ENOSYS}}}}};
+}
+
+const ListenerConfig kListener = {"/run/oakum/agent.sock", "meta", {}};
+
+Json Parse(std::string_view text) {
+  auto json = ParseJson(text, "section");
+  EXPECT_TRUE(json) << json.error().ToString();
+  return json ? *std::move(json) : Json();
+}
+
+Json Merged(std::string_view section, const SeccompPlan& plan = Plan(),
+            const ListenerConfig& listener = kListener) {
+  auto merged = MergeSeccomp(Parse(section), plan, listener);
+  EXPECT_TRUE(merged) << merged.error().ToString();
+  return merged ? *std::move(merged) : Json();
+}
+
+Error Refusal(std::string_view section, const SeccompPlan& plan = Plan(),
+              const ListenerConfig& listener = kListener) {
+  auto merged = MergeSeccomp(Parse(section), plan, listener);
+  EXPECT_FALSE(merged) << merged->dump();
+  return merged ? Error{} : merged.error();
+}
+
+std::string RefusalText(std::string_view section, const SeccompPlan& plan = Plan()) {
+  const Error error = Refusal(section, plan);
+  EXPECT_EQ(error.code, EINVAL) << error.what;
+  return error.what;
+}
+
+// The entries of `syscalls` for one name.
+std::string RulesFor(const Json& section, std::string_view name) {
+  std::string rules;
+  for (const Json& rule : section["syscalls"]) {
+    for (const Json& entry : rule["names"]) {
+      if (entry == name) {
+        rules += rule.dump() + "\n";
+      }
+    }
+  }
+  return rules;
+}
+
+TEST(MergeSeccompTest, SynthesisesASectionWhereThereIsNone) {
+  for (const char* none : {"null", "{}"}) {
+    const Json merged = Merged(none);
+    EXPECT_EQ(merged["defaultAction"], "SCMP_ACT_ALLOW");
+    EXPECT_EQ(merged["architectures"], Json(NativeAndCompatibleArchs()));
+    EXPECT_EQ(merged["listenerPath"], "/run/oakum/agent.sock");
+    EXPECT_EQ(merged["listenerMetadata"], "meta");
+    EXPECT_FALSE(merged.contains("flags"));
+    EXPECT_EQ(RulesFor(merged, "connect"),
+              "{\"names\":[\"connect\"],\"action\":\"SCMP_ACT_NOTIFY\"}\n");
+    EXPECT_EQ(RulesFor(merged, "io_uring_setup"),
+              "{\"names\":[\"io_uring_setup\"],\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":38}\n");
+    // Equal to the default, which runc would skip anyway.
+    EXPECT_THAT(RulesFor(merged, "sendto"), testing::Not(HasSubstr("ALLOW")));
+  }
+}
+
+TEST(MergeSeccompTest, KeepsWhatItDoesNotKnowAndTheOrderOfKeys) {
+  const Json merged =
+      Merged(R"({"x-first":[1.5,18446744073709551615],"defaultAction":"SCMP_ACT_ERRNO",
+      "syscalls":[{"names":["read","connect","write"],"comment":"mine","action":"SCMP_ACT_ALLOW","z":{}},
+                  {"names":["connect"],"action":"SCMP_ACT_ALLOW"}],"x-last":null})");
+  EXPECT_EQ(merged["x-first"].dump(), "[1.5,18446744073709551615]");
+  EXPECT_EQ(merged.begin().key(), "x-first");
+  EXPECT_EQ(merged["syscalls"][0].dump(),
+            R"({"names":["read","write"],"comment":"mine","action":"SCMP_ACT_ALLOW","z":{}})");
+  EXPECT_EQ(merged["syscalls"].size(), 2U) << merged.dump();
+  EXPECT_EQ(RulesFor(merged, "connect"),
+            "{\"names\":[\"connect\"],\"action\":\"SCMP_ACT_NOTIFY\"}\n");
+  EXPECT_EQ(RulesFor(merged, "sendto"), "") << "denied before, so nothing to say";
+}
+
+TEST(MergeSeccompTest, KeepsDenialsWithTheirErrno) {
+  const Json merged = Merged(R"({"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":38,"syscalls":[
+      {"names":["read"],"action":"SCMP_ACT_ALLOW"},
+      {"names":["connect"],"action":"SCMP_ACT_ERRNO","errnoRet":13},
+      {"names":["io_uring_setup"],"action":"SCMP_ACT_KILL_PROCESS"},
+      {"names":["sendto"],"action":"SCMP_ACT_TRACE","errnoRet":7}]})");
+  EXPECT_THAT(RulesFor(merged, "connect"), HasSubstr("\"errnoRet\":13"));
+  EXPECT_THAT(RulesFor(merged, "io_uring_setup"), HasSubstr("KILL_PROCESS"));
+  EXPECT_THAT(RulesFor(merged, "sendto"), HasSubstr("\"SCMP_ACT_TRACE\",\"errnoRet\":7"));
+}
+
+TEST(MergeSeccompTest, PutsSocketcallFirstWhereAnArchitectureHasIt) {
+  const Json merged = Merged(R"({"defaultAction":"SCMP_ACT_ERRNO",
+      "architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86"],"syscalls":[
+      {"names":["read","sendto","connect"],"action":"SCMP_ACT_ALLOW"},
+      {"names":["socketcall"],"action":"SCMP_ACT_ALLOW"}]})");
+  EXPECT_EQ(merged["syscalls"][0].dump(), R"({"names":["socketcall"],"action":"SCMP_ACT_NOTIFY"})");
+}
+
+TEST(MergeSeccompTest, RefusesProfilesThatLeaveSocketcallToLibseccomp) {
+  EXPECT_THAT(RefusalText(R"({"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86"],
+      "syscalls":[{"names":["read","sendto"],"action":"SCMP_ACT_ALLOW"}]})"),
+              HasSubstr("does not decide socketcall itself"));
+  SeccompPlan plan = Plan();
+  plan.syscalls.erase(plan.syscalls.begin() + 1);
+  EXPECT_THAT(RefusalText("null", plan), HasSubstr("names socket calls but not socketcall"));
+}
+
+TEST(MergeSeccompTest, CountsNamesThatNothingIsLeftToSayAbout) {
+  // runc answers ENOSYS above the largest number that the profile names.
+  const Json merged = Merged(R"({"defaultAction":"SCMP_ACT_ERRNO","syscalls":[
+      {"names":["read"],"action":"SCMP_ACT_ALLOW"},
+      {"names":["io_uring_setup"],"action":"SCMP_ACT_ALLOW",
+       "args":[{"index":0,"value":0,"op":"SCMP_CMP_LT"}]}]})");
+  EXPECT_EQ(RulesFor(merged, "io_uring_setup"),
+            R"({"names":["io_uring_setup"],"action":"SCMP_ACT_ERRNO","errnoRet":1})"
+            "\n");
+}
+
+TEST(MergeSeccompTest, IsIdempotentWithItsOwnListener) {
+  const Json once = Merged(R"({"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86"],
+      "syscalls":[{"names":["read","sendto","connect","socketcall"],"action":"SCMP_ACT_ALLOW"}]})");
+  const auto twice = MergeSeccomp(once, Plan(), kListener);
+  ASSERT_TRUE(twice) << twice.error().ToString();
+  EXPECT_EQ(twice->dump(), once.dump());
+  // The facts of whoever comes last are handed to the agent.
+  const auto other = MergeSeccomp(once, Plan(), {kListener.path, "newer", {}});
+  ASSERT_TRUE(other);
+  EXPECT_EQ((*other)["listenerMetadata"], "newer");
+}
+
+TEST(MergeSeccompTest, DoesNotBelieveThatASectionIsItsOwn) {
+  // Ours by its path, but nothing is guarded.
+  const Error open =
+      Refusal(R"({"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/oakum/agent.sock"})");
+  EXPECT_EQ(open.code, EBUSY);
+  EXPECT_THAT(open.what, HasSubstr("another policy"));
+  // One way left open.
+  Json merged = Merged("null");
+  for (Json& rule : merged["syscalls"]) {
+    if (rule["names"][0] == "sendto" && rule["action"] == "SCMP_ACT_NOTIFY") {
+      rule["action"] = "SCMP_ACT_LOG";
+    }
+  }
+  EXPECT_EQ(Refusal(merged.dump()).code, EBUSY);
+  // More is notified than the policy asks for.
+  merged = Merged("null");
+  merged["syscalls"].push_back(Parse(R"({"names":["mount"],"action":"SCMP_ACT_NOTIFY"})"));
+  EXPECT_THAT(Refusal(merged.dump()).what, HasSubstr("mount: is notified"));
+}
+
+TEST(MergeSeccompTest, RefusesAnotherListener) {
+  const Error error = Refusal(R"({"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/other"})");
+  EXPECT_EQ(error.code, EBUSY);
+  EXPECT_THAT(error.what, HasSubstr("\"/run/other\" already listens"));
+  EXPECT_THAT(RefusalText(R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+      {"names":["mount"],"action":"SCMP_ACT_NOTIFY"}]})"),
+              HasSubstr("SCMP_ACT_NOTIFY without listenerPath"));
+  EXPECT_THAT(RefusalText(R"({"defaultAction":"SCMP_ACT_NOTIFY"})"),
+              HasSubstr("SCMP_ACT_NOTIFY without listenerPath"));
+  EXPECT_EQ(Refusal("null", Plan(), {"relative.sock", "", {}}).code, EINVAL);
+}
+
+TEST(MergeSeccompTest, KeepsTheFlagsAndTheRuntimesDefaultOfThem) {
+  const ListenerConfig wait = {"/s", "", {"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"}};
+  EXPECT_EQ(Merged(R"({"defaultAction":"SCMP_ACT_ALLOW"})", Plan(), wait)["flags"].dump(),
+            R"(["SECCOMP_FILTER_FLAG_SPEC_ALLOW","SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"])");
+  EXPECT_EQ(
+      Merged(R"({"defaultAction":"SCMP_ACT_ALLOW","flags":[]})", Plan(), wait)["flags"].dump(),
+      R"(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"])");
+  EXPECT_EQ(Merged(R"({"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_LOG",
+      "SECCOMP_FILTER_FLAG_TSYNC","SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]})",
+                   Plan(), wait)["flags"]
+                .dump(),
+            R"(["SECCOMP_FILTER_FLAG_LOG","SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"])");
+  EXPECT_EQ(
+      Merged(R"({"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_TSYNC"]})")["flags"]
+          .dump(),
+      "[]");
+}
+
+TEST(MergeSeccompTest, SaysWhereASectionIsMalformed) {
+  EXPECT_THAT(RefusalText("[]"), HasSubstr("seccomp: must be an object"));
+  EXPECT_THAT(RefusalText(R"({"syscalls":[]})"), HasSubstr("defaultAction: is missing"));
+  EXPECT_THAT(RefusalText(R"({"defaultAction":"ALLOW"})"), HasSubstr("unknown action \"ALLOW\""));
+  EXPECT_THAT(RefusalText(R"({"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":65536})"),
+              HasSubstr("defaultErrnoRet: must be an integer in 0..65535"));
+  EXPECT_THAT(
+      RefusalText(R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_VAX"]})"),
+      HasSubstr("architectures: unknown architecture \"SCMP_ARCH_VAX\""));
+  const auto rule = [](std::string_view text) {
+    return RefusalText(std::string(R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[)") +
+                       std::string(text) + "]}");
+  };
+  EXPECT_THAT(rule("1"), HasSubstr("syscalls[0]: must be an object"));
+  EXPECT_THAT(rule(R"({"names":["a"]})"), HasSubstr("syscalls[0].action: is missing"));
+  EXPECT_THAT(rule(R"({"names":"a","action":"SCMP_ACT_KILL"})"),
+              HasSubstr("syscalls[0].names: must be a list of strings"));
+  const auto arg = [&](std::string_view text) {
+    return rule(R"({"names":["a"],"action":"SCMP_ACT_KILL","args":[)" + std::string(text) + "]}");
+  };
+  EXPECT_THAT(arg(R"({"index":6,"value":0,"op":"SCMP_CMP_EQ"})"),
+              HasSubstr("syscalls[0].args[0].index: must be an integer in 0..5"));
+  EXPECT_THAT(arg(R"({"index":0,"value":-1,"op":"SCMP_CMP_EQ"})"), HasSubstr("args[0].value"));
+  EXPECT_THAT(arg(R"({"index":0,"value":0,"op":"=="})"),
+              HasSubstr("args[0].op: unknown operator \"==\""));
+  std::string seven;
+  for (int i = 0; i < 7; ++i) {
+    seven += std::string(i == 0 ? "" : ",") + R"({"index":0,"value":0,"op":"SCMP_CMP_EQ"})";
+  }
+  EXPECT_THAT(arg(seven), HasSubstr("more than 6 conditions"));
+}
+
+TEST(MergeSeccompTest, RefusesWhatItCannotSayExactly) {
+  const auto rules = [](std::string_view text, std::string_view archs = "[]") {
+    return RefusalText(std::string(R"({"defaultAction":"SCMP_ACT_ERRNO","architectures":)") +
+                       std::string(archs) + R"(,"syscalls":[{"names":["read","socketcall"],
+                       "action":"SCMP_ACT_ALLOW"},)" +
+                       std::string(text) + "]}");
+  };
+  // Which of two overlapping rules wins depends on libseccomp.
+  EXPECT_THAT(rules(R"({"names":["sendto"],"action":"SCMP_ACT_ALLOW",
+                        "args":[{"index":0,"value":3,"op":"SCMP_CMP_NE"}]},
+                       {"names":["sendto"],"action":"SCMP_ACT_KILL",
+                        "args":[{"index":1,"value":3,"op":"SCMP_CMP_EQ"}]})"),
+              HasSubstr("sendto: syscalls[1] and syscalls[2] give different actions"));
+  EXPECT_THAT(rules(R"({"names":["sendto"],"action":"SCMP_ACT_ALLOW",
+                        "args":[{"index":0,"value":4294967296,"op":"SCMP_CMP_NE"}]})",
+                    R"(["SCMP_ARCH_X86"])"),
+              HasSubstr("compares with more than 32 bits"));
+  EXPECT_THAT(rules(R"({"names":["sendto"],"action":"SCMP_ACT_ALLOW","args":[
+                         {"index":0,"value":3,"op":"SCMP_CMP_NE"},{"index":1,"value":3,"op":"SCMP_CMP_EQ"}]},
+                       {"names":["sendto"],"action":"SCMP_ACT_ALLOW","args":[
+                         {"index":0,"value":9,"op":"SCMP_CMP_NE"},{"index":2,"value":3,"op":"SCMP_CMP_EQ"}]})"),
+              HasSubstr("inequalities before their last arguments"));
+}
+
+// {arg0 <= 2, arg1 > 0} and {arg0 <= 2, arg1 == 0}: libseccomp 2.5.4 loops for ever on this pair.
+TEST(MergeSeccompTest, SplitsInequalitiesThatLibseccompCannotBuild) {
+  const ArgCondition low = {0, Compare::kLessOrEqual, 2, 0};
+  const SeccompPlan plan = {{{"sendto",
+                              {{{low, {1, Compare::kGreater, 0, 0}}, FilterAction::kNotify, 0},
+                               {{low, {1, Compare::kEqual, 0, 0}}, FilterAction::kErrno, 5},
+                               {{{0, Compare::kGreater, 2, 0}}, FilterAction::kAllow, 0}}},
+                             {"connect", {kNotifyAll}},
+                             {"socketcall", {kNotifyAll}}}};
+  const Json merged = Merged(R"({"defaultAction":"SCMP_ACT_ALLOW"})", plan);
+  EXPECT_THAT(RulesFor(merged, "sendto"), testing::Not(HasSubstr("SCMP_CMP_LE")));
+  EXPECT_THAT(RulesFor(merged, "sendto"), HasSubstr("SCMP_CMP_MASKED_EQ"));
+}
+
+// On an architecture that lacks a system call libseccomp 2.5.4 may put its rule first in the
+// filter and forget to load the number: the filter then decides nothing there.
+TEST(MergeSeccompTest, NoticesAFilterThatIgnoresAnArchitecture) {
+  const SeccompPlan plan = {{{"socketcall", {kNotifyAll}},
+                             {"sendto",
+                              {{{{4, Compare::kEqual, 0, 0}}, FilterAction::kAllow, 0},
+                               {{{4, Compare::kNotEqual, 0, 0}}, FilterAction::kNotify, 0}}}}};
+  EXPECT_THAT(RefusalText("null", plan), HasSubstr("libseccomp does not build the filter"));
+}
+
+TEST(MergeSeccompTest, RefusesMalformedPlans) {
+  const auto with = [](std::vector<FilterBranch> branches, const char* name = "mount") {
+    return RefusalText("null", {{{name, std::move(branches)}}});
+  };
+  const ArgCondition zero = {0, Compare::kEqual, 0, 0};
+  EXPECT_THAT(with({}), HasSubstr("leave some arguments undecided"));
+  EXPECT_THAT(with({{{zero}, FilterAction::kNotify, 0}}), HasSubstr("undecided"));
+  EXPECT_THAT(with({kNotifyAll, {{zero}, FilterAction::kAllow, 0}}), HasSubstr("overlap"));
+  EXPECT_THAT(with({{{}, FilterAction::kErrno, 0}}), HasSubstr("errno 0 is not in 1..4095"));
+  EXPECT_THAT(with({{{}, FilterAction::kErrno, 4096}}), HasSubstr("errno 4096"));
+  EXPECT_THAT(with({{{zero, zero}, FilterAction::kAllow, 0}}), HasSubstr("two conditions"));
+  EXPECT_THAT(with({kNotifyAll}, "write"), HasSubstr("refuses to notify write"));
+  EXPECT_THAT(RefusalText("null", {{{"mount", {kNotifyAll}}, {"mount", {kNotifyAll}}}}),
+              HasSubstr("names mount twice"));
+}
+
+TEST(SeccompArchTest, KnowsTheNativeArchitecture) {
+  const SeccompArch* native = NativeArch();
+  ASSERT_NE(native, nullptr);
+  EXPECT_EQ(NativeAndCompatibleArchs().at(0), native->token);
+  EXPECT_EQ(FindArch("X86_64"), FindArch("SCMP_ARCH_X86_64"));
+  EXPECT_EQ(FindArch("nonsense"), nullptr);
+}
+
+}  // namespace
+}  // namespace oakum::oci
