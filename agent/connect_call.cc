@@ -53,13 +53,13 @@ class ConnectOperation final : public Operation {
   ConnectOperation(UniqueFd socket, const SockaddrCopy& address, bool threads)
       : socket_(std::move(socket)), address_(address), threads_(threads) {}
 
-  std::optional<Answer> Step(UringCalls* uring) override {
+  std::optional<Answer> Step(const Stepper& stepper) override {
     if (IsClosed(socket_.get())) {
       return Answer::Performed(0, EndFailed(socket_.get()));
     }
     // Without io_uring a second connect(2) could wait, if the container meanwhile reset the socket.
-    const int result = uring != nullptr
-                           ? uring->Connect(socket_.get(), address_.get(), address_.length)
+    const int result = stepper.uring != nullptr
+                           ? stepper.uring->Connect(socket_.get(), address_.get(), address_.length)
                            : EINPROGRESS;
     if (result == EINPROGRESS || result == EALREADY) {
       return std::nullopt;
@@ -72,6 +72,7 @@ class ConnectOperation final : public Operation {
     return Answer::Performed(0, ConnectOnce(socket_.get(), address_));
   }
   bool needs_thread() const override { return threads_; }
+  bool touches_container() const override { return false; }
   Wait wait() const override { return {EPOLLOUT, {}}; }
   int socket_fd() const override { return socket_.get(); }
   std::optional<Clock::duration> timeout() const override {

@@ -88,21 +88,20 @@ int BindInet(pid_t tid, int socket_fd, const SockaddrCopy& address, uint16_t por
 class AcceptOperation final : public Operation {
  public:
   AcceptOperation(std::shared_ptr<SessionCore> core, const GuardedCall& call, PinnedSocket socket,
-                  uint64_t address, uint64_t length_address, int flags, bool threads)
+                  uint64_t address, uint64_t length_address, int flags)
       : core_(std::move(core)),
         call_(call),
         socket_(std::move(socket)),
         address_(address),
         length_address_(length_address),
         flags_(flags),
-        may_wait_((fcntl(socket_.fd.get(), F_GETFL) & O_NONBLOCK) == 0),
-        threads_(threads && may_wait_) {}
+        may_wait_((fcntl(socket_.fd.get(), F_GETFL) & O_NONBLOCK) == 0) {}
 
-  std::optional<Answer> Step(UringCalls* uring) override {
+  std::optional<Answer> Step(const Stepper& stepper) override {
     for (int closed = 0; closed < kMaxRefusedPerStep; ++closed) {
       SockaddrCopy peer;
       peer.length = sizeof peer.storage;
-      const int result = AcceptOne(uring, peer);
+      const int result = AcceptOne(stepper, peer);
       if (result == -EAGAIN && may_wait_) {
         return std::nullopt;
       }
@@ -116,39 +115,6 @@ class AcceptOperation final : public Operation {
     }
     return may_wait_ ? std::nullopt : std::optional(Answer::Error(EAGAIN));
   }
-
-  Answer RunBlocking() override {
-    int listening = 0;
-    socklen_t length = sizeof listening;
-    // What does not listen is told so at once (EINVAL, EOPNOTSUPP); waiting for it would never end.
-    bool ready_now =
-        getsockopt(socket_.fd.get(), SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) != 0 ||
-        listening == 0;
-    for (;; ready_now = false) {
-      pollfd ready = {socket_.fd.get(), POLLIN, 0};
-      const auto limit = timeout();
-      const int milliseconds =
-          limit ? static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(*limit).count())
-                : -1;
-      const int count = ready_now ? 1 : poll(&ready, 1, milliseconds);
-      if (count < 0) {
-        return Answer::Error(EINTR);
-      }
-      if (count == 0) {
-        return Answer::Error(EAGAIN);
-      }
-      SockaddrCopy peer;
-      peer.length = sizeof peer.storage;
-      const int result = AcceptNow(peer);
-      if (result < 0) {
-        return Answer::Performed(0, -result);
-      }
-      if (auto answer = Take(UniqueFd(result), peer); answer) {
-        return std::move(*answer);
-      }
-    }
-  }
-  bool needs_thread() const override { return threads_; }
   Wait wait() const override { return {EPOLLIN, {}}; }
   int socket_fd() const override { return socket_.fd.get(); }
   std::optional<Clock::duration> timeout() const override {
@@ -160,12 +126,26 @@ class AcceptOperation final : public Operation {
   static constexpr int kMaxRefusedPerStep = 64;
 
   // A descriptor, or minus an errno value; -EAGAIN where it would wait.
-  int AcceptOne(UringCalls* uring, SockaddrCopy& peer) {
-    if (may_wait_ && uring != nullptr) {
-      return uring->Accept(socket_.fd.get(), reinterpret_cast<sockaddr*>(&peer.storage),
-                           &peer.length, AcceptFlags());
+  int AcceptOne(const Stepper& stepper, SockaddrCopy& peer) {
+    if (!may_wait_) {
+      return AcceptNow(peer);
     }
-    return may_wait_ ? -EAGAIN : AcceptNow(peer);
+    if (stepper.uring != nullptr) {
+      return stepper.uring->Accept(socket_.fd.get(), reinterpret_cast<sockaddr*>(&peer.storage),
+                                   &peer.length, AcceptFlags());
+    }
+    if (!IsListening()) {
+      return AcceptNow(peer);  // EINVAL or EOPNOTSUPP, at once
+    }
+    // Somebody else may take the connection between poll and accept.
+    pollfd ready = {socket_.fd.get(), POLLIN, 0};
+    return stepper.may_block && poll(&ready, 1, 0) == 1 ? AcceptNow(peer) : -EAGAIN;
+  }
+  [[nodiscard]] bool IsListening() const {
+    int listening = 0;
+    socklen_t length = sizeof listening;
+    return getsockopt(socket_.fd.get(), SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) == 0 &&
+           listening != 0;
   }
   int AcceptNow(SockaddrCopy& peer) {
     const int fd = accept4(socket_.fd.get(), reinterpret_cast<sockaddr*>(&peer.storage),
@@ -231,7 +211,6 @@ class AcceptOperation final : public Operation {
   const uint64_t length_address_;
   const int flags_;
   const bool may_wait_;
-  const bool threads_;
 };
 
 }  // namespace
@@ -337,13 +316,9 @@ Outcome HandleAccept(const CallContext& context, const GuardedCall& call, Argume
     }
     return Outcome::Of(Answer::Continue());
   }
-  auto operation =
-      std::make_unique<AcceptOperation>(context.core.shared_from_this(), call, std::move(socket),
-                                        args[1], args[2], flags, context.uring == nullptr);
-  if (operation->needs_thread()) {
-    return Outcome::Of(std::move(operation));
-  }
-  auto answer = operation->Step(context.uring);
+  auto operation = std::make_unique<AcceptOperation>(context.core.shared_from_this(), call,
+                                                     std::move(socket), args[1], args[2], flags);
+  auto answer = operation->Step({context.uring, false});
   if (!answer) {
     return Outcome::Of(std::move(operation));
   }

@@ -2,6 +2,7 @@
 #ifndef OAKUM_AGENT_OPERATION_H_
 #define OAKUM_AGENT_OPERATION_H_
 
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -72,16 +73,27 @@ struct Wait {
   std::chrono::milliseconds retry{0};  // try again after this long; 0: only when ready
 };
 
+// Who takes a step.
+struct Stepper {
+  UringCalls* uring = nullptr;  // null where io_uring is switched off
+  // The thread is there for this step alone: if the container sees to it that a system call waits
+  // after all, it holds up nobody.
+  bool may_block = false;
+};
+
 class Operation {
  public:
   virtual ~Operation() = default;
 
-  // Goes on as far as it can without waiting. Called by one thread at a time; `uring` is that
-  // thread's, null where io_uring is switched off. An answer, or nothing: then wait() says for
-  // what.
-  [[nodiscard]] virtual std::optional<Answer> Step(UringCalls* uring) = 0;
-  // Performs what is left, waiting as long as it takes; for threads that stand in for io_uring.
-  // EINTR when the thread was signalled to give up.
+  // Goes on as far as it can without waiting. Called by one thread at a time. An answer, or
+  // nothing: then wait() says for what.
+  [[nodiscard]] virtual std::optional<Answer> Step(const Stepper& stepper) = 0;
+  // Whether a step reads or writes the container's memory or files. Those can be made to wait for
+  // as long as the container likes (userfaultfd(2), fuse(4)), so such steps get a thread of their
+  // own; all others stay in the kernel and are taken by the reactor's.
+  [[nodiscard]] virtual bool touches_container() const { return true; }
+  // Performs all of it, waiting as long as it takes; for threads that stand in for io_uring. EINTR
+  // when the thread was signalled to give up.
   [[nodiscard]] virtual Answer RunBlocking() { return Answer::Error(EINTR); }
   // Whether Step cannot be used without io_uring.
   [[nodiscard]] virtual bool needs_thread() const { return false; }

@@ -1,7 +1,9 @@
 #include "agent/reactor.h"
 
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,6 +21,13 @@
 
 namespace oakum::agent {
 
+namespace {
+
+// A call that a signal interrupted is made again when the handler has returned.
+constexpr std::chrono::milliseconds kRestartsWithin{250};
+
+}  // namespace
+
 // The epoll instance outlives every PendingCall that is armed in it.
 class PendingCall {
  public:
@@ -29,48 +38,57 @@ class PendingCall {
         core_(std::move(core)),
         call_(call),
         on_thread_(operation->needs_thread()),
+        touches_container_(operation->touches_container()),
         operation_(std::move(operation)) {
     if (const auto timeout = operation_->timeout(); timeout) {
       deadline_ = Clock::now() + *timeout;
     }
     core_->CountWaiting(1);
   }
-  ~PendingCall() { core_->CountWaiting(-1); }
+  ~PendingCall() = default;
   PendingCall(const PendingCall&) = delete;
   PendingCall& operator=(const PendingCall&) = delete;
 
   [[nodiscard]] uint64_t key() const { return key_; }
   [[nodiscard]] const SessionCore* owner() const { return core_.get(); }
   [[nodiscard]] bool on_thread() const { return on_thread_; }
+  [[nodiscard]] bool touches_container() const { return touches_container_; }
   [[nodiscard]] std::optional<Clock::time_point> deadline() const { return deadline_; }
-  [[nodiscard]] bool CallerWaits() const { return core_->notify().IdValid(call_.notification.id); }
 
-  // Whether the call has been answered or given up.
-  [[nodiscard]] bool over() {
-    const std::lock_guard lock(mutex_);
-    return over_;
-  }
+  // What became of something that the reactor's thread tried to do without ever waiting.
+  enum class Turn : uint8_t {
+    kOver,     // answered or given up
+    kWaiting,  // armed again
+    kBusy,     // another thread is taking a step
+  };
 
-  // Arms what the operation waits for. How long until it is to be tried again in any case; 0: when
-  // it is ready.
-  [[nodiscard]] std::chrono::milliseconds Arm() {
-    const std::lock_guard lock(mutex_);
-    return over_ ? std::chrono::milliseconds(0) : ArmLocked();
-  }
-
-  // One step; true when the call is over, otherwise it is armed again as Arm does.
-  [[nodiscard]] bool Advance(UringCalls* uring, std::chrono::milliseconds& retry) {
-    const std::lock_guard lock(mutex_);
-    if (over_) {
-      return true;
+  // Arms what the operation waits for. `retry`: how long until it is to be tried again in any case;
+  // 0: when it is ready.
+  [[nodiscard]] Turn Arm(std::chrono::milliseconds& retry) {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock) {
+      return Turn::kBusy;
     }
-    auto answer = operation_->Step(uring);
-    if (answer) {
-      End(std::move(*answer));
-      return true;
+    if (over_) {
+      return Turn::kOver;
     }
     retry = ArmLocked();
-    return false;
+    return Turn::kWaiting;
+  }
+
+  // One step, by a thread that may be held up if the operation touches the container.
+  [[nodiscard]] Turn Advance(const Stepper& stepper, std::chrono::milliseconds& retry) {
+    const std::lock_guard lock(mutex_);
+    if (over_) {
+      return Turn::kOver;
+    }
+    auto answer = operation_->Step(stepper);
+    if (answer) {
+      End(std::move(*answer));
+      return Turn::kOver;
+    }
+    retry = ArmLocked();
+    return Turn::kWaiting;
   }
 
   void RunBlocking() {
@@ -87,26 +105,55 @@ class PendingCall {
     Release();
   }
 
-  void TimeOut() {
-    const std::lock_guard lock(mutex_);
+  [[nodiscard]] Turn TimeOut() {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock) {
+      return Turn::kBusy;
+    }
     if (!over_) {
       End(operation_->TimedOut());
     }
+    return Turn::kOver;
   }
 
+  // Gives the call up if its caller has left.
+  [[nodiscard]] Turn Sweep() {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock) {
+      return Turn::kBusy;
+    }
+    if (!over_ && !core_->notify().IdValid(call_.notification.id)) {
+      AbandonLocked();
+    }
+    return over_ ? Turn::kOver : Turn::kWaiting;
+  }
+
+  [[nodiscard]] bool IsOver() {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    return lock && over_;
+  }
+
+  // Gives the call up; waits for a step that is being taken.
   void Abandon() {
     const std::lock_guard lock(mutex_);
-    if (over_) {
-      return;
+    AbandonLocked();
+  }
+
+  // The same, unless a step is being taken.
+  void TryAbandon() {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (lock) {
+      AbandonLocked();
     }
-    over_ = true;
-    if (on_thread_) {
-      return;  // its thread is using the operation
-    }
-    if (auto answer = operation_->Abandon(); answer) {
-      core_->KeepForReplay(call_, std::move(*answer), operation_->socket_fd());
-    }
-    Release();
+  }
+
+  // Whether `other` is this call made again by the same thread, and its socket sets a time limit.
+  [[nodiscard]] bool IsTimedWaitOf(const Notification& other) {
+    const std::lock_guard lock(mutex_);
+    const Notification& own = call_.notification;
+    const bool interrupted = !over_ || (abandoned_ && Clock::now() - *abandoned_ < kRestartsWithin);
+    return interrupted && deadline_.has_value() && own.tid == other.tid && own.nr == other.nr &&
+           std::ranges::equal(own.args, other.args);
   }
 
  private:
@@ -128,8 +175,25 @@ class PendingCall {
     return wait.retry;
   }
 
+  void AbandonLocked() {
+    if (over_) {
+      return;
+    }
+    over_ = true;
+    abandoned_ = Clock::now();
+    core_->CountWaiting(-1);
+    if (on_thread_) {
+      return;  // its thread is using the operation
+    }
+    if (auto answer = operation_->Abandon(); answer) {
+      core_->KeepForReplay(call_, std::move(*answer), operation_->socket_fd());
+    }
+    Release();
+  }
+
   void End(Answer answer) {
     over_ = true;
+    core_->CountWaiting(-1);
     core_->Deliver(call_, std::move(answer), operation_->socket_fd());
     Release();
   }
@@ -148,17 +212,30 @@ class PendingCall {
   const std::shared_ptr<SessionCore> core_;
   const GuardedCall call_;
   const bool on_thread_;
+  const bool touches_container_;
   std::optional<Clock::time_point> deadline_;
   std::mutex mutex_;
   std::unique_ptr<Operation> operation_;
   bool armed_ = false;
   bool over_ = false;
+  std::optional<Clock::time_point> abandoned_;
 };
 
 namespace {
 
 constexpr std::chrono::milliseconds kSweepInterval{50};
 constexpr uint64_t kWakeKey = 0;
+
+// Each waiting call holds a duplicate of its socket. One session may have so many of them, and all
+// sessions together half of the agent's descriptors, but each some in any case.
+constexpr size_t kMaxWaitingOfSession = 4096;
+constexpr size_t kWaitingAlwaysAllowed = 32;
+constexpr size_t kMaxSpareRings = 16;
+
+size_t MaxWaiting() {
+  rlimit limit = {};
+  return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur / 2 : kMaxWaitingOfSession;
+}
 
 class EpollReactor final : public Reactor {
  public:
@@ -171,6 +248,21 @@ class EpollReactor final : public Reactor {
     stopping_.store(true);
     Wake();
     thread_.join();
+  }
+
+  bool HasRoomFor(const SessionCore& core) const override {
+    const size_t of_session = core.waiting();
+    return of_session < kMaxWaitingOfSession &&
+           (of_session < kWaitingAlwaysAllowed || calls_in_all_.load() < max_waiting_);
+  }
+
+  bool WasTimedWait(const std::shared_ptr<PendingCall>& pending,
+                    const Notification& call) const override {
+    return pending->IsTimedWaitOf(call);
+  }
+
+  bool IsOver(const std::shared_ptr<PendingCall>& pending) const override {
+    return pending->IsOver();
   }
 
   std::shared_ptr<PendingCall> Add(std::shared_ptr<SessionCore> core, const GuardedCall& call,
@@ -188,7 +280,7 @@ class EpollReactor final : public Reactor {
   void Cancel(const std::shared_ptr<PendingCall>& pending) override {
     pending->Abandon();
     if (pending->on_thread()) {
-      (void)pool_.Interrupt(pending->key());  // the sweep repeats it as long as it is needed
+      (void)blocking_.Interrupt(pending->key());  // the sweep repeats it as long as it is needed
     }
   }
 
@@ -199,9 +291,10 @@ class EpollReactor final : public Reactor {
   }
 
   void Loop() {
+    pthread_setname_np(pthread_self(), "reactor");
     SetEffectiveCapabilities(kPerformerCapabilities);
     if (use_io_uring_) {
-      if (auto uring = UringCalls::Create(); uring) {
+      if (auto uring = UringCalls::Create(true); uring) {
         uring_ = std::move(*uring);
       }
     }
@@ -225,11 +318,12 @@ class EpollReactor final : public Reactor {
         Sweep();
         next_sweep = Clock::now() + kSweepInterval;
       }
+      calls_in_all_.store(calls_.size());
     }
     for (auto& [key, pending] : calls_) {
-      pending->Abandon();
+      pending->TryAbandon();
     }
-    pool_.InterruptAll();
+    blocking_.InterruptAll();
   }
 
   [[nodiscard]] int PollTimeout() const {
@@ -247,21 +341,32 @@ class EpollReactor final : public Reactor {
 
   void TakeInbox() {
     std::vector<std::shared_ptr<PendingCall>> fresh;
+    std::vector<std::pair<uint64_t, std::chrono::milliseconds>> retries;
     {
       const std::lock_guard lock(inbox_mutex_);
       fresh.swap(inbox_);
+      retries.swap(retries_);
+    }
+    for (const auto& [key, delay] : retries) {
+      RetryAfter(key, delay);
     }
     for (auto& pending : fresh) {
       const uint64_t key = pending->key();
       calls_.emplace(key, pending);
       if (pending->on_thread()) {
-        pool_.Run(pending->owner(), key, [pending] { pending->RunBlocking(); });
+        blocking_.Run(pending->owner(), key, [pending] {
+          SetEffectiveCapabilities(kPerformerCapabilities);
+          pending->RunBlocking();
+        });
         continue;
       }
       if (pending->deadline()) {
         timers_.emplace(*pending->deadline(), key);
       }
-      RetryAfter(key, pending->Arm());
+      std::chrono::milliseconds retry{0};
+      if (pending->Arm(retry) == PendingCall::Turn::kWaiting) {
+        RetryAfter(key, retry);
+      }
     }
   }
 
@@ -273,15 +378,52 @@ class EpollReactor final : public Reactor {
 
   void Advance(uint64_t key) {
     const auto found = calls_.find(key);
-    if (found == calls_.end()) {
+    if (found == calls_.end() || found->second->on_thread()) {
+      return;
+    }
+    if (found->second->touches_container()) {
+      steps_.Run(found->second->owner(), key,
+                 [this, pending = found->second] { AdvanceAside(*pending); });
       return;
     }
     std::chrono::milliseconds retry{0};
-    if (found->second->Advance(uring_.get(), retry)) {
+    if (found->second->Advance({uring_.get(), false}, retry) == PendingCall::Turn::kOver) {
       calls_.erase(found);
     } else {
       RetryAfter(key, retry);
     }
+  }
+
+  // On a thread of `steps_`.
+  void AdvanceAside(PendingCall& pending) {
+    SetEffectiveCapabilities(kPerformerCapabilities);
+    std::unique_ptr<UringCalls> uring = TakeRing();
+    std::chrono::milliseconds retry{0};
+    const auto turn = pending.Advance({uring.get(), true}, retry);
+    const std::lock_guard lock(inbox_mutex_);
+    if (uring != nullptr && spare_rings_.size() < kMaxSpareRings) {
+      spare_rings_.push_back(std::move(uring));
+    }
+    if (turn == PendingCall::Turn::kWaiting && retry.count() > 0) {
+      retries_.emplace_back(pending.key(), retry);
+      Wake();
+    }
+  }
+
+  [[nodiscard]] std::unique_ptr<UringCalls> TakeRing() {
+    if (!use_io_uring_) {
+      return nullptr;
+    }
+    {
+      const std::lock_guard lock(inbox_mutex_);
+      if (!spare_rings_.empty()) {
+        auto ring = std::move(spare_rings_.back());
+        spare_rings_.pop_back();
+        return ring;
+      }
+    }
+    auto ring = UringCalls::Create(false);
+    return ring ? std::move(*ring) : nullptr;
   }
 
   void RunTimers() {
@@ -294,11 +436,12 @@ class EpollReactor final : public Reactor {
         continue;
       }
       const auto deadline = found->second->deadline();
-      if (deadline && *deadline <= now) {
-        found->second->TimeOut();
+      if (!deadline || *deadline > now) {
+        Advance(key);
+      } else if (found->second->TimeOut() == PendingCall::Turn::kOver) {
         calls_.erase(found);
       } else {
-        Advance(key);
+        RetryAfter(key, std::chrono::milliseconds(1));
       }
     }
   }
@@ -307,12 +450,11 @@ class EpollReactor final : public Reactor {
   void Sweep() {
     for (auto it = calls_.begin(); it != calls_.end();) {
       PendingCall& pending = *it->second;
-      if (!pending.over() && !pending.CallerWaits()) {
-        pending.Abandon();
+      bool over = pending.Sweep() == PendingCall::Turn::kOver;
+      if (over && pending.on_thread()) {
+        over = !blocking_.Interrupt(pending.key());
       }
-      const bool stays =
-          pending.on_thread() ? !pending.over() || pool_.Interrupt(pending.key()) : !pending.over();
-      it = stays ? std::next(it) : calls_.erase(it);
+      it = over ? calls_.erase(it) : std::next(it);
     }
   }
 
@@ -321,13 +463,18 @@ class EpollReactor final : public Reactor {
   const bool use_io_uring_;
   std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> next_key_{kWakeKey + 1};
+  std::atomic<size_t> calls_in_all_{0};
+  const size_t max_waiting_ = MaxWaiting();
   std::mutex inbox_mutex_;
   std::vector<std::shared_ptr<PendingCall>> inbox_;
+  std::vector<std::pair<uint64_t, std::chrono::milliseconds>> retries_;
+  std::vector<std::unique_ptr<UringCalls>> spare_rings_;
   // The loop's own:
   std::unique_ptr<UringCalls> uring_;
   std::unordered_map<uint64_t, std::shared_ptr<PendingCall>> calls_;
   std::set<std::pair<Clock::time_point, uint64_t>> timers_;
-  BlockingPool pool_;
+  BlockingPool blocking_;  // whole calls, where io_uring is switched off
+  BlockingPool steps_;     // steps that touch a container
   std::thread thread_;
 };
 

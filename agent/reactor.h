@@ -14,8 +14,9 @@ namespace oakum::agent {
 // with it.
 class PendingCall;
 
-// One thread with an epoll instance for all sessions. Each step of an operation is bounded, so no
-// call holds up another; calls whose caller has left are found within kSweepInterval.
+// One thread with an epoll instance for all sessions. It never touches a container's memory or
+// files and waits for no lock that is held while somebody does, so no call holds up another; calls
+// whose caller has left are found within kSweepInterval.
 class Reactor {
  public:
   // `use_io_uring` false: operations that need it run on threads of their own, at most
@@ -24,6 +25,9 @@ class Reactor {
   [[nodiscard]] static Expected<std::unique_ptr<Reactor>> Create(bool use_io_uring);
   virtual ~Reactor() = default;
 
+  // Whether one more call of that session may wait. Beyond the bounds calls fail with ENOBUFS, so
+  // that a container of hanging calls cannot use up the agent's descriptors.
+  [[nodiscard]] virtual bool HasRoomFor(const SessionCore& core) const = 0;
   // Takes over an operation that has said what it waits for (or needs a thread). The answer is
   // delivered when it ends.
   [[nodiscard]] virtual std::shared_ptr<PendingCall> Add(std::shared_ptr<SessionCore> core,
@@ -32,6 +36,12 @@ class Reactor {
   // The caller has made another call, so it cannot be waiting for this one any more. When this
   // returns, nothing more happens on its behalf and what it had done is kept for a replay.
   virtual void Cancel(const std::shared_ptr<PendingCall>& pending) = 0;
+  // Whether the call has surely been answered or given up.
+  [[nodiscard]] virtual bool IsOver(const std::shared_ptr<PendingCall>& pending) const = 0;
+  // Whether `call` is that one made again while it was waiting under SO_SNDTIMEO or SO_RCVTIMEO.
+  // signal(7): such calls are not restarted, whatever SA_RESTART says; they fail with EINTR.
+  [[nodiscard]] virtual bool WasTimedWait(const std::shared_ptr<PendingCall>& pending,
+                                          const Notification& call) const = 0;
 };
 
 }  // namespace oakum::agent

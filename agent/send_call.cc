@@ -146,7 +146,7 @@ Outcome Send(const CallContext& context, PinnedSocket socket, Prepared prepared)
   }
   auto operation = std::make_unique<SendOperation>(context.core.notify(), std::move(socket),
                                                    std::move(prepared.message));
-  auto answer = operation->Step(context.uring);
+  auto answer = operation->Step({context.uring, false});
   if (!answer) {
     return Outcome::Of(std::move(operation));
   }
@@ -171,8 +171,8 @@ class SendMultipleOperation final : public Operation {
         stride_(RawMultipleHeaderSize(call.kind.compat)),
         count_(headers_.size() / stride_) {}
 
-  std::optional<Answer> Step(UringCalls* uring) override {
-    const CallContext context{*core_, descriptors_, uring};
+  std::optional<Answer> Step(const Stepper& stepper) override {
+    const CallContext context{*core_, descriptors_, stepper.uring};
     while (next_ < count_) {
       if (!sender_) {
         if (auto answer = Begin(context); answer) {
@@ -373,7 +373,7 @@ Outcome HandleSendmmsg(const CallContext& context, const GuardedCall& call, Argu
   auto operation = std::make_unique<SendMultipleOperation>(context.core.shared_from_this(), call,
                                                            std::move(socket), std::move(headers),
                                                            args[1], static_cast<int>(args[3]));
-  auto answer = operation->Step(context.uring);
+  auto answer = operation->Step({context.uring, false});
   if (!answer) {
     return Outcome::Of(std::move(operation));
   }

@@ -150,6 +150,9 @@ MessageSender::Result MessageSender::Push(const NotifyFd& notify) {
     if (put < 0) {
       const int error = errno;
       const bool wait = error == EAGAIN || error == EWOULDBLOCK;
+      // A message that waits takes no memory here: the payload is copied anew when there is room.
+      payload_ = {};
+      loaded_ = false;
       return {.finished = !wait, .sent = sent_, .error = error};
     }
     sent_ += static_cast<size_t>(put);
@@ -174,7 +177,7 @@ SendOperation::SendOperation(const NotifyFd& notify, PinnedSocket socket, Outgoi
       sigpipe_((message.flags & MSG_NOSIGNAL) == 0),
       sender_(socket_.fd.get(), socket_.is_stream(), std::move(message)) {}
 
-std::optional<Answer> SendOperation::Step(UringCalls* /*uring*/) {
+std::optional<Answer> SendOperation::Step(const Stepper& /*stepper*/) {
   const MessageSender::Result result = sender_.Push(notify_);
   if (result.gone) {
     if (result.sent > 0) {

@@ -61,7 +61,7 @@ class SendOperation final : public Operation {
  public:
   SendOperation(const NotifyFd& notify, PinnedSocket socket, OutgoingMessage message);
 
-  std::optional<Answer> Step(UringCalls* uring) override;
+  std::optional<Answer> Step(const Stepper& stepper) override;
   Wait wait() const override;
   int socket_fd() const override { return socket_.fd.get(); }
   std::optional<Clock::duration> timeout() const override {

@@ -1,5 +1,6 @@
 #include "agent/session.h"
 
+#include <cerrno>
 #include <csignal>
 #include <ctime>
 #include <unordered_map>
@@ -27,36 +28,37 @@ void InstallHandler() {
 // The calls of one session that are being waited for, by thread: a thread has one at a time.
 class WaitingCalls {
  public:
-  // The thread has made a new call, so the one before has been given up.
-  void DropOf(Reactor& reactor, pid_t tid) {
+  // The thread has made a new call, so the one before has been given up. True when a signal has
+  // interrupted it and it must not be restarted: EINTR is the answer then.
+  bool DropOf(Reactor& reactor, const Notification& call) {
     if (calls_.empty()) {
-      return;
+      return false;
     }
-    const auto found = calls_.find(tid);
+    const auto found = calls_.find(call.tid);
     if (found == calls_.end()) {
-      return;
+      return false;
     }
-    if (const auto pending = found->second.lock(); pending) {
-      reactor.Cancel(pending);
-    }
+    const bool interrupted = reactor.WasTimedWait(found->second, call);
+    reactor.Cancel(found->second);
     calls_.erase(found);
+    return interrupted;
   }
 
-  void Add(pid_t tid, const std::shared_ptr<PendingCall>& pending) {
-    calls_[tid] = pending;
+  void Add(const Reactor& reactor, pid_t tid, std::shared_ptr<PendingCall> pending) {
+    calls_[tid] = std::move(pending);
     if (calls_.size() > kSweepAbove && calls_.size() > 2 * live_) {
-      std::erase_if(calls_, [](const auto& entry) { return entry.second.expired(); });
+      std::erase_if(calls_, [&](const auto& entry) { return reactor.IsOver(entry.second); });
       live_ = calls_.size();
     }
   }
 
  private:
   static constexpr size_t kSweepAbove = 64;
-  std::unordered_map<pid_t, std::weak_ptr<PendingCall>> calls_;
+  std::unordered_map<pid_t, std::shared_ptr<PendingCall>> calls_;
   size_t live_ = 0;
 };
 
-Outcome Answered(const CallContext& context, const GuardedCall& call) {
+Outcome Answered(const CallContext& context, const GuardedCall& call, bool interrupted) {
   if (call.notification.tid == 0) {
     // Outside the agent's pid namespace there is no way to look at the caller.
     const Ruling ruling = context.core.JudgeUnsupported(
@@ -69,6 +71,9 @@ Outcome Answered(const CallContext& context, const GuardedCall& call) {
     if (auto answer = context.core.TakeReplay(call, socket.fd.get()); answer) {
       return Outcome::Of(std::move(*answer), std::move(socket.fd));
     }
+  }
+  if (interrupted) {
+    return Outcome::Of(Answer::Error(EINTR));
   }
   return Handle(context, call);
 }
@@ -158,20 +163,23 @@ void Session::Loop() {
     }
     core_->CountCall();
     call.kind = LookUpCall(call.notification.arch, call.notification.nr);
-    waiting.DropOf(reactor_, call.notification.tid);
+    const bool interrupted = waiting.DropOf(reactor_, call.notification);
     if (want_uring && uring == nullptr) {
       // Made when first needed: a container that never calls costs no ring.
       want_uring = false;
-      if (auto created = UringCalls::Create(); created) {
+      if (auto created = UringCalls::Create(true); created) {
         uring = std::move(*created);
       }
     }
     const CallContext context{*core_, descriptors, uring.get()};
-    Outcome outcome = Answered(context, call);
+    Outcome outcome = Answered(context, call, interrupted);
     if (outcome.answer) {
       core_->Deliver(call, std::move(*outcome.answer), outcome.socket.get());
+    } else if (!reactor_.HasRoomFor(*core_)) {
+      core_->Deliver(call, Answer::Error(ENOBUFS), -1);
     } else {
-      waiting.Add(call.notification.tid, reactor_.Add(core_, call, std::move(outcome.operation)));
+      waiting.Add(reactor_, call.notification.tid,
+                  reactor_.Add(core_, call, std::move(outcome.operation)));
     }
   }
   ended_.store(true);

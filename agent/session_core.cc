@@ -230,7 +230,7 @@ SessionInfo SessionCore::Info() const {
   info.allowed = allowed_.load(std::memory_order_relaxed);
   info.denied = denied_.load(std::memory_order_relaxed);
   info.leaks = leaks_.load(std::memory_order_relaxed);
-  info.waiting = static_cast<uint64_t>(std::max<int64_t>(0, waiting_.load()));
+  info.waiting = waiting();
   return info;
 }
 

@@ -2,6 +2,7 @@
 #ifndef OAKUM_AGENT_SESSION_CORE_H_
 #define OAKUM_AGENT_SESSION_CORE_H_
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -57,6 +58,10 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   [[nodiscard]] SessionInfo Info() const;
   [[nodiscard]] const UniqueFd& init_pidfd() const { return init_pidfd_; }
   void CountCall() { calls_.fetch_add(1, std::memory_order_relaxed); }
+  // Calls that wait now.
+  [[nodiscard]] size_t waiting() const {
+    return static_cast<size_t>(std::max<int64_t>(0, waiting_.load(std::memory_order_relaxed)));
+  }
   void CountWaiting(int change) { waiting_.fetch_add(change, std::memory_order_relaxed); }
   // Ends the container: its init, and the group of the thread that called.
   void KillContainer(const GuardedCall& call);

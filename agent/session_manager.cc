@@ -271,7 +271,7 @@ Expected<std::unique_ptr<SessionManager>> SessionManager::Create(
     return ErrnoError("epoll_ctl");
   }
   if (options.use_io_uring) {
-    if (const auto probe = UringCalls::Create(); !probe) {
+    if (const auto probe = UringCalls::Create(true); !probe) {
       log.Warning("io_uring is not available ({}): threads perform blocking calls",
                   probe.error().ToString());
       options.use_io_uring = false;

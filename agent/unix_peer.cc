@@ -60,8 +60,8 @@ class UnixConnectOperation final : public Operation {
         status_(std::move(status)),
         same_namespace_(same_namespace) {}
 
-  std::optional<Answer> Step(UringCalls* uring) override {
-    const int error = Try(uring);
+  std::optional<Answer> Step(const Stepper& stepper) override {
+    const int error = Try(stepper.uring);
     if (error == EAGAIN) {
       delay_ = std::min(delay_ * 2, kSlowest);
       return std::nullopt;

@@ -12,13 +12,15 @@ constexpr uint64_t kCancelTag = 2;
 
 }  // namespace
 
-Expected<std::unique_ptr<UringCalls>> UringCalls::Create() {
+Expected<std::unique_ptr<UringCalls>> UringCalls::Create([[maybe_unused]] bool one_thread) {
   std::unique_ptr<UringCalls> calls(new UringCalls);
   // Not IORING_SETUP_DEFER_TASKRUN: a connection over loopback is established while the call is
   // submitted, and its completion is to be there when io_uring_enter(2) returns.
   int result = -EINVAL;
 #if defined(IORING_SETUP_SINGLE_ISSUER)  // Linux 6.0
-  result = io_uring_queue_init(kEntries, &calls->ring_, IORING_SETUP_SINGLE_ISSUER);
+  if (one_thread) {
+    result = io_uring_queue_init(kEntries, &calls->ring_, IORING_SETUP_SINGLE_ISSUER);
+  }
 #endif
   if (result == -EINVAL) {
     result = io_uring_queue_init(kEntries, &calls->ring_, 0);

@@ -91,6 +91,16 @@ void AddConnectCases(std::vector<Case>& cases) {
     std::string result = Result(ConnectTo(fd, full.port));
     return result + " " + Class(Now() - start, 0.3) + " signals " + std::to_string(g_signals);
   } END);
+  CASE("tcp connect with SO_SNDTIMEO to nowhere, signal with SA_RESTART") {
+    const FullListener full;
+    const Fd fd(Tcp());
+    SetTimeout(fd, SO_SNDTIMEO, 2000);
+    CatchAlarm(SA_RESTART);
+    AlarmIn(300);
+    const double start = Now();
+    std::string result = Result(ConnectTo(fd, full.port));
+    return result + " " + Class(Now() - start, 0.3) + " signals " + std::to_string(g_signals);
+  } END);
   CASE("tcp connect, signal with SA_RESTART, then established") {
     FullListener full;
     const Fd fd(Tcp());

@@ -59,6 +59,14 @@ void AddIncomingCases(std::vector<Case>& cases) {
     std::string result = Result(accept(listener, nullptr, nullptr));
     return result + " " + Class(Now() - start, 0.3);
   } END);
+  CASE("accept with SO_RCVTIMEO, signal with SA_RESTART") {
+    uint16_t port = 0;
+    const Fd listener(Listening(port));
+    SetTimeout(listener, SO_RCVTIMEO, 2000);
+    CatchAlarm(SA_RESTART);
+    AlarmIn(200);
+    return Result(accept(listener, nullptr, nullptr));
+  } END);
   CASE("accept, signal without SA_RESTART") {
     uint16_t port = 0;
     const Fd listener(Listening(port));
