@@ -2,15 +2,18 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "agent/agent.h"
@@ -99,6 +102,8 @@ int Check(const AgentOptions& options, const Log& log) {
 }
 
 // Each guarded container holds a descriptor, each call under way some more.
+constexpr std::chrono::seconds kLongestEnd{3};
+
 void RaiseDescriptorLimit() {
   struct rlimit limit = {};
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
@@ -129,11 +134,18 @@ int Serve(AgentOptions options, bool use_io_uring, const Log& log) {
     log.Error("{}", agent.error().what);
     return kExitFailure;
   }
-  if (auto ran = (*agent)->Run(); !ran) {
+  const auto ran = (*agent)->Run();
+  if (!ran) {
     log.Error("{}", ran.error().what);
-    return kExitFailure;
   }
-  return EXIT_SUCCESS;
+  const int status = ran ? EXIT_SUCCESS : kExitFailure;
+  // A container can hold up the thread that reads its memory (userfaultfd(2), fuse(4)) for as long
+  // as it likes; the end of the agent does not wait for it.
+  std::thread([status] {
+    std::this_thread::sleep_for(kLongestEnd);
+    _exit(status);
+  }).detach();
+  return status;
 }
 
 int Main(int argc, char** argv) {
