@@ -137,7 +137,7 @@ void Print(const policy::Policy& policy, const policy::Explanation& explanation,
   if (explanation.verdict != policy::Verdict::kAllow) {
     context.out << fmt::format("  mode {}\n", Word(policy.mode()));
   }
-  context.out << fmt::format("  decided by: {}{}\n", explanation.rule, At(explanation.place));
+  context.out << fmt::format("  decided by: {}{}\n", Escape(explanation.rule), At(explanation.place));
   for (const std::string& note : explanation.notes) {
     context.out << fmt::format("  note: {}\n", note);
   }
@@ -148,7 +148,7 @@ void Print(const policy::Policy& policy, const policy::Explanation& explanation,
       break;
     }
     context.out << fmt::format("  {}: {}{}: {}\n", other.applies ? "matches, but loses" : "no say",
-                               other.rule, At(other.place), other.why);
+                               Escape(other.rule), At(other.place), other.why);
   }
 }
 
