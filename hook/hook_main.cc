@@ -77,9 +77,10 @@ Expected<std::string> Guard(const Options& options) {
 }
 
 int Fail(const oakum::Error& error) {
-  std::fprintf(stderr, "%s: %s\n", kProgram, error.what.c_str());
+  const std::string message = oakum::hook::OneLine(error.what);
+  std::fprintf(stderr, "%s: %s\n", kProgram, message.c_str());
   // podman throws stderr away.
-  oakum::hook::ReportToSyslog(kProgram, error.what);
+  oakum::hook::ReportToSyslog(kProgram, message);
   return 1;
 }
 

@@ -12,6 +12,18 @@
 
 namespace oakum::hook {
 
+std::string OneLine(std::string_view message) {
+  std::string line;
+  for (const char c : message) {
+    if (c == '\n') {
+      line.append("; ");
+    } else {
+      line.push_back(c);
+    }
+  }
+  return line;
+}
+
 std::string FormatRuntimeLog(std::string_view message, bool json, std::time_t now) {
   const std::string time = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now));
   const auto quote = [](std::string_view text) {

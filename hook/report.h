@@ -10,6 +10,9 @@
 
 namespace oakum::hook {
 
+// The message of an error as one line: a policy with several mistakes has one on each.
+[[nodiscard]] std::string OneLine(std::string_view message);
+
 // One line as runc's logger (logrus) writes it, with the newline: {"level":"error","msg":...,
 // "time":...} or time="..." level=error msg="...". Engines show the "msg" of the last such line.
 [[nodiscard]] std::string FormatRuntimeLog(std::string_view message, bool json, std::time_t now);

@@ -135,11 +135,12 @@ int main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
   const auto result = Run(arguments);
   // Run returns only when something is wrong: otherwise the runtime is running in our place.
-  const std::string message =
-      fmt::format("{}: {}", kProgram, result ? "the runtime was not started" : result.error().what);
+  const std::string reason =
+      result ? "the runtime was not started" : oakum::hook::OneLine(result.error().what);
+  const std::string message = fmt::format("{}: {}", kProgram, reason);
   std::fprintf(stderr, "%s\n", message.c_str());
   oakum::hook::ReportToRuntimeLog(oakum::hook::FindLogOptions(arguments), message,
                                   std::time(nullptr));
-  oakum::hook::ReportToSyslog(kProgram, message);
+  oakum::hook::ReportToSyslog(kProgram, reason);
   return 1;
 }

@@ -17,6 +17,8 @@ TEST(Report, IsALineThatEnginesRead) {
             "time=\"1970-01-01T00:00:00Z\" level=error msg=\"no x\"\n");
 }
 
+TEST(Report, IsOneLine) { EXPECT_EQ(OneLine("a:1: x\na:2: y"), "a:1: x; a:2: y"); }
+
 TEST(Report, IsAppendedToTheLog) {
   const std::string path = testing::TempDir() + "oakum-report-test.log";
   unlink(path.c_str());
