@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 
 namespace oakum::hook {
@@ -89,10 +90,13 @@ class EngineFile : public testing::Test {
   void SetUp() override {
     std::string pattern = testing::TempDir() + "oakum-record-XXXXXX";
     ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    directory_ = pattern;
     path_ = pattern + "/record.json";
     std::ofstream(path_) << "text";
     ASSERT_EQ(chmod(path_.c_str(), 0600), 0);
   }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+  std::string directory_;
   std::string path_;
 };
 
