@@ -22,8 +22,8 @@ bool GetOption(int socket_fd, int option, int& out) {
   return getsockopt(socket_fd, SOL_SOCKET, option, &out, &length) == 0;
 }
 
-// Sockets that carry nothing past the guarded calls, by registers alone. The plan lets them through
-// in the filter; they come here when it could not (a 64-bit register with a dirty upper half).
+}  // namespace
+
 bool IsPlainSocket(int domain, int type, int protocol) {
   switch (domain) {
     case AF_UNIX:
@@ -46,8 +46,6 @@ bool IsPlainSocket(int domain, int type, int protocol) {
   }
 }
 
-// What a kernel without the family or protocol says, so that programs fall back as they do there
-// (socket(2)); raw sockets are refused as to a process without CAP_NET_RAW (raw(7)).
 int SocketError(int domain, int type) {
   if (domain == AF_PACKET || (type & 0xf) == SOCK_RAW) {
     return EPERM;
@@ -57,8 +55,6 @@ int SocketError(int domain, int type) {
   }
   return EAFNOSUPPORT;
 }
-
-}  // namespace
 
 policy::Transport PinnedSocket::transport() const {
   switch (protocol) {
@@ -103,13 +99,6 @@ Outcome HandleIoUring(const CallContext& context, const GuardedCall& call) {
   const Ruling ruling =
       context.core.JudgeUnsupported(call, policy::Operation::kIoUring, "io_uring");
   return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue() : Answer::Error(ENOSYS));
-}
-
-Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call) {
-  // The arguments lie in memory, so nothing that is decided from them may be carried out natively.
-  const Ruling ruling = context.core.JudgeUnsupported(
-      call, policy::Operation::kSocket, fmt::format("socketcall {}", call.notification.args[0]));
-  return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue() : Answer::Error(EPERM));
 }
 
 Outcome Handle(const CallContext& context, const GuardedCall& call) {

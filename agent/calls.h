@@ -50,6 +50,15 @@ struct Outcome {
   }
 };
 
+// Whether such a socket (socket(2)) carries nothing past the guarded calls. The plan lets these
+// through in the filter; they come to the agent when it could not tell (a 64-bit register with a
+// dirty upper half) or did not see the arguments (socketcall(2)).
+[[nodiscard]] bool IsPlainSocket(int domain, int type, int protocol);
+// The errno value for any other: what a kernel without the family or protocol says, so that
+// programs fall back as they do there; raw sockets are refused as to a process without CAP_NET_RAW
+// (raw(7)).
+[[nodiscard]] int SocketError(int domain, int type);
+
 // Pins descriptor `fd` of the caller. Returns 0 or an errno value; EBADF as natively. A descriptor
 // that is not a socket is ENOTSOCK with `out.fd` set.
 [[nodiscard]] int Pin(const CallContext& context, pid_t tid, int fd, PinnedSocket& out);

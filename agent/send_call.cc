@@ -101,6 +101,10 @@ Prepared JudgeDestination(const CallContext& context, const GuardedCall& call,
 // Everything up to the payload. `header` has been copied.
 Prepared Prepare(const CallContext& context, const GuardedCall& call, const PinnedSocket& socket,
                  MessageHeader header, int flags) {
+  // The filter refuses MSG_FASTOPEN where flags are registers; socketcall(2) hides them.
+  if ((flags & MSG_FASTOPEN) != 0 && !context.core.Audits()) {
+    return Prepared::Error(EOPNOTSUPP);
+  }
   Prepared prepared = JudgeDestination(context, call, socket, header.name);
   if (prepared.kind != Prepared::Kind::kSend) {
     return prepared;

@@ -39,10 +39,15 @@ scmp_compare ToLibseccomp(oci::Compare compare) {
 // Installs the filter and returns the number of the listener.
 int Install(const oci::SeccompPlan& plan) {
   scmp_filter_ctx context = seccomp_init(SCMP_ACT_ALLOW);
+#if defined(__x86_64__)
+  if (seccomp_arch_add(context, SCMP_ARCH_X86) != 0) {
+    return -1;
+  }
+#endif
   for (const oci::SyscallPlan& syscall_plan : plan.syscalls) {
     const int nr = seccomp_syscall_resolve_name(syscall_plan.name.c_str());
-    if (nr < 0) {
-      continue;  // socketcall on x86-64
+    if (nr == __NR_SCMP_ERROR) {
+      return -1;
     }
     for (const oci::FilterBranch& branch : syscall_plan.branches) {
       if (branch.action == oci::FilterAction::kAllow) {

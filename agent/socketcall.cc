@@ -1,0 +1,133 @@
+// socketcall(2): the 32-bit multiplexer, whose arguments lie in memory.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/capability.h>
+#include <linux/net.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+
+#include "agent/calls.h"
+#include "agent/identity.h"
+
+namespace oakum::agent {
+
+namespace {
+
+// How many 32-bit arguments each call has; the numbers are SYS_SOCKET and so on of linux/net.h.
+constexpr std::array<uint8_t, 21> kArgumentCounts = {0, 3, 3, 3, 2, 3, 3, 3, 4, 4, 4,
+                                                     6, 6, 2, 5, 5, 3, 3, 4, 5, 4};
+
+// A socket in the caller's network namespace: its arguments were in memory, so the kernel may not
+// read them a second time. The descriptor is installed by the answer.
+Outcome MakeSocket(const CallContext& context, const GuardedCall& call, Arguments args) {
+  const int domain = static_cast<int>(args[0]);
+  const int type = static_cast<int>(args[1]);
+  const int protocol = static_cast<int>(args[2]);
+  if (!IsPlainSocket(domain, type, protocol)) {
+    const Ruling ruling = context.core.JudgeUnsupported(
+        call, policy::Operation::kSocket,
+        fmt::format("socket family {}, type {}, protocol {}", domain, type & 0xf, protocol));
+    return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue()
+                                               : Answer::Error(SocketError(domain, type)));
+  }
+  if (context.core.Audits()) {
+    return Outcome::Of(Answer::Continue());
+  }
+  const pid_t tid = call.notification.tid;
+  const auto status = ReadTaskStatus(tid);
+  const UniqueFd theirs(open(fmt::format("/proc/{}/ns/net", tid).c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd own(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+  if (!status || !theirs || !own || !context.core.notify().IdValid(call.notification.id)) {
+    return Outcome::Of(Answer::Error(ENOMEM));
+  }
+  const uint64_t enter = CapabilityBit(CAP_SYS_ADMIN) | kPerformerCapabilities;
+  SetEffectiveCapabilities(enter);
+  if (setns(theirs.get(), CLONE_NEWNET) != 0) {
+    SetEffectiveCapabilities(kPerformerCapabilities);
+    return Outcome::Of(Answer::Error(EPERM));
+  }
+  Answer answer;
+  {
+    const ScopedIdentity identity(*status, false, 0, enter);
+    answer.fd.Reset(identity.ok() ? socket(domain, type | SOCK_CLOEXEC, protocol) : -1);
+    answer.error = answer.fd ? 0 : errno;
+  }
+  if (setns(own.get(), CLONE_NEWNET) != 0) {
+    // A thread that is stuck in a container's namespace must not serve anybody.
+    std::abort();
+  }
+  SetEffectiveCapabilities(kPerformerCapabilities);
+  if (answer.fd) {
+    answer.kind = Answer::Kind::kFd;
+    answer.performed = true;
+    answer.fd_flags = (type & SOCK_CLOEXEC) != 0 ? O_CLOEXEC : 0;
+  }
+  return Outcome::Of(std::move(answer));
+}
+
+}  // namespace
+
+Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call) {
+  // The number of the call is a register: what is carried out natively stays that call, whatever
+  // becomes of its arguments.
+  const auto number = static_cast<uint32_t>(call.notification.args[0]);
+  const auto source = context.core.source();
+  const bool guards_incoming = source->policy == nullptr || source->policy->guards_incoming();
+  switch (number) {
+    case SYS_BIND:
+    case SYS_LISTEN:
+    case SYS_ACCEPT:
+    case SYS_ACCEPT4:
+      if (!guards_incoming) {
+        return Outcome::Of(Answer::Continue());
+      }
+      break;
+    case SYS_SOCKET:
+    case SYS_CONNECT:
+    case SYS_SENDTO:
+    case SYS_SENDMSG:
+    case SYS_SENDMMSG:
+      break;
+    default:
+      // No destination: socketpair, send, recv, options, names, or no call at all (EINVAL).
+      return Outcome::Of(Answer::Continue());
+  }
+  std::array<uint32_t, 6> raw{};
+  const size_t size = kArgumentCounts[number] * sizeof(uint32_t);
+  if (ReadMemory(call.notification.tid, call.notification.args[1], raw.data(), size) != size) {
+    return Outcome::Of(Answer::Error(EFAULT));
+  }
+  if (!context.core.notify().IdValid(call.notification.id)) {
+    return Outcome::Of(Answer::None());
+  }
+  uint64_t args[6] = {};
+  std::copy(raw.begin(), raw.end(), args);
+  switch (number) {
+    case SYS_SOCKET:
+      return MakeSocket(context, call, args);
+    case SYS_CONNECT:
+      return HandleConnect(context, call, args);
+    case SYS_SENDTO:
+      return HandleSendto(context, call, args);
+    case SYS_SENDMSG:
+      return HandleSendmsg(context, call, args);
+    case SYS_SENDMMSG:
+      return HandleSendmmsg(context, call, args);
+    case SYS_BIND:
+      return HandleBind(context, call, args);
+    case SYS_LISTEN:
+      return HandleListen(context, call, args);
+    case SYS_ACCEPT:
+      return HandleAccept(context, call, args, 0);
+    default:
+      return HandleAccept(context, call, args, static_cast<int>(args[3]));
+  }
+}
+
+}  // namespace oakum::agent
