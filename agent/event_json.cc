@@ -130,9 +130,12 @@ std::string_view EventType(const Event& event) {
   return passed ? R"(["info","allowed"])" : R"(["info","denied"])";
 }
 
-// "event.outcome". An audited call goes on in the kernel, where its result is not seen.
+// "event.outcome". Under a policy that audits, calls go on in the kernel, where their result is not
+// seen.
 std::string_view Outcome(const Event& event) {
-  if (event.verdict == EventVerdict::kAudit) {
+  const auto& policy = event.source_of->policy;
+  if (Passed(event.verdict) && (event.verdict == EventVerdict::kAudit ||
+                                (policy && policy->mode() == policy::Mode::kAudit))) {
     return "unknown";
   }
   const bool begun = event.errno_value == 0 || event.errno_value == EINPROGRESS;

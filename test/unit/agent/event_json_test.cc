@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "policy/policy_set.h"
 #include "test/unit/agent/event_samples.h"
 
 namespace oakum::agent {
@@ -76,6 +77,21 @@ TEST(EventJson, AuditSaysWhatEnforceWouldDoAndThatTheResultIsUnknown) {
   EXPECT_EQ(line["event"]["outcome"], "unknown");
   EXPECT_EQ(line["event"]["type"], json::parse(R"(["connection","allowed"])"));
   EXPECT_FALSE(line.contains("error"));
+}
+
+TEST(EventJson, ResultOfAnAllowedCallIsUnknownUnderAPolicyThatAudits) {
+  const auto set = policy::PolicySet::Parse(
+      R"({"version": 1, "policies": {"p": {"mode": "audit", "outgoing": {"default": "allow"}}},
+          "containers": [{"match": {}, "policy": "p"}]})",
+      "test");
+  ASSERT_TRUE(set) << set.error().what;
+  auto source = std::make_shared<EventSource>(*Source("c"));
+  source->policy = std::make_shared<policy::Policy>(*(*set)->Find("p"));
+  Event event = Denied(source);
+  event.verdict = EventVerdict::kAllow;
+  event.errno_value = 0;
+  EXPECT_EQ(Parsed(event)["event"]["outcome"], "unknown");
+  EXPECT_EQ(Parsed(event)["oakum"]["policy"], "p");
 }
 
 TEST(EventJson, AllowedCallThatIsUnderWayIsASuccessAndARefusedOneIsNot) {
