@@ -7,7 +7,7 @@ ARG BASE=docker.io/library/debian:bookworm-slim
 FROM ${BASE} AS build
 WORKDIR /src
 COPY scripts/lib.sh scripts/packages.txt scripts/
-RUN bash -c '. scripts/lib.sh && need_packages build package'
+RUN bash -c '. scripts/lib.sh && need_packages build package cache'
 COPY . .
 # The .deb carries the list of libraries that the next stage needs.
 RUN cmake --preset release -DOAKUM_TESTS=OFF \

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import unittest
 
 from lib import agent as agents
@@ -94,6 +95,10 @@ class PolicyExamples(case.Case):
                 self.addCleanup(engine.close)
                 self.check(name, self.probe_with(engine))
 
+    def short_directory(self):
+        """podman takes no runroot of more than 50 characters."""
+        return tempfile.mkdtemp(prefix="p", dir=self.directory)
+
     def podman_conf(self, name):
         """The drop-in, with the hook's description in the test's own folder."""
         hooks = os.path.join(self.directory, f"hooks-{name}")
@@ -115,9 +120,8 @@ class PolicyExamples(case.Case):
                 if way == "containers.conf" and name != "deny":
                     continue
                 with self.subTest(policy=name, way=way):
-                    base = os.path.join(self.directory, f"podman-{name}-{way.strip('-')}")
-                    os.makedirs(base)
-                    engine = podman.Podman(base, rootfs_archive=self.archive, **options)
+                    engine = podman.Podman(self.short_directory(), rootfs_archive=self.archive,
+                                           **options)
                     self.addCleanup(engine.close)
                     self.check(name, lambda *steps, engine=engine: engine.run_probe(
                         *steps, netns=self.far.netns))
@@ -155,8 +159,7 @@ class PolicyExamples(case.Case):
             "oakum-example", *steps, netns=self.far.netns, binary=binary))
 
     def test_ci(self):
-        base = os.path.join(self.directory, "ci")
-        os.makedirs(base)
+        base = self.short_directory()
         engine = podman.Podman(base, rootfs_archive=self.archive)
         self.addCleanup(engine.close)
         # The script calls podman by name: a podman that has the test's storage.

@@ -55,6 +55,15 @@ def base_archive():
     return archive
 
 
+def shared_ccache():
+    """What this machine has compiled need not be compiled again in the image: the same compiler
+    package on the same text gives the same object."""
+    found = run(["ccache", "--get-config", "cache_dir"], check=False) if shutil.which("ccache") else None
+    if found is None or found.returncode != 0 or not os.path.isdir(found.stdout.strip()):
+        return []
+    return ["--volume", f"{found.stdout.strip()}:/root/.cache/ccache:rw"]
+
+
 class ImageTest(case.Case):
     @classmethod
     def setUpClass(cls):
@@ -66,7 +75,7 @@ class ImageTest(case.Case):
         cls.buildah("add", base, base_archive(), "/", timeout=120)
         cls.buildah("commit", "--rm", base, BASE, timeout=120)
         cls.buildah("bud", "--isolation", "chroot", "--build-arg", f"BASE={BASE}", "--tag", IMAGE,
-                    env.SOURCE_DIR, timeout=900)
+                    *shared_ccache(), env.SOURCE_DIR, timeout=900)
 
     @classmethod
     def buildah(cls, *args, **options):
