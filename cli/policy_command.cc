@@ -137,7 +137,8 @@ void Print(const policy::Policy& policy, const policy::Explanation& explanation,
   if (explanation.verdict != policy::Verdict::kAllow) {
     context.out << fmt::format("  mode {}\n", Word(policy.mode()));
   }
-  context.out << fmt::format("  decided by: {}{}\n", Escape(explanation.rule), At(explanation.place));
+  context.out << fmt::format("  decided by: {}{}\n", Escape(explanation.rule),
+                             At(explanation.place));
   for (const std::string& note : explanation.notes) {
     context.out << fmt::format("  note: {}\n", note);
   }

@@ -3,11 +3,7 @@
 
 set(OAKUM_SYSTEMD_UNIT_DIR lib/systemd/system CACHE STRING "Folder of the systemd unit, below the prefix")
 
-foreach(program oakum oakum-agent oakum-hook oakum-runtime)
-  if(TARGET ${program})
-    install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-  endif()
-endforeach()
+install(TARGETS oakum oakum-agent oakum-hook oakum-runtime RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
 # Files that name a program or a folder are made when they are installed: `cmake --install --prefix`
 # and CPack choose the prefix only then.
@@ -34,10 +30,8 @@ foreach(section 1 5 8)
   install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section})
 endforeach()
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} RENAME copyright)
-if(EXISTS ${PROJECT_SOURCE_DIR}/examples)
-  install(FILES README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
-  install(DIRECTORY examples DESTINATION ${CMAKE_INSTALL_DOCDIR})
-endif()
+install(FILES README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(DIRECTORY examples DESTINATION ${CMAKE_INSTALL_DOCDIR} USE_SOURCE_PERMISSIONS)
 
 # The .deb: `cpack --config build/release/CPackConfig.cmake`, or `cmake --build ... --target package`.
 set(CPACK_GENERATOR DEB)

@@ -43,6 +43,50 @@ class ManPages(unittest.TestCase):
                 self.assertLessEqual(options, documented)
 
 
+class OakumPage(unittest.TestCase):
+    def help(self, *words):
+        return subprocess.run([BIN / "oakum", *words, "--help"], capture_output=True, text=True,
+                              check=True).stdout
+
+    def commands(self, *words):
+        """Every command with its help: (words, text)."""
+        text = self.help(*words)
+        yield words, text
+        _, _, listed = text.partition("Subcommands:\n")
+        for name in re.findall(r"^  (\w[\w-]*)", listed, re.MULTILINE):
+            yield from self.commands(*words, name)
+
+    def test_every_command_and_option_is_in_the_page(self):
+        page = (SOURCE / "docs/man/oakum.1").read_text()
+        for words, text in self.commands():
+            options = set(re.findall(r"^ +(?:-\w,)?--([a-z][a-z-]*)", text, re.MULTILINE))
+            options -= {"help", "version"}
+            with self.subTest(command=" ".join(words)):
+                if words:
+                    self.assertRegex(page, rf"\.It Cm {' '.join(words)}\b" if "Subcommands" not in text
+                                     else rf"\.It Cm {words[0]} ")
+                self.assertEqual(
+                    [o for o in options if not re.search(rf"Fl -{o}\b", page)], [])
+
+
+class ThreatModel(unittest.TestCase):
+    def test_every_test_that_is_named_exists(self):
+        units = "\n".join(path.read_text() for path in (SOURCE / "test/unit").rglob("*.cc"))
+        rows = [line for line in (SOURCE / "docs/threat-model.md").read_text().split("\n")
+                if line.startswith("|")]
+        names = re.findall(r"`(\w+)\.(\w+)`", "\n".join(row.split("|")[-2] for row in rows))
+        self.assertGreater(len(names), 15)
+        for group, name in names:
+            with self.subTest(test=f"{group}.{name}"):
+                if name.startswith("test_"):
+                    files = [*(SOURCE / "test/integration").glob(f"{group}.py"),
+                             *(SOURCE / "test/integration/lib").glob(f"{group}.py")]
+                    self.assertTrue(files)
+                    self.assertIn(f"def {name}(", files[0].read_text())
+                else:
+                    self.assertRegex(units, rf"TEST(_[FP])?\({group}, {name}\)")
+
+
 class Markdown(unittest.TestCase):
     def test_relative_links_lead_to_files(self):
         for page in markdown_files():
