@@ -3,9 +3,13 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import tempfile
-import unittest
+
+from lib import agent as agents
+from lib import bundle, case, env, network, rootfs, runtime
+from lib.proc import Process
 
 SOURCE = pathlib.Path(os.environ["OAKUM_SOURCE_DIR"])
 BUILD = pathlib.Path(os.environ["OAKUM_BIN_DIR"]).parent
@@ -20,16 +24,19 @@ def run(*command, **options):
     return result.stdout
 
 
-class Package(unittest.TestCase):
+class Package(case.Case):
     @classmethod
     def setUpClass(cls):
-        cls.directory = tempfile.TemporaryDirectory(prefix="oakum-package-")
-        cls.addClassCleanup(cls.directory.cleanup)
-        work = pathlib.Path(cls.directory.name)
+        super().setUpClass()
+        work = pathlib.Path(cls.directory, "deb")
+        work.mkdir()
         run("cpack", "--config", BUILD / "CPackConfig.cmake", "-B", work, cwd=work)
         (cls.deb,) = work.glob("*.deb")
         cls.root = work / "root"
         run("dpkg", "-x", cls.deb, cls.root)
+
+    def unit(self):
+        return (self.root / "usr/lib/systemd/system/oakum-agent.service").read_text()
 
     def test_name_and_dependencies(self):
         self.assertRegex(self.deb.name, r"^oakum_\d+\.\d+\.\d+_\w+\.deb$")
@@ -77,9 +84,8 @@ class Package(unittest.TestCase):
         hook = json.loads((self.root / "usr/share/oakum/hooks.d/oakum.json").read_text())
         self.assertEqual(hook["hook"]["path"], "/usr/bin/oakum-hook")
         self.assertEqual(hook["stages"], ["precreate"])
-        unit = (self.root / "usr/lib/systemd/system/oakum-agent.service").read_text()
-        self.assertIn("ExecStart=/usr/bin/oakum-agent ", unit)
-        self.assertNotIn("@", unit.replace("@mount", ""))
+        self.assertIn("ExecStart=/usr/bin/oakum-agent ", self.unit())
+        self.assertNotIn("@", self.unit())
         conf = (self.root / "usr/share/oakum/podman.conf").read_text()
         self.assertIn('"/usr/share/oakum/hooks.d"]', conf)
 
@@ -95,5 +101,52 @@ class Package(unittest.TestCase):
             self.assertTrue((self.root / name.lstrip("/")).is_file(), name)
 
 
+    def test_systemd_takes_the_unit(self):
+        path = os.path.join(self.directory, "oakum-agent.service")
+        with open(path, "w", encoding="utf-8") as out:
+            out.write(self.unit().replace("/usr/bin/oakum-agent",
+                                          str(self.root / "usr/bin/oakum-agent")))
+        checked = subprocess.run(["systemd-analyze", "verify", "--man=no", path],
+                                 capture_output=True, text=True)
+        complaints = [line for line in checked.stderr.split("\n") if "oakum-agent" in line]
+        self.assertEqual(complaints, [])
+        self.assertEqual(checked.returncode, 0, checked.stderr)
+
+    def test_the_units_capabilities_are_enough(self):
+        """The agent as the unit confines it: it guards, binds low ports for a container that may, and
+        ends a container."""
+        names = re.search(r"^CapabilityBoundingSet=(.*)$", self.unit(), re.MULTILINE).group(1)
+        bounding = ",".join(["-all"] + ["+" + name.removeprefix("CAP_").lower()
+                                        for name in names.split()])
+        confined = [env.tool("setpriv"), "--no-new-privs", f"--bounding-set={bounding}"]
+        far = network.FarSide(self.directory)
+        self.addCleanup(far.close)
+        root = rootfs.make_rootfs(os.path.join(self.directory, "rootfs"))
+        rules = {"outgoing": {"default": "deny", "allow": [far.GOOD4]},
+                 "incoming": {"default": "deny", "allow": ["0.0.0.0:80/tcp"]}}
+        for mode in ("enforce", "kill"):
+            guard = agents.Agent(self.directory, agents.single_policy({"mode": mode, **rules}))
+            process = Process(
+                [*confined, self.root / "usr/bin/oakum-agent", "--config", guard.config, "--events",
+                 guard.events_path], guard.log_path)
+            self.addCleanup(process.stop)
+            process.wait_for(lambda: os.path.exists(guard.socket), 10, "the agent listens")
+            engine = runtime.Runtime("runc", self.directory, config=guard.config)
+            self.addCleanup(engine.close)
+            path = os.path.join(self.directory, engine.new_id())
+            bundle.make_bundle(path, bundle.make_config(
+                root, ["/bin/probe", f"tcp {far.GOOD4} 443 hello", "socket 0 inet stream",
+                       "bind 0 0.0.0.0 80", f"tcp {far.BAD4} 80 hello"], netns=far.netns))
+            result = engine.run(path, check=False)
+            steps = runtime.parse_probe(result.stdout)
+            for step in steps[:3]:
+                self.assertWorked(step)
+            if mode == "enforce":
+                self.assertFailed(steps[3], "EACCES")
+            else:
+                self.assertEqual(len(steps), 3, result)
+                self.assertNotEqual(result.returncode, 0)
+
+
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    case.main()
