@@ -32,6 +32,21 @@ int RunUnguarded(const std::function<int(int)>& body) {
   return process.Wait();
 }
 
+// One way of the hostile program.
+template <typename... Args>
+std::function<int(int)> Hostile(const char* way, Args... args) {
+  return [=](int) {
+    std::vector<std::string> words = {HOSTILE_PROGRAM, way, std::to_string(args)...};
+    std::vector<char*> argv;
+    for (std::string& word : words) {
+      argv.push_back(word.data());
+    }
+    argv.push_back(nullptr);
+    execv(argv[0], argv.data());
+    return 100;
+  };
+}
+
 // Datagrams that wait in the server's queue.
 int Drain(const Server& server) {
   int count = 0;
@@ -42,45 +57,13 @@ int Drain(const Server& server) {
   return count;
 }
 
-// Sends datagrams to `allowed` while another thread keeps writing `denied` over the port.
-int RewriteSockaddr(uint16_t allowed, uint16_t denied, bool by_message, int rounds) {
-  static sockaddr_in address;
-  address = Loopback(allowed);
-  std::atomic<bool> done{false};
-  std::thread rewriter([&] {
-    volatile uint16_t* port = &address.sin_port;
-    while (!done.load(std::memory_order_relaxed)) {
-      *port = htons(denied);
-      *port = htons(allowed);
-    }
-  });
-  const int fd = socket(AF_INET, SOCK_DGRAM, 0);
-  iovec piece = {const_cast<char*>("x"), 1};
-  for (int i = 0; i < rounds; ++i) {
-    if (by_message) {
-      msghdr message = {};
-      message.msg_name = &address;
-      message.msg_namelen = sizeof address;
-      message.msg_iov = &piece;
-      message.msg_iovlen = 1;
-      sendmsg(fd, &message, 0);
-    } else {
-      sendto(fd, "x", 1, 0, reinterpret_cast<sockaddr*>(&address), sizeof address);
-    }
-  }
-  done.store(true);
-  rewriter.join();
-  return 0;
-}
-
 TEST(HostileSessionTest, RewritingTheAddressReachesNothing) {
   for (const bool by_message : {false, true}) {
     const Server allowed(SOCK_DGRAM);
     const Server denied(SOCK_DGRAM);
     const auto body = [&](int rounds) {
-      return [&, rounds](int) {
-        return RewriteSockaddr(allowed.port(), denied.port(), by_message, rounds);
-      };
+      return Hostile(by_message ? "rewrite-sendmsg" : "rewrite-sendto", allowed.port(),
+                     denied.port(), rounds);
     };
     // Calls are faster without a guard, so it takes more of them to meet the other thread.
     ASSERT_EQ(RunUnguarded(body(50 * kRounds)), 0);
@@ -93,44 +76,11 @@ TEST(HostileSessionTest, RewritingTheAddressReachesNothing) {
   }
 }
 
-// connect(2) on a number that another thread keeps switching between a unix and a TCP socket, with
-// an address that changes with it.
-int SwitchSocket(uint16_t denied, int rounds) {
-  static union {
-    sockaddr_in in;
-    sockaddr_un un;
-    sockaddr generic;
-  } address;
-  const sockaddr_in tcp_address = Loopback(denied);
-  sockaddr_un unix_address = {};
-  unix_address.sun_family = AF_UNIX;
-  strcpy(unix_address.sun_path, "/nowhere");
-  const int unix_fd = socket(AF_UNIX, SOCK_STREAM, 0);
-  const int number = dup(unix_fd);
-  std::atomic<bool> done{false};
-  std::thread switcher([&] {
-    while (!done.load(std::memory_order_relaxed)) {
-      const int tcp_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-      dup2(tcp_fd, number);
-      memcpy(&address, &tcp_address, sizeof tcp_address);
-      close(tcp_fd);
-      dup2(unix_fd, number);
-      memcpy(&address, &unix_address, sizeof tcp_address);
-    }
-  });
-  for (int i = 0; i < rounds; ++i) {
-    connect(number, &address.generic, sizeof address.in);
-  }
-  done.store(true);
-  switcher.join();
-  return 0;
-}
-
 TEST(HostileSessionTest, SwitchingTheDescriptorReachesNothing) {
   const Server denied(SOCK_STREAM);
   // Calls are faster without a guard, so it takes more of them to meet the other thread.
-  ASSERT_EQ(RunUnguarded([&](int) { return SwitchSocket(denied.port(), 100 * kRounds); }), 0);
-  const auto body = [&](int) { return SwitchSocket(denied.port(), 2 * kRounds); };
+  ASSERT_EQ(RunUnguarded(Hostile("switch", denied.port(), 100 * kRounds)), 0);
+  const auto body = Hostile("switch", denied.port(), 2 * kRounds);
   ASSERT_TRUE(denied.Reached()) << "the race is not even open natively";
   while (denied.Reached()) {
   }
@@ -170,31 +120,7 @@ TEST(HostileSessionTest, DeniedEntryOfSendmmsgEndsTheCall) {
 TEST(HostileSessionTest, ThreadWithADescriptorTableOfItsOwn) {
   const Server allowed(SOCK_DGRAM);
   const Server denied(SOCK_DGRAM);
-  // The main thread's descriptor of the same number is another socket.
-  const auto body = [&](int) {
-    const int number = socket(AF_INET, SOCK_DGRAM, 0);
-    const sockaddr_in to_allowed = Loopback(allowed.port());
-    connect(number, reinterpret_cast<const sockaddr*>(&to_allowed), sizeof to_allowed);
-    int result = -1;
-    std::thread([&] {
-      if (unshare(CLONE_FILES) != 0) {
-        return;
-      }
-      const int own = socket(AF_INET, SOCK_DGRAM, 0);
-      dup2(own, number);
-      const sockaddr_in to_denied = Loopback(denied.port());
-      const bool sent = sendto(number, "x", 1, 0, reinterpret_cast<const sockaddr*>(&to_denied),
-                               sizeof to_denied) == 1;
-      const bool connected =
-          connect(number, reinterpret_cast<const sockaddr*>(&to_allowed), sizeof to_allowed) == 0;
-      sockaddr_in peer = {};
-      socklen_t length = sizeof peer;
-      getpeername(number, reinterpret_cast<sockaddr*>(&peer), &length);
-      result =
-          (sent ? 4 : 0) + (connected ? 2 : 0) + (peer.sin_port == to_allowed.sin_port ? 1 : 0);
-    }).join();
-    return result;
-  };
+  const auto body = Hostile("own-table", allowed.port(), denied.port());
   ASSERT_EQ(RunUnguarded(body), 7);
   ASSERT_GT(Drain(denied), 0);
   Guarded guarded(AllowOnly(allowed.port()));
@@ -423,17 +349,9 @@ TEST_P(WaysTest, WithoutAnAgentCallsFail) {
   ASSERT_EQ(pipe(pipes), 0);
   const UniqueFd go_read(pipes[0]);
   const UniqueFd go_write(pipes[1]);
-  GuardedProcess process(guarded->Plan(), [&](int) {
-    char go = 0;
-    std::atomic<int> hanging_error{0};
-    std::thread hanging([&] { hanging_error = ConnectError(full.port()); });
-    const bool before = ConnectError(server.port()) == 0;
-    if (read(go_read.get(), &go, 1) != 1) {
-      return 1;
-    }
-    const int after = ConnectError(server.port());
-    hanging.join();
-    return before && after == ENOSYS && hanging_error == ENOSYS ? 0 : after;
+  GuardedProcess process(guarded->Plan(), [&](int output_fd) {
+    dup2(go_read.get(), 0);
+    return Hostile("without-agent", server.port(), full.port())(output_fd);
   });
   guarded->Attach(process);
   process.Go();
