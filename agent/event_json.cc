@@ -3,12 +3,12 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
-#include <charconv>
-#include <concepts>
+#include <array>
+#include <cerrno>
 #include <cstring>
 #include <ctime>
 
-#include "base/utf8.h"
+#include "agent/json_text.h"
 
 namespace oakum::agent {
 
@@ -18,73 +18,7 @@ namespace {
 constexpr std::string_view kEcsVersion = "8.11.0";
 constexpr int64_t kNanoseconds = 1'000'000'000;
 
-// Composes nested objects. Keys and literals are ours and need no escaping.
-class Composer {
- public:
-  explicit Composer(std::string& out) : out_(out) { out_.push_back('{'); }
-
-  void Open(std::string_view key) {
-    Key(key);
-    out_.push_back('{');
-  }
-  void Close() { out_.push_back('}'); }
-  // A string from outside.
-  void Text(std::string_view key, std::string_view text) {
-    Key(key);
-    AppendJsonString(text, out_);
-  }
-  void TextUnlessEmpty(std::string_view key, std::string_view text) {
-    if (!text.empty()) {
-      Text(key, text);
-    }
-  }
-  // JSON of our own.
-  void Raw(std::string_view key, std::string_view json) {
-    Key(key);
-    out_.append(json);
-  }
-  // A string of our own.
-  void Literal(std::string_view key, std::string_view text) {
-    Key(key);
-    out_.push_back('"');
-    out_.append(text);
-    out_.push_back('"');
-  }
-  void Bool(std::string_view key, bool value) { Raw(key, value ? "true" : "false"); }
-  template <std::integral T>
-  void Number(std::string_view key, T value) {
-    Key(key);
-    AppendNumber(value);
-  }
-  // A number that ECS types as a keyword.
-  template <std::integral T>
-  void NumberText(std::string_view key, T value) {
-    Key(key);
-    out_.push_back('"');
-    AppendNumber(value);
-    out_.push_back('"');
-  }
-  void Key(std::string_view key) {
-    if (out_.back() != '{') {
-      out_.push_back(',');
-    }
-    out_.push_back('"');
-    out_.append(key);
-    out_.append("\":");
-  }
-
- private:
-  template <std::integral T>
-  void AppendNumber(T value) {
-    std::array<char, 24> digits;
-    const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
-    out_.append(digits.data(), end);
-  }
-
-  std::string& out_;
-};
-
-void AppendIp(Composer& composer, const policy::IpAddress& ip) {
+void AppendIp(JsonComposer& composer, const policy::IpAddress& ip) {
   const auto& bytes = ip.bytes();
   std::array<char, INET6_ADDRSTRLEN> text;
   if (ip.IsV4()) {
@@ -142,7 +76,7 @@ std::string_view Outcome(const Event& event) {
   return Passed(event.verdict) && begun ? "success" : "failure";
 }
 
-void AppendEventFields(const Event& event, Composer& composer) {
+void AppendEventFields(const Event& event, JsonComposer& composer) {
   composer.Literal("kind", event.leak ? "alert" : "event");
   composer.Raw("category", R"(["network"])");
   composer.Raw("type", EventType(event));
@@ -193,7 +127,7 @@ std::string_view Direction(policy::Operation operation) {
   return {};
 }
 
-void AppendNetwork(const Event& event, Composer& composer) {
+void AppendNetwork(const Event& event, JsonComposer& composer) {
   const auto transport = IsInternet(event) ? TransportName(event.transport) : std::string_view();
   const auto type = NetworkType(event.family);
   const auto direction = Direction(event.operation);
@@ -213,7 +147,7 @@ void AppendNetwork(const Event& event, Composer& composer) {
   composer.Close();
 }
 
-void AppendEndpoints(const Event& event, Composer& composer) {
+void AppendEndpoints(const Event& event, JsonComposer& composer) {
   if (IsInternet(event)) {
     composer.Open("destination");
     AppendIp(composer, event.destination.ip);
@@ -232,7 +166,7 @@ void AppendEndpoints(const Event& event, Composer& composer) {
   }
 }
 
-void AppendProcess(const Event& event, Composer& composer) {
+void AppendProcess(const Event& event, JsonComposer& composer) {
   if (!event.process && event.thread_id == 0) {
     return;
   }
@@ -256,7 +190,7 @@ void AppendProcess(const Event& event, Composer& composer) {
   composer.Close();
 }
 
-void AppendContainer(const EventSource& source, Composer& composer) {
+void AppendContainer(const EventSource& source, JsonComposer& composer) {
   const policy::ContainerFacts& facts = source.facts;
   composer.Open("container");
   composer.TextUnlessEmpty("id", source.container_id.empty() ? facts.id : source.container_id);
@@ -280,7 +214,7 @@ void AppendContainer(const EventSource& source, Composer& composer) {
   }
 }
 
-void AppendOakum(const Event& event, const EventCounts& counts, Composer& composer) {
+void AppendOakum(const Event& event, const EventCounts& counts, JsonComposer& composer) {
   composer.Open("oakum");
   if (event.source_of->policy) {
     composer.Text("policy", event.source_of->policy->name());
@@ -301,44 +235,6 @@ void AppendOakum(const Event& event, const EventCounts& counts, Composer& compos
   composer.Close();
 }
 
-void AppendHex(unsigned value, std::string& out) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  out.append("\\u");
-  for (int shift = 12; shift >= 0; shift -= 4) {
-    out.push_back(kDigits[(value >> shift) & 0xf]);
-  }
-}
-
-// Appends the character at the start of `text`, which is not plain ASCII, and returns its length.
-size_t AppendSpecial(std::string_view text, std::string& out) {
-  const auto lead = static_cast<unsigned char>(text[0]);
-  if (lead == '"' || lead == '\\') {
-    out.push_back('\\');
-    out.push_back(text[0]);
-    return 1;
-  }
-  if (lead < 0x80) {
-    AppendHex(lead, out);
-    return 1;
-  }
-  const size_t length = Utf8Length(text);
-  if (length == 0) {
-    out.append("\xef\xbf\xbd");
-    return 1;
-  }
-  const auto character = text.substr(0, length);
-  if (length == 2 && lead == 0xc2 && static_cast<unsigned char>(text[1]) < 0xa0) {
-    AppendHex(static_cast<unsigned char>(text[1]), out);
-  } else if (character == "\u2028") {
-    AppendHex(0x2028, out);
-  } else if (character == "\u2029") {
-    AppendHex(0x2029, out);
-  } else {
-    out.append(character);
-  }
-  return length;
-}
-
 // "2026-11-24T20:34:44"
 void AppendSecond(int64_t second, std::string& out) {
   const auto seconds = static_cast<time_t>(second);
@@ -356,11 +252,6 @@ void AppendFraction(int64_t nanoseconds, std::string& out) {
   }
   text.back() = 'Z';
   out.append(text.data(), text.size());
-}
-
-bool IsPlain(char c) {
-  const auto byte = static_cast<unsigned char>(c);
-  return byte >= 0x20 && byte < 0x7f && c != '"' && c != '\\';
 }
 
 }  // namespace
@@ -425,22 +316,6 @@ std::string_view ToString(policy::Mode mode) {
   return "enforce";
 }
 
-void AppendJsonString(std::string_view text, std::string& out) {
-  out.push_back('"');
-  while (!text.empty()) {
-    size_t plain = 0;
-    while (plain < text.size() && IsPlain(text[plain])) {
-      ++plain;
-    }
-    out.append(text.substr(0, plain));
-    text.remove_prefix(plain);
-    if (!text.empty()) {
-      text.remove_prefix(AppendSpecial(text, out));
-    }
-  }
-  out.push_back('"');
-}
-
 void AppendTimestamp(int64_t time_ns, std::string& out) {
   AppendSecond(time_ns / kNanoseconds, out);
   AppendFraction(time_ns % kNanoseconds, out);
@@ -458,7 +333,7 @@ void EventSerializer::AppendTime(int64_t time_ns, std::string& out) {
 }
 
 void EventSerializer::Append(const Event& event, const EventCounts& counts, std::string& out) {
-  Composer composer(out);
+  JsonComposer composer(out);
   composer.Key("@timestamp");
   out.push_back('"');
   AppendTime(event.time_ns, out);

@@ -22,11 +22,6 @@ struct EventCounts {
   uint64_t suppressed = 0;  // others of the same container, verdict and leak, not shown
 };
 
-// Appends `text` as a JSON string with its quotes (RFC 8259 section 7). Bytes that are not UTF-8
-// become U+FFFD; controls (C0, DEL, C1) and the line separators U+2028 and U+2029 are escaped, so
-// that no reader of lines and no terminal sees anything but text.
-void AppendJsonString(std::string_view text, std::string& out);
-
 // Appends RFC 3339 in UTC with nanoseconds: 2026-11-24T20:34:44.123456789Z. `time_ns` is of
 // CLOCK_REALTIME and not negative.
 void AppendTimestamp(int64_t time_ns, std::string& out);

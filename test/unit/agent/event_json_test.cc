@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "agent/json_text.h"
 #include "policy/policy_set.h"
 #include "test/unit/agent/event_samples.h"
 
