@@ -292,7 +292,7 @@ SeccompPlan EnforcingPlan() {
   const auto allow = FilterAction::kAllow;
   const auto deny = FilterAction::kErrno;
   SeccompPlan plan;
-  for (const char* name : {"connect", "bind", "listen", "accept", "accept4", "socketcall"}) {
+  for (const char* name : {"connect", "bind", "listen", "accept", "accept4"}) {
     plan.syscalls.push_back({name, {Branch({}, notify)}});
   }
   for (const char* name : {"io_uring_setup", "io_uring_enter", "io_uring_register"}) {
@@ -340,6 +340,8 @@ SeccompPlan EnforcingPlan() {
   socket.branches.push_back(Branch({Arg(0, kEqual, 16), Arg(2, kGreater, 0)}, deny, EPERM));
   socket.branches.push_back(Branch({Arg(0, kGreater, 16)}, deny, EAFNOSUPPORT));
   plan.syscalls.push_back(std::move(socket));
+  // Last: that it ends up first is the merge's business.
+  plan.syscalls.push_back({"socketcall", {Branch({}, notify)}});
   return plan;
 }
 

@@ -124,6 +124,10 @@ INSTANTIATE_TEST_SUITE_P(
             {"names":["connect"],"action":"SCMP_ACT_KILL"},
             {"names":["bind"],"action":"SCMP_ACT_KILL"},
             {"names":["bind"],"action":"SCMP_ACT_ALLOW"}]})"),
+        std::pair("DefaultIsSkipped", R"({"defaultAction":"SCMP_ACT_ERRNO","syscalls":[
+            {"names":["accept4"],"action":"SCMP_ACT_ERRNO"},
+            {"names":["accept4","listen"],"action":"SCMP_ACT_ALLOW"},
+            {"names":["listen"],"action":"SCMP_ACT_ERRNO","errnoRet":1}]})"),
         std::pair("MaskOfNothing", R"({"defaultAction":"SCMP_ACT_ERRNO","syscalls":[
             {"names":["connect"],"action":"SCMP_ACT_ALLOW","args":[
              {"index":1,"value":0,"valueTwo":5,"op":"SCMP_CMP_MASKED_EQ"}]},
