@@ -287,8 +287,13 @@ Expected<std::vector<ArgRegion>> Intersect(const ArgRegion& x, const ArgRegion& 
 }
 
 Expected<std::vector<ArgRegion>> Subtract(const ArgRegion& x, std::span<const ArgRegion> holes) {
+  // What is outside of a mask comes in many pieces; few of them are left once ranges are taken out.
+  std::vector<ArgRegion> sorted(holes.begin(), holes.end());
+  std::ranges::stable_sort(sorted, {}, [](const ArgRegion& region) {
+    return std::ranges::count(region, RegisterSet::Shape::kMasked, &RegisterSet::shape);
+  });
   std::vector<ArgRegion> rest = {x};
-  for (const ArgRegion& hole : holes) {
+  for (const ArgRegion& hole : sorted) {
     std::vector<ArgRegion> next;
     for (const ArgRegion& region : rest) {
       if (!Overlap(region, hole)) {

@@ -45,10 +45,6 @@ Expected<PlannedSyscall> CheckSyscall(const SyscallPlan& plan) {
       planned.branches.push_back(added);
     }
   }
-  // What is outside of a mask comes in many pieces; few of them are left once ranges are taken out.
-  std::ranges::stable_sort(covered, {}, [](const ArgRegion& region) {
-    return std::ranges::count(region, RegisterSet::Shape::kMasked, &RegisterSet::shape);
-  });
   const auto rest = Subtract(kAnyArgs, covered);
   if (!rest) {
     return std::unexpected(rest.error());

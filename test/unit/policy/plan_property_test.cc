@@ -65,6 +65,19 @@ TEST_P(PlanPropertyTest, IsNeverWeakerThanTheEngineAndExactlyThePlan) {
   }
 }
 
+// podman may run both the hook and the wrapper.
+TEST_P(PlanPropertyTest, IsIdempotent) {
+  const oci::ListenerConfig listener = {"/run/oakum/agent.sock", "{}", {}};
+  for (const char* policy : kPolicies) {
+    const oci::SeccompPlan plan = PlanOf(policy);
+    const auto once = oci::MergeSeccomp(Section(GetParam()), plan, listener);
+    ASSERT_TRUE(once) << once.error().ToString();
+    const auto twice = oci::MergeSeccomp(*once, plan, listener);
+    ASSERT_TRUE(twice) << twice.error().ToString();
+    EXPECT_EQ(*twice, *once);
+  }
+}
+
 // The 32-bit way round every rule on registers: socketcall, whatever the order of the rules.
 TEST_P(PlanPropertyTest, NotifiesEverySocketcall) {
   for (const char* policy : kPolicies) {
