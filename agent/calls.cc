@@ -122,6 +122,8 @@ Outcome Handle(const CallContext& context, const GuardedCall& call) {
       return HandleAccept(context, call, args, static_cast<int>(args[3]));
     case Call::kSocket:
       return HandleSocket(context, call, args);
+    case Call::kSetsockopt:
+      return HandleSetsockopt(context, call, args);
     case Call::kSocketcall:
       return HandleSocketcall(context, call);
     case Call::kIoUringSetup:

@@ -84,6 +84,11 @@ using Arguments = const uint64_t (&)[6];
                                    Arguments args, int flags);
 [[nodiscard]] Outcome HandleSocket(const CallContext& context, const GuardedCall& call,
                                    Arguments args);
+[[nodiscard]] Outcome HandleSetsockopt(const CallContext& context, const GuardedCall& call,
+                                       Arguments args);
+// The same where the arguments were in memory: performed here, whatever the option.
+[[nodiscard]] Outcome PerformSetsockopt(const CallContext& context, const GuardedCall& call,
+                                        Arguments args);
 [[nodiscard]] Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call);
 [[nodiscard]] Outcome HandleIoUring(const CallContext& context, const GuardedCall& call);
 

@@ -93,9 +93,10 @@ Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call) {
     case SYS_SENDTO:
     case SYS_SENDMSG:
     case SYS_SENDMMSG:
+    case SYS_SETSOCKOPT:
       break;
     default:
-      // No destination: socketpair, send, recv, options, names, or no call at all (EINVAL).
+      // No destination: socketpair, send, recv, names, or no call at all (EINVAL).
       return Outcome::Of(Answer::Continue());
   }
   std::array<uint32_t, 6> raw{};
@@ -119,6 +120,8 @@ Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call) {
       return HandleSendmsg(context, call, args);
     case SYS_SENDMMSG:
       return HandleSendmmsg(context, call, args);
+    case SYS_SETSOCKOPT:
+      return PerformSetsockopt(context, call, args);
     case SYS_BIND:
       return HandleBind(context, call, args);
     case SYS_LISTEN:

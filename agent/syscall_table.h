@@ -16,6 +16,7 @@ enum class Call : uint8_t {
   kAccept,
   kAccept4,
   kSocket,
+  kSetsockopt,
   kSocketcall,  // 32-bit multiplexer, socketcall(2)
   kIoUringSetup,
   kIoUringEnter,

@@ -155,6 +155,23 @@ SyscallPlan PlanSendMessage(std::string_view name, uint32_t flags, bool audit) {
   return plan;
 }
 
+// setsockopt(2): argument 1 the level. Options of IP and IPv6 can put a route or a multicast join
+// on the wire (ip(7) IP_OPTIONS, ipv6(7) IPV6_RTHDR); level and name are registers, so the agent
+// decides on what cannot change. Levels that cannot, and that programs use all the time, stay in
+// the kernel.
+SyscallPlan PlanSetsockopt() {
+  constexpr uint32_t kLevel = 1;
+  constexpr std::array<uint64_t, 4> kHarmless = {SOL_SOCKET, IPPROTO_TCP, IPPROTO_UDP, SOL_NETLINK};
+  SyscallPlan plan{.name = "setsockopt", .branches = {}};
+  for (const uint64_t level : kHarmless) {
+    AddBranch(plan, {Equal(kLevel, level)}, FilterAction::kAllow);
+  }
+  for (const ArgCondition& other : NoneOf(kLevel, kHarmless)) {
+    AddBranch(plan, {other}, FilterAction::kNotify);
+  }
+  return plan;
+}
+
 }  // namespace
 
 oci::SeccompPlan Plan(const Policy& policy) {
@@ -165,6 +182,7 @@ oci::SeccompPlan Plan(const Policy& policy) {
   plan.syscalls.push_back(PlanSendto(audit));
   plan.syscalls.push_back(PlanSendMessage("sendmsg", 2, audit));
   plan.syscalls.push_back(PlanSendMessage("sendmmsg", 3, audit));
+  plan.syscalls.push_back(PlanSetsockopt());
   // The multiplexer of 32-bit x86 (socketcall(2)): its arguments are in memory.
   plan.syscalls.push_back(Always("socketcall", FilterAction::kNotify));
   if (policy.guards_incoming()) {

@@ -115,6 +115,28 @@ TEST(CompatSessionTest, SocketcallMakesNoForbiddenSocket) {
   EXPECT_EQ(status, 0);
 }
 
+TEST(CompatSessionTest, SocketcallSetsHarmlessOptionsOnly) {
+  Guarded guarded(Policies("enforce", R"("outgoing": {"default": "deny"})"));
+  const int status = guarded.Run([](int) {
+    LowMemory memory;
+    const auto fd = static_cast<uint32_t>(socket(AF_INET, SOCK_DGRAM, 0));
+    const uint32_t route = memory.Put(std::array<unsigned char, 12>{131, 11, 4, 127, 0, 0, 2, 127});
+    const uint32_t timeout = memory.Put(std::array<int32_t, 2>{1, 500'000});
+    const auto set = [&](uint32_t level, uint32_t name, uint32_t value, uint32_t size) {
+      return Int80(kSocketcall, SYS_SETSOCKOPT, memory.Put(Array{fd, level, name, value, size}));
+    };
+    int failures = 0;
+    failures += set(IPPROTO_IP, IP_OPTIONS, route, 12) == -EPERM ? 0 : 1;
+    failures += set(SOL_SOCKET, SO_RCVTIMEO, timeout, 8) == 0 ? 0 : 1;
+    timeval value = {};
+    socklen_t length = sizeof value;
+    getsockopt(static_cast<int>(fd), SOL_SOCKET, SO_RCVTIMEO, &value, &length);
+    failures += value.tv_sec == 1 && value.tv_usec == 500'000 ? 0 : 1;
+    return failures;
+  });
+  EXPECT_EQ(status, 0);
+}
+
 }  // namespace
 }  // namespace oakum::agent
 

@@ -1,6 +1,7 @@
 // Programs that try to get past a session. Each way is first shown to be open without a guard.
 #include <linux/filter.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/prctl.h>
@@ -193,6 +194,43 @@ TEST(HostileSessionTest, SourceRouteInAControlMessageIsRefused) {
   });
   EXPECT_EQ(status, EACCES);
   EXPECT_EQ(Drain(allowed), 0);
+}
+
+TEST(HostileSessionTest, OptionsThatRouteAreRefused) {
+  const auto body = [](int) {
+    int failures = 0;
+    const auto expect = [&](int fd, int level, int name, const void* value, socklen_t size,
+                            int error) {
+      const int got = setsockopt(fd, level, name, value, size) == 0 ? 0 : errno;
+      failures += got == error ? 0 : 1;
+    };
+    const int v4 = socket(AF_INET, SOCK_DGRAM, 0);
+    const int v6 = socket(AF_INET6, SOCK_DGRAM, 0);
+    const unsigned char route[12] = {131, 11, 4, 127, 0, 0, 2, 127, 0, 0, 1, 0};
+    expect(v4, IPPROTO_IP, IP_OPTIONS, route, sizeof route, EPERM);
+    const ip_mreq group = {{htonl(0xe0000123)}, {htonl(INADDR_LOOPBACK)}};
+    expect(v4, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof group, EPERM);
+    const char header[24] = {0, 2, 0, 1};
+    expect(v6, IPPROTO_IPV6, IPV6_RTHDR, header, sizeof header, EPERM);
+    expect(v6, IPPROTO_IPV6, 6, header, sizeof header, EPERM);
+    // The kernel looks at the lower half of a register only.
+    failures += syscall(SYS_setsockopt, v4, 0x100000000, IP_OPTIONS, route, sizeof route) == -1 &&
+                        errno == EPERM
+                    ? 0
+                    : 1;
+    // What honest programs set still works.
+    const int one = 1;
+    expect(v4, IPPROTO_IP, IP_TTL, &one, sizeof one, 0);
+    expect(v6, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one, 0);
+    expect(v4, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one, 0);
+    const int tcp = socket(AF_INET, SOCK_STREAM, 0);
+    expect(tcp, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one, 0);
+    return failures;
+  };
+  ASSERT_EQ(RunUnguarded(body), 5) << "the options are not open natively";
+  Guarded guarded(AllowOnly(9));
+  EXPECT_EQ(guarded.Run(body), 0);
+  EXPECT_EQ(guarded.sink().events().size(), 5U);
 }
 
 // A listener whose queue is full, so that connecting to it hangs.
