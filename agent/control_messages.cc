@@ -129,6 +129,7 @@ int TranslateControl(const CallContext& context, pid_t tid, int domain,
     }
     status = std::move(*read);
   }
+  const bool may_set_credentials = is_unix && HasPermittedCapabilities(kCredentialCapabilities);
   bool has_credentials = false;
   size_t at = 0;
   // CMSG_OK and CMSG_NXTHDR of the kernel (include/linux/socket.h).
@@ -160,7 +161,9 @@ int TranslateControl(const CallContext& context, pid_t tid, int domain,
         if (const int error = TranslateCredentials(tid, status, credentials); error != 0) {
           return error;
         }
-        Append(out.bytes, header, &credentials, sizeof credentials);
+        if (may_set_credentials) {
+          Append(out.bytes, header, &credentials, sizeof credentials);
+        }
         has_credentials = true;
       }
     } else {
@@ -173,7 +176,7 @@ int TranslateControl(const CallContext& context, pid_t tid, int domain,
     }
     at += step;
   }
-  if (is_unix && !has_credentials) {
+  if (may_set_credentials && !has_credentials) {
     // scm_send() takes the real ids of whoever sends.
     const ucred credentials = {status.tgid, status.ruid, status.rgid};
     cmsghdr header = {};

@@ -9,6 +9,11 @@
 
 namespace oakum::agent {
 
+// What sending another process's credentials takes (scm_check_creds(), net/core/scm.c).
+inline constexpr uint64_t kCredentialCapabilities = uint64_t{1} << 21 |  // CAP_SYS_ADMIN
+                                                    uint64_t{1} << 7 |   // CAP_SETUID
+                                                    uint64_t{1} << 6;    // CAP_SETGID
+
 struct ControlMessages {
   std::vector<char> bytes;       // what sendmsg(2) is given
   std::vector<UniqueFd> rights;  // the container's descriptors that `bytes` names, duplicated
@@ -19,8 +24,9 @@ struct ControlMessages {
 // (SCM_RIGHTS) become duplicates of the container's; process and user ids (SCM_CREDENTIALS) are
 // checked as the kernel would check them for thread `tid` and translated into the agent's
 // namespaces. On a unix socket credentials are added when there are none, so that a receiver with
-// SO_PASSCRED sees the container's process. Other records are kept as they are.
-// Returns 0 or an errno value: EINVAL (malformed), EBADF, EPERM, ETOOMANYREFS.
+// SO_PASSCRED sees the container's process. An agent without the privilege to name another process
+// sends none: it serves its own user, and the receiver sees that user. Other records are kept as
+// they are. Returns 0 or an errno value: EINVAL (malformed), EBADF, EPERM, ETOOMANYREFS.
 [[nodiscard]] int TranslateControl(const CallContext& context, pid_t tid, int domain,
                                    const std::vector<char>& original, ControlMessages& out);
 

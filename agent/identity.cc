@@ -69,6 +69,15 @@ void SetEffectiveCapabilities(uint64_t wanted) {
   (void)syscall(SYS_capset, &caps.header, caps.data);
 }
 
+bool HasPermittedCapabilities(uint64_t wanted) {
+  CapabilityData caps;
+  if (syscall(SYS_capget, &caps.header, caps.data) != 0) {
+    return false;
+  }
+  const uint64_t permitted = caps.data[0].permitted | uint64_t{caps.data[1].permitted} << 32;
+  return (permitted & wanted) == wanted;
+}
+
 ScopedCapabilities::ScopedCapabilities(uint64_t during, uint64_t after) : after_(after) {
   SetEffectiveCapabilities(during);
 }

@@ -17,6 +17,9 @@ namespace oakum::agent {
 // CAP_SYS_PTRACE only and raise others for single steps.
 void SetEffectiveCapabilities(uint64_t wanted);
 
+// Whether all of `wanted` could be made effective.
+[[nodiscard]] bool HasPermittedCapabilities(uint64_t wanted);
+
 // Capabilities that are effective as long as the object lives; afterwards `after` are again.
 class ScopedCapabilities {
  public:

@@ -21,9 +21,6 @@ constexpr size_t kStepBudget = 1024 * 1024;
 constexpr std::chrono::milliseconds kSlowestRetry{20};
 constexpr int kFastopen = MSG_FASTOPEN;
 
-// What setting another process's credentials takes (scm_check_creds()).
-constexpr uint64_t kCredentialCapabilities =
-    CapabilityBit(CAP_SYS_ADMIN) | CapabilityBit(CAP_SETUID) | CapabilityBit(CAP_SETGID);
 constexpr uint64_t kFileCapabilities =
     CapabilityBit(CAP_DAC_OVERRIDE) | CapabilityBit(CAP_DAC_READ_SEARCH);
 

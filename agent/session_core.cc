@@ -182,8 +182,10 @@ void SessionCore::Deliver(const GuardedCall& call, Answer answer, int socket_fd)
     case Answer::Kind::kFd:
       error = notify_.RespondWithFd(id, answer.fd.get(), answer.fd_flags);
       if (error != 0 && error != ENOENT) {
-        // The caller's own descriptor limit, natively EMFILE before anything was accepted.
-        error = notify_.Respond(id, 0, error);
+        // The caller's own descriptor limit: natively EMFILE before anything was accepted. What was
+        // accepted is there when it calls again.
+        (void)notify_.Respond(id, 0, error);
+        error = ENOENT;
       }
       break;
     case Answer::Kind::kNone:
