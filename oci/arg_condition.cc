@@ -18,32 +18,44 @@ constexpr uint64_t kLow32 = UINT32_MAX;
 
 RegisterSet Range(uint64_t first, uint64_t last) { return {Shape::kRange, first, last}; }
 
+// What one masked comparison describes.
+struct Block {
+  uint64_t mask;
+  uint64_t value;
+};
+
+// A mask without its lowest bits leaves a range.
 RegisterSet Masked(uint64_t mask, uint64_t value) {
   value &= mask;
-  if (mask == 0) {
-    return Range(0, kMax);
-  }
-  if (mask == kMax) {
-    return Range(value, value);
+  if ((~mask & (~mask + 1)) == 0) {
+    return Range(value, value | ~mask);
   }
   return {Shape::kMasked, mask, value};
 }
 
-// The range as aligned blocks of a power of two, each of which one masked comparison describes.
-std::vector<RegisterSet> ToBlocks(uint64_t first, uint64_t last) {
-  std::vector<RegisterSet> blocks;
+// The range as aligned blocks of a power of two.
+std::vector<Block> ToBlocks(uint64_t first, uint64_t last) {
+  std::vector<Block> blocks;
   for (;;) {
     int bits = first == 0 ? 64 : std::countr_zero(first);
     const auto end = [&] { return bits == 64 ? kMax : first + ((uint64_t{1} << bits) - 1); };
     while (end() > last || end() < first) {
       --bits;
     }
-    blocks.push_back(Masked(bits == 64 ? 0 : kMax << bits, first));
+    blocks.push_back({bits == 64 ? 0 : kMax << bits, first});
     if (end() == last) {
       return blocks;
     }
     first = end() + 1;
   }
+}
+
+std::vector<RegisterSet> Intersect(const Block& x, const Block& y) {
+  const uint64_t common = x.mask & y.mask;
+  if ((x.value & common) != (y.value & common)) {
+    return {};
+  }
+  return {Masked(x.mask | y.mask, x.value | y.value)};
 }
 
 // Everything in the masked set (mask, value) but `hole`, which is in it: for each free bit the
@@ -87,12 +99,9 @@ std::vector<RegisterSet> IntersectRange(const RegisterSet& range, const Register
       if (range.IsAny()) {
         return {other};
       }
-      if (range.a == range.b) {
-        return other.Contains(range.a) ? std::vector{range} : std::vector<RegisterSet>{};
-      }
       std::vector<RegisterSet> sets;
-      for (const RegisterSet& block : ToBlocks(range.a, range.b)) {
-        for (const RegisterSet& set : Intersect(block, other)) {
+      for (const Block& block : ToBlocks(range.a, range.b)) {
+        for (const RegisterSet& set : Intersect(block, Block{other.a, other.b})) {
           sets.push_back(set);
         }
       }
@@ -145,11 +154,7 @@ std::vector<RegisterSet> Intersect(const RegisterSet& x, const RegisterSet& y) {
     return IntersectRange(y, x);
   }
   if (x.shape == Shape::kMasked && y.shape == Shape::kMasked) {
-    const uint64_t common = x.a & y.a;
-    if ((x.b & common) != (y.b & common)) {
-      return {};
-    }
-    return {Masked(x.a | y.a, x.b | y.b)};
+    return Intersect(Block{x.a, x.b}, Block{y.a, y.b});
   }
   if (x.shape == Shape::kNotEqual && y.shape == Shape::kNotEqual) {
     if (x.a == y.a) {
@@ -287,10 +292,16 @@ Expected<std::vector<ArgRegion>> Intersect(const ArgRegion& x, const ArgRegion& 
 }
 
 Expected<std::vector<ArgRegion>> Subtract(const ArgRegion& x, std::span<const ArgRegion> holes) {
-  // What is outside of a mask comes in many pieces; few of them are left once ranges are taken out.
+  // What is outside of a mask comes in many pieces; few of them are left once holes that cut
+  // through few arguments, and ranges, are taken out.
   std::vector<ArgRegion> sorted(holes.begin(), holes.end());
-  std::ranges::stable_sort(sorted, {}, [](const ArgRegion& region) {
-    return std::ranges::count(region, RegisterSet::Shape::kMasked, &RegisterSet::shape);
+  std::ranges::stable_sort(sorted, {}, [&](const ArgRegion& hole) {
+    std::pair<size_t, ptrdiff_t> cost;
+    for (size_t arg = 0; arg < kArgCount; ++arg) {
+      cost.first += IsSubset(x[arg], hole[arg]) ? 0 : 1;
+    }
+    cost.second = std::ranges::count(hole, Shape::kMasked, &RegisterSet::shape);
+    return cost;
   });
   std::vector<ArgRegion> rest = {x};
   for (const ArgRegion& hole : sorted) {
@@ -343,31 +354,32 @@ bool Overlap(const ArgRegion& x, const ArgRegion& y) {
 
 namespace {
 
+ArgCondition ToCondition(uint32_t index, const Block& block) {
+  if (block.mask == kMax) {
+    return {index, Compare::kEqual, block.value, 0};
+  }
+  return {index, Compare::kMaskedEqual, block.mask, block.value};
+}
+
 std::vector<ArgCondition> ToConditions(uint32_t index, const RegisterSet& set) {
   switch (set.shape) {
     case Shape::kNotEqual:
       return {{index, Compare::kNotEqual, set.a, 0}};
     case Shape::kMasked:
-      return {{index, Compare::kMaskedEqual, set.a, set.b}};
+      return {ToCondition(index, {set.a, set.b})};
     case Shape::kRange:
       break;
   }
-  if (set.a == set.b) {
-    return {{index, Compare::kEqual, set.a, 0}};
-  }
-  if (set.a == 0) {
+  const std::vector<Block> blocks = ToBlocks(set.a, set.b);
+  if (blocks.size() > 1 && set.a == 0) {
     return {{index, Compare::kLessOrEqual, set.b, 0}};
   }
-  if (set.b == kMax) {
+  if (blocks.size() > 1 && set.b == kMax) {
     return {{index, Compare::kGreater, set.a - 1, 0}};  // fits into 32 bits more often than >=
   }
   std::vector<ArgCondition> conditions;
-  for (const RegisterSet& block : ToBlocks(set.a, set.b)) {
-    if (block.shape == Shape::kMasked) {
-      conditions.push_back({index, Compare::kMaskedEqual, block.a, block.b});
-    } else {
-      conditions.push_back({index, Compare::kEqual, block.a, 0});
-    }
+  for (const Block& block : blocks) {
+    conditions.push_back(ToCondition(index, block));
   }
   return conditions;
 }
@@ -412,23 +424,26 @@ bool IsForkedEarly(const std::vector<ArgCondition>& rule) {
 // The condition as equalities and masked equalities.
 std::vector<ArgCondition> Unforked(const ArgCondition& condition) {
   std::vector<ArgCondition> conditions;
-  const auto add = [&](const RegisterSet& block) {
-    if (block.shape == Shape::kMasked) {
-      conditions.push_back({condition.index, Compare::kMaskedEqual, block.a, block.b});
-    } else {
-      conditions.push_back({condition.index, Compare::kEqual, block.a, 0});
+  const auto add = [&](uint64_t first, uint64_t last) {
+    for (const Block& block : ToBlocks(first, last)) {
+      conditions.push_back(ToCondition(condition.index, block));
     }
   };
   for (const RegisterSet& set : ToRegisterSets(condition)) {
     switch (set.shape) {
       case Shape::kRange:
-        std::ranges::for_each(ToBlocks(set.a, set.b), add);
+        add(set.a, set.b);
         break;
       case Shape::kNotEqual:
-        std::ranges::for_each(MaskedWithout(0, 0, set.a), add);
+        if (set.a > 0) {
+          add(0, set.a - 1);
+        }
+        if (set.a < kMax) {
+          add(set.a + 1, kMax);
+        }
         break;
       case Shape::kMasked:
-        add(set);
+        conditions.push_back(ToCondition(condition.index, {set.a, set.b}));
         break;
     }
   }

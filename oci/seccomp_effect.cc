@@ -78,12 +78,12 @@ Expected<Effect> EffectOf(const SeccompSection& section, std::string_view name, 
   return effect;
 }
 
-Expected<std::vector<ArgRegion>> Undecided(const Effect& effect) {
+Expected<std::vector<ArgRegion>> Undecided(const Effect& effect, const ArgRegion& within) {
   std::vector<ArgRegion> decided;
   for (const EffectiveRule& rule : effect.rules) {
     decided.push_back(rule.region);
   }
-  return Subtract(kAnyArgs, decided);
+  return Subtract(within, decided);
 }
 
 }  // namespace oakum::oci

@@ -41,8 +41,9 @@ struct Effect {
 [[nodiscard]] Expected<Effect> EffectOf(const SeccompSection& section, std::string_view name,
                                         bool has_32_bit);
 
-// The calls that no rule of `effect` decides. Errors: E2BIG.
-[[nodiscard]] Expected<std::vector<ArgRegion>> Undecided(const Effect& effect);
+// The calls in `within` that no rule of `effect` decides. Errors: E2BIG.
+[[nodiscard]] Expected<std::vector<ArgRegion>> Undecided(const Effect& effect,
+                                                         const ArgRegion& within);
 
 }  // namespace oakum::oci
 

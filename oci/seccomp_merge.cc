@@ -113,16 +113,8 @@ class Merger {
         return std::unexpected(cut.error());
       }
     }
-    if (section_.default_action.Lets()) {
-      const auto undecided = Undecided(*effect);
-      if (!undecided) {
-        return std::unexpected(undecided.error());
-      }
-      for (const ArgRegion& region : *undecided) {
-        if (auto cut = Cut(region, section_.default_action, planned, pieces); !cut) {
-          return std::unexpected(cut.error());
-        }
-      }
+    if (auto cut = CutRest(*effect, planned, pieces); !cut) {
+      return std::unexpected(cut.error());
     }
     for (const Piece& piece : pieces) {
       auto lists = ToRules(piece.region);
@@ -148,21 +140,47 @@ class Merger {
       if (!cut) {
         return std::unexpected(cut.error());
       }
-      for (const ArgRegion& piece : *cut) {
-        // The engine's rules may overlap each other: what is covered already is not said again.
-        const auto covers = [&](const Piece& other) {
-          return other.action == action && IsSubset(piece, other.region);
-        };
-        if (std::ranges::any_of(pieces, covers)) {
-          continue;
-        }
-        std::erase_if(pieces, [&](const Piece& other) {
-          return other.action == action && IsSubset(other.region, piece);
-        });
-        pieces.push_back({piece, action});
-      }
+      AddPieces(*cut, action, pieces);
     }
     return {};
+  }
+
+  // The same for the calls that the engine's default lets through.
+  Expected<void> CutRest(const Effect& effect, const PlannedSyscall& planned,
+                         std::vector<Piece>& pieces) const {
+    if (!section_.default_action.Lets()) {
+      return {};
+    }
+    for (const PlannedBranch& branch : planned.branches) {
+      const SeccompAction action = ActionOf(branch, section_.default_action);
+      if (action == section_.default_action) {
+        continue;
+      }
+      const auto rest = Undecided(effect, branch.region);
+      if (!rest) {
+        return std::unexpected(rest.error());
+      }
+      AddPieces(*rest, action, pieces);
+    }
+    return {};
+  }
+
+  // The engine's rules may overlap each other, and so may branches with the same action: what is
+  // covered already is not said again.
+  static void AddPieces(const std::vector<ArgRegion>& regions, const SeccompAction& action,
+                        std::vector<Piece>& pieces) {
+    for (const ArgRegion& region : regions) {
+      const auto covers = [&](const Piece& other) {
+        return other.action == action && IsSubset(region, other.region);
+      };
+      if (std::ranges::any_of(pieces, covers)) {
+        continue;
+      }
+      std::erase_if(pieces, [&](const Piece& other) {
+        return other.action == action && IsSubset(other.region, region);
+      });
+      pieces.push_back({region, action});
+    }
   }
 
   struct Rule {
@@ -267,27 +285,25 @@ class Merger {
         ReachesSocketcall()) {
       return MakeError(EINVAL, "is not decided without conditions");
     }
-    const auto agrees = [&](const ArgRegion& region, const SeccompAction& action) {
-      return std::ranges::all_of(planned.branches, [&](const PlannedBranch& branch) {
-        if (!Overlap(region, branch.region)) {
-          return true;
-        }
-        return action.kind == ActionKind::kNotify ? branch.action == FilterAction::kNotify
-               : action.Lets()                    ? branch.action == FilterAction::kAllow
-                                                  : true;
-      });
+    const auto agree = [](const PlannedBranch& branch, const SeccompAction& action) {
+      return action.kind == ActionKind::kNotify ? branch.action == FilterAction::kNotify
+             : action.Lets()                    ? branch.action == FilterAction::kAllow
+                                                : true;
     };
-    for (const EffectiveRule& rule : effect->rules) {
-      if (!agrees(rule.region, rule.action)) {
-        return MakeError(EINVAL, "is not decided as the policy asks");
+    for (const PlannedBranch& branch : planned.branches) {
+      for (const EffectiveRule& rule : effect->rules) {
+        if (!agree(branch, rule.action) && Overlap(branch.region, rule.region)) {
+          return MakeError(EINVAL, "is not decided as the policy asks");
+        }
       }
-    }
-    const auto undecided = Undecided(*effect);
-    if (!undecided) {
-      return std::unexpected(undecided.error());
-    }
-    for (const ArgRegion& region : *undecided) {
-      if (!agrees(region, section_.default_action)) {
+      if (agree(branch, section_.default_action)) {
+        continue;
+      }
+      const auto rest = Undecided(*effect, branch.region);
+      if (!rest) {
+        return std::unexpected(rest.error());
+      }
+      if (!rest->empty()) {
         return MakeError(EINVAL, "is not decided as the policy asks");
       }
     }

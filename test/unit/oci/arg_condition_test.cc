@@ -130,8 +130,10 @@ TEST(ToRulesTest, SplitsRangesIntoWhatOneComparisonSays) {
   using Shape = RegisterSet::Shape;
   EXPECT_THAT(OnlyRules({Shape::kRange, 7, 7}),
               ElementsAre(ArgCondition{3, Compare::kEqual, 7, 0}));
+  EXPECT_THAT(OnlyRules({Shape::kRange, 0, 8}),
+              ElementsAre(ArgCondition{3, Compare::kLessOrEqual, 8, 0}));
   EXPECT_THAT(OnlyRules({Shape::kRange, 0, 7}),
-              ElementsAre(ArgCondition{3, Compare::kLessOrEqual, 7, 0}));
+              ElementsAre(ArgCondition{3, Compare::kMaskedEqual, ~uint64_t{7}, 0}));
   EXPECT_THAT(OnlyRules({Shape::kRange, 7, UINT64_MAX}),
               ElementsAre(ArgCondition{3, Compare::kGreater, 6, 0}));
   EXPECT_THAT(OnlyRules({Shape::kRange, 3, 9}),
