@@ -176,7 +176,8 @@ void Session::Loop() {
     if (outcome.answer) {
       core_->Deliver(call, std::move(*outcome.answer), outcome.socket.get());
     } else if (!reactor_.HasRoomFor(*core_)) {
-      core_->Deliver(call, Answer::Error(ENOBUFS), -1);
+      auto done_so_far = outcome.operation->Abandon();
+      core_->Deliver(call, done_so_far ? std::move(*done_so_far) : Answer::Error(ENOBUFS), -1);
     } else {
       waiting.Add(reactor_, call.notification.tid,
                   reactor_.Add(core_, call, std::move(outcome.operation)));
