@@ -33,6 +33,7 @@ void AddEventsCommand(CLI::App& program, Context& context);
 void AddPolicyCommand(CLI::App& program, Context& context);
 void AddPsCommand(CLI::App& program, Context& context);
 void AddReportCommand(CLI::App& program, Context& context);
+void AddRunCommand(CLI::App& program, Context& context);
 
 }  // namespace oakum::cli
 

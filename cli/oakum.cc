@@ -14,8 +14,8 @@ namespace oakum::cli {
 namespace {
 
 // A new subcommand is a new line here.
-constexpr std::array<AddCommand, 4> kCommands = {AddEventsCommand, AddPolicyCommand, AddPsCommand,
-                                                 AddReportCommand};
+constexpr std::array<AddCommand, 5> kCommands = {AddEventsCommand, AddPolicyCommand, AddPsCommand,
+                                                 AddReportCommand, AddRunCommand};
 
 // The command that help and errors are about: the innermost one that was named.
 const CLI::App& Innermost(const CLI::App& program) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <vector>
 
@@ -79,9 +80,18 @@ class Report {
   std::map<std::pair<std::string, std::string>, Container> containers_;  // by id and policy
 };
 
+// What a report calls those that it is about.
+struct ReportWords {
+  std::string_view one;
+  std::string_view many;
+};
+inline constexpr ReportWords kContainerWords = {"container", "containers"};
+inline constexpr ReportWords kProgramWords = {"program", "programs"};
+
 // `top` rows of a container are shown. Text of containers is escaped for a terminal, for JSON and
 // for Markdown.
-[[nodiscard]] std::string RenderText(const ReportSummary& summary, size_t top);
+[[nodiscard]] std::string RenderText(const ReportSummary& summary, size_t top,
+                                     const ReportWords& words = kContainerWords);
 [[nodiscard]] std::string RenderJson(const ReportSummary& summary);
 [[nodiscard]] std::string RenderMarkdown(const ReportSummary& summary, size_t top);
 

@@ -54,14 +54,14 @@ std::string ContainerWords(const ReportContainer& container) {
   return words;
 }
 
-std::string SummaryWords(const ReportSummary& summary) {
+std::string SummaryWords(const ReportSummary& summary, const ReportWords& names) {
   std::string words =
       summary.leaks == 0 ? std::string("no leaks")
                          : fmt::format("{}, by {} to {}", LeakWords(summary.leaks, summary.stopped),
-                                       Count(summary.leaking_containers, "container", "containers"),
+                                       Count(summary.leaking_containers, names.one, names.many),
                                        Count(summary.destinations, "destination", "destinations"));
   words += fmt::format("; {} of {}", Count(summary.events, "event", "events"),
-                       Count(summary.containers.size(), "container", "containers"));
+                       Count(summary.containers.size(), names.one, names.many));
   if (summary.suppressed != 0) {
     words += fmt::format(", {} of them counted but not shown", summary.suppressed);
   }
@@ -181,22 +181,23 @@ Json ContainerJson(const ReportContainer& container) {
 
 }  // namespace
 
-std::string RenderText(const ReportSummary& summary, size_t top) {
+std::string RenderText(const ReportSummary& summary, size_t top, const ReportWords& words) {
   std::string out;
   for (const ReportContainer& container : summary.containers) {
-    fmt::format_to(std::back_inserter(out), "container {}\n", ContainerWords(container));
+    fmt::format_to(std::back_inserter(out), "{} {}\n", words.one, ContainerWords(container));
     fmt::format_to(std::back_inserter(out), "  {}; {}\n",
                    LeakWords(container.leaks, container.stopped),
                    Count(container.events, "event", "events"));
     RenderTable(container.rows, top, out);
     out += '\n';
   }
-  fmt::format_to(std::back_inserter(out), "summary: {}\n", SummaryWords(summary));
+  fmt::format_to(std::back_inserter(out), "summary: {}\n", SummaryWords(summary, words));
   return out;
 }
 
 std::string RenderMarkdown(const ReportSummary& summary, size_t top) {
-  std::string out = fmt::format("# Oakum report\n\n{}\n", Markdown(SummaryWords(summary)));
+  std::string out =
+      fmt::format("# Oakum report\n\n{}\n", Markdown(SummaryWords(summary, kContainerWords)));
   for (const ReportContainer& container : summary.containers) {
     fmt::format_to(std::back_inserter(out), "\n## {}\n\n{}\n\n",
                    Markdown(ContainerWords(container)),

@@ -1,0 +1,292 @@
+// oakum run: the guard for one ordinary program and its children, with an agent in this process.
+#include <fmt/format.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/event_log.h"
+#include "agent/session_manager.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "cli/command.h"
+#include "cli/guarded_program.h"
+#include "cli/report.h"
+#include "cli/run_sink.h"
+#include "cli/supervisor.h"
+#include "oci/json.h"
+#include "policy/container.h"
+#include "policy/plan.h"
+#include "policy/policy_set.h"
+#include "policy/rule_text.h"
+#include "policy/suggest.h"
+
+namespace oakum::cli {
+
+namespace {
+
+using policy::PolicySet;
+
+constexpr int kExitLeak = 77;
+constexpr int kExitNotExecutable = 126;  // as sh(1) has it
+constexpr int kExitNotFound = 127;
+constexpr int kExitSignal = 128;  // and the number of the signal
+constexpr size_t kShownRows = 20;
+constexpr char kInlineName[] = "command-line";  // the policy that options make
+
+struct Options {
+  std::optional<std::string> policy;
+  std::optional<std::string> name;
+  std::optional<std::string> mode;
+  std::vector<std::string> allow;
+  std::vector<std::string> deny;
+  std::optional<std::string> proxy;
+  std::optional<std::string> report;
+  std::optional<std::string> events;
+  bool fail_on_leak = false;
+  std::vector<std::string> command;
+};
+
+using Policies = std::shared_ptr<const PolicySet>;
+
+// What is wrong with options that CLI11 does not know to be at odds; empty when nothing is.
+std::string Conflict(const Options& options) {
+  const bool inline_policy = options.mode || !options.allow.empty() || !options.deny.empty();
+  if (options.proxy) {
+    return "--proxy: carrying connections through a proxy is not built yet; allow the proxy's "
+           "address and tell the program to use it";
+  }
+  if (options.policy && inline_policy) {
+    return "--policy and --mode, --allow or --deny: the file says all of it";
+  }
+  if (options.name && !options.policy) {
+    return "--name names a policy of a file: say which with --policy";
+  }
+  if (!options.policy && !options.mode) {
+    return "what may the program do? Say --policy FILE, or --mode audit, enforce or kill with "
+           "--allow RULE for what is no leak";
+  }
+  return {};
+}
+
+Expected<Policies> InlinePolicies(const Options& options) {
+  for (const auto& [option, rules] :
+       {std::pair("--allow", &options.allow), std::pair("--deny", &options.deny)}) {
+    for (const std::string& rule : *rules) {
+      if (const auto parsed = policy::ParseRule(rule, policy::RuleKind::kOutgoing); !parsed) {
+        return MakeError(EINVAL,
+                         fmt::format("{} \"{}\": {}", option, Escape(rule), parsed.error().what));
+      }
+    }
+  }
+  oci::Json outgoing;
+  outgoing["default"] = "deny";
+  outgoing["allow"] = options.allow;
+  outgoing["deny"] = options.deny;
+  oci::Json document;
+  document["version"] = 1;
+  document["policies"][kInlineName] = {{"mode", *options.mode}, {"outgoing", outgoing}};
+  return PolicySet::Parse(document.dump(), kInlineName);
+}
+
+Expected<Policies> LoadPolicies(const Options& options) {
+  return options.policy ? PolicySet::Load(*options.policy) : InlinePolicies(options);
+}
+
+Expected<const policy::Policy*> Choose(const PolicySet& set, const Options& options) {
+  const std::vector<std::string> names = set.names();
+  const std::vector<std::string_view> known(names.begin(), names.end());
+  if (!options.name && names.size() != 1) {
+    return MakeError(EINVAL, fmt::format("{} has {} policies: say which with --name ({})",
+                                         Escape(*options.policy), names.size(),
+                                         fmt::join(known.begin(), known.end(), ", ")));
+  }
+  const std::string& name = options.name ? *options.name : names.front();
+  const policy::Policy* found = set.Find(name);
+  if (found == nullptr) {
+    return MakeError(ENOENT, fmt::format("there is no policy \"{}\"{}", Escape(name),
+                                         policy::DidYouMean(name, known)));
+  }
+  return found;
+}
+
+std::string BaseName(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? path : path.substr(slash + 1);
+}
+
+oci::ContainerProcessState StateOf(const GuardedProgram& program, const std::string& command,
+                                   const policy::Policy& policy) {
+  oci::ContainerProcessState state;
+  state.id = fmt::format("run-{}", program.pid());
+  state.pid = program.pid();
+  state.init_pid = program.pid();
+  policy::ListenerMetadata metadata{.policy = policy.name(), .facts = {}};
+  metadata.facts.id = state.id;
+  metadata.facts.name = BaseName(command);
+  state.metadata = policy::EncodeListenerMetadata(metadata);
+  return state;
+}
+
+// What the agent needs and the program must not inherit: called after fork(2).
+Expected<void> BecomeAgent(Supervisor& supervisor) {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);  // calls under way hold descriptors
+  }
+  // The program has our user: without this it could take over its guard by ptrace(2) or take
+  // the listener by pidfd_getfd(2).
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
+    return ErrnoError("prctl(PR_SET_DUMPABLE)");
+  }
+  return supervisor.TakeSignals();
+}
+
+int ExitStatus(int wait_status) {
+  return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : kExitSignal + WTERMSIG(wait_status);
+}
+
+std::string Render(const ReportSummary& summary, std::string_view path) {
+  return path.ends_with(".json") ? RenderJson(summary)
+         : path.ends_with(".md") ? RenderMarkdown(summary, kMaxReportRows)
+                                 : RenderText(summary, kMaxReportRows, kProgramWords);
+}
+
+// The report for the file, or, when something leaked, a short one for the terminal.
+void WriteReport(const ReportSummary& summary, const Options& options, Context& context) {
+  if (options.report) {
+    if (auto written = ReplaceFile(*options.report, Render(summary, *options.report)); !written) {
+      context.Fail(kUsage,
+                   fmt::format("{}: {}", Escape(*options.report), written.error().ToString()));
+    }
+  } else if (summary.leaks != 0) {
+    context.err << RenderText(summary, kShownRows, kProgramWords);
+  }
+}
+
+// Runs the program to its end; the exit status, or nothing after having said why not.
+std::optional<int> RunGuarded(const Options& options, const Policies& policies,
+                              const policy::Policy& policy, RunSink& sink, Context& context) {
+  const auto fail = [&](const Error& error) {
+    context.Fail(kUsage, error.ToString());
+    return std::nullopt;
+  };
+  const auto filter = OwnFilter(policy::Plan(policy));
+  if (!filter) {
+    return fail(filter.error());
+  }
+  auto supervisor = Supervisor::Create();
+  if (!supervisor) {
+    return fail(supervisor.error());
+  }
+  auto program = GuardedProgram::Start(*filter, options.command);
+  if (!program) {
+    return fail(program.error());
+  }
+  if (auto ready = BecomeAgent(*supervisor); !ready) {
+    return fail(ready.error());
+  }
+  const Log log("oakum", LogLevel::kError);
+  std::unique_ptr<agent::EventLog> event_log;
+  if (options.events) {
+    auto created = agent::EventLog::Create({.path = *options.events}, log);
+    if (!created) {
+      return fail(created.error());
+    }
+    event_log = std::move(*created);
+  }
+  sink.Connect(event_log.get(), [&supervisor] { supervisor->KillAll(); });
+  auto sessions = agent::SessionManager::Create({}, policies, sink, log);
+  if (!sessions) {
+    return fail(sessions.error());
+  }
+  UniqueFd listener = program->TakeListener();
+  const UniqueFd watched(dup(listener.get()));
+  const std::string& command = options.command.front();
+  if (auto attached = (*sessions)->Attach(StateOf(*program, command, policy), std::move(listener));
+      !attached) {
+    return fail(attached.error());
+  }
+  if (auto executed = program->Exec(); !executed) {
+    const int code = executed.error().code;
+    context.Fail(code == ENOENT ? kExitNotFound : kExitNotExecutable, executed.error().what);
+    return std::nullopt;
+  }
+  const int status = supervisor->Wait(program->pid(), watched.get(), [&] {
+    context.err << fmt::format(
+        "oakum: {} has ended; waiting for the processes that it left behind\n", Escape(command));
+  });
+  return ExitStatus(status);
+}
+
+void Run(const Options& options, Context& context) {
+  if (const std::string conflict = Conflict(options); !conflict.empty()) {
+    context.Fail(kUsage, conflict);
+    return;
+  }
+  const auto policies = LoadPolicies(options);
+  if (!policies && options.policy) {
+    context.err << policies.error().ToString() << '\n';  // FILE:LINE:COLUMN first, for editors
+    context.status = kUsage;
+    return;
+  }
+  if (!policies) {
+    context.Fail(kUsage, policies.error().ToString());
+    return;
+  }
+  const auto policy = Choose(**policies, options);
+  if (!policy) {
+    context.Fail(kUsage, policy.error().what);
+    return;
+  }
+  RunSink sink;
+  const auto status = RunGuarded(options, *policies, **policy, sink, context);
+  if (!status) {
+    return;
+  }
+  const ReportSummary summary = sink.Summary();
+  context.status = options.fail_on_leak && summary.leaks != 0 ? kExitLeak : *status;
+  WriteReport(summary, options, context);
+}
+
+}  // namespace
+
+void AddRunCommand(CLI::App& program, Context& context) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = program.add_subcommand("run", "Guard one program and its children");
+  command->add_option("--policy", options->policy, "policy file or directory")
+      ->type_name("FILE|DIR");
+  command->add_option("--name", options->name, "which policy of the file, when it has several");
+  command->add_option("--mode", options->mode, "without a file: audit, enforce or kill")
+      ->check(CLI::IsMember({"audit", "enforce", "kill"}));
+  command->add_option("--allow", options->allow, "where the program may send; may be repeated")
+      ->type_name("RULE")
+      ->allow_extra_args(false);
+  command->add_option("--deny", options->deny, "exceptions to --allow; may be repeated")
+      ->type_name("RULE")
+      ->allow_extra_args(false);
+  command->add_option("--proxy", options->proxy, "not built yet")->type_name("URL");
+  command
+      ->add_option("--report", options->report,
+                   "write the report there: .json, .md, else text; without it, leaks are shown on "
+                   "standard error")
+      ->type_name("FILE");
+  command->add_option("--events", options->events, "append the events there; - is standard output")
+      ->type_name("FILE|-");
+  command->add_flag("--fail-on-leak", options->fail_on_leak, "exit with 77 when there was a leak");
+  command->add_option("command", options->command, "the program and its arguments")
+      ->type_name("PROGRAM ARGS...")
+      ->required();
+  // What follows the program's name is the program's.
+  command->positionals_at_end();
+  command->callback([options, &context] { Run(*options, context); });
+}
+
+}  // namespace oakum::cli

@@ -1,0 +1,36 @@
+// Where the sessions of `oakum run` put events: into a report in memory, and on to an event log.
+#ifndef OAKUM_CLI_RUN_SINK_H_
+#define OAKUM_CLI_RUN_SINK_H_
+
+#include <functional>
+#include <mutex>
+#include <string>
+
+#include "agent/event.h"
+#include "agent/event_json.h"
+#include "cli/report.h"
+
+namespace oakum::cli {
+
+// Counts every event by itself: nothing is folded, and memory grows with the different rows of the
+// report only (kMaxReportRows).
+class RunSink : public agent::EventSink {
+ public:
+  // `next` gets all events as well, null for none; `on_kill` is called after one whose verdict is
+  // kill. Both outlive the sessions. Before the first Push.
+  void Connect(agent::EventSink* next, std::function<void()> on_kill);
+  void Push(agent::Event&& event) override;
+  [[nodiscard]] ReportSummary Summary() const;
+
+ private:
+  agent::EventSink* next_ = nullptr;
+  std::function<void()> on_kill_;
+  mutable std::mutex mutex_;
+  agent::EventSerializer serializer_;
+  std::string line_;  // of the event in hand
+  Report report_;
+};
+
+}  // namespace oakum::cli
+
+#endif  // OAKUM_CLI_RUN_SINK_H_

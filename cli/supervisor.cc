@@ -1,0 +1,155 @@
+#include "cli/supervisor.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <utility>
+
+namespace oakum::cli {
+
+namespace {
+
+constexpr std::array<int, 7> kPassedOn = {SIGINT,   SIGTERM, SIGHUP, SIGQUIT,
+                                          SIGWINCH, SIGUSR1, SIGUSR2};
+constexpr int kPatienceMs = 1000;  // before somebody is told what is being waited for
+constexpr int kKillAgainMs = 10;   // children of the killed become ours
+
+// Processes that lose their parent go to the main thread (proc_pid_children, proc(5)). Empty on
+// kernels without CONFIG_PROC_CHILDREN.
+std::set<pid_t> Children() {
+  std::ifstream in(fmt::format("/proc/self/task/{}/children", getpid()));
+  std::set<pid_t> children;
+  for (pid_t child = 0; in >> child;) {
+    children.insert(child);
+  }
+  return children;
+}
+
+}  // namespace
+
+Expected<Supervisor> Supervisor::Create() {
+  if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0) {
+    return ErrnoError("prctl(PR_SET_CHILD_SUBREAPER)");
+  }
+  UniqueFd kill_event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!kill_event) {
+    return ErrnoError("eventfd");
+  }
+  return Supervisor(std::move(kill_event), Children());
+}
+
+Expected<void> Supervisor::TakeSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGCHLD);
+  for (const int signal : kPassedOn) {
+    sigaddset(&set, signal);
+  }
+  if (const int error = pthread_sigmask(SIG_BLOCK, &set, nullptr); error != 0) {
+    return ErrnoError(error, "pthread_sigmask");
+  }
+  // With SIGCHLD ignored, as a parent may have left it, children would vanish with their status.
+  if (signal(SIGCHLD, SIG_DFL) == SIG_ERR || signal(SIGPIPE, SIG_IGN) == SIG_ERR) {
+    return ErrnoError("signal");
+  }
+  signals_.Reset(signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
+  if (!signals_) {
+    return ErrnoError("signalfd");
+  }
+  return {};
+}
+
+void Supervisor::KillAll() const {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t put = write(kill_event_.get(), &one, sizeof one);
+}
+
+void Supervisor::SignalAll(int signal) const {
+  for (const pid_t child : Children()) {
+    if (!others_.contains(child)) {
+      kill(child, signal);
+    }
+  }
+}
+
+void Supervisor::Reap() {
+  int status = 0;
+  for (pid_t pid = 0; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+    others_.erase(pid);
+    if (pid == program_) {
+      ended_ = true;
+      status_ = status;
+    }
+  }
+}
+
+void Supervisor::HandleSignals() {
+  signalfd_siginfo info = {};
+  while (read(signals_.get(), &info, sizeof info) == sizeof info) {
+    const int signal = static_cast<int>(info.ssi_signo);
+    // Positive codes are the kernel's, of a terminal here (sigaction(2)). A program that signals
+    // its own group means itself as well, and has done so.
+    if (signal == SIGCHLD || info.ssi_code > 0 || static_cast<pid_t>(info.ssi_pid) == program_) {
+      continue;
+    }
+    if (ended_) {
+      SignalAll(signal);
+    } else {
+      kill(program_, signal);
+    }
+  }
+}
+
+int Supervisor::Wait(pid_t program, int listener_fd, const std::function<void()>& on_wait) {
+  using Clock = std::chrono::steady_clock;
+  program_ = program;
+  bool killing = false;
+  bool told = false;
+  Clock::time_point ended_at;
+  // The listener only ever reports POLLHUP here: no task has the filter any more.
+  std::array<pollfd, 3> watched{pollfd{.fd = signals_.get(), .events = POLLIN, .revents = 0},
+                                pollfd{.fd = listener_fd, .events = 0, .revents = 0},
+                                pollfd{.fd = kill_event_.get(), .events = POLLIN, .revents = 0}};
+  bool guarded = true;
+  for (;;) {
+    const bool was_ended = ended_;
+    Reap();  // before Linux 6.11 a task keeps its filter until it has been waited for
+    if (ended_ && !guarded) {
+      return status_;
+    }
+    if (ended_ && !was_ended) {
+      ended_at = Clock::now();
+    }
+    if (ended_ && !told && Clock::now() - ended_at >= std::chrono::milliseconds(kPatienceMs)) {
+      told = true;
+      on_wait();
+    }
+    const int timeout = killing && guarded ? kKillAgainMs : ended_ && !told ? kPatienceMs : -1;
+    if (poll(watched.data(), watched.size(), timeout) > 0) {
+      if (watched[1].revents != 0) {
+        guarded = false;
+        watched[1].fd = -1;
+      }
+      if (watched[2].revents != 0) {
+        killing = true;
+        watched[2].fd = -1;
+      }
+      HandleSignals();
+    }
+    if (killing && guarded) {
+      SignalAll(SIGKILL);
+    }
+  }
+}
+
+}  // namespace oakum::cli
