@@ -378,6 +378,7 @@ std::vector<ArgCondition> ToConditions(uint32_t index, const RegisterSet& set) {
     return {{index, Compare::kGreater, set.a - 1, 0}};  // fits into 32 bits more often than >=
   }
   std::vector<ArgCondition> conditions;
+  conditions.reserve(blocks.size());
   for (const Block& block : blocks) {
     conditions.push_back(ToCondition(index, block));
   }

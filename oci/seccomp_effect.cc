@@ -60,6 +60,7 @@ Expected<Effect> EffectOf(const SeccompSection& section, std::string_view name, 
     }
   }
   std::vector<std::vector<ArgCondition>> lists;
+  lists.reserve(numbered.size());
   for (const Numbered& item : numbered) {
     lists.push_back(item.rule.conditions);
   }
@@ -80,6 +81,7 @@ Expected<Effect> EffectOf(const SeccompSection& section, std::string_view name, 
 
 Expected<std::vector<ArgRegion>> Undecided(const Effect& effect, const ArgRegion& within) {
   std::vector<ArgRegion> decided;
+  decided.reserve(effect.rules.size());
   for (const EffectiveRule& rule : effect.rules) {
     decided.push_back(rule.region);
   }

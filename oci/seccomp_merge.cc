@@ -190,6 +190,7 @@ class Merger {
 
   Expected<std::vector<Json>> Emit(std::string_view name, std::vector<Rule> rules) const {
     std::vector<std::vector<ArgCondition>> lists;
+    lists.reserve(rules.size());
     for (const Rule& rule : rules) {
       lists.push_back(rule.conditions);
     }

@@ -87,6 +87,7 @@ Expected<void> AddRule(void* filter, const SeccompRule& rule, const std::string&
   }
   for (const std::vector<ArgCondition>& alternative : Alternatives(rule)) {
     std::vector<scmp_arg_cmp> conditions;
+    conditions.reserve(alternative.size());
     for (const ArgCondition& condition : alternative) {
       conditions.push_back(ToLibseccomp(condition));
     }

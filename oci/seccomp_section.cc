@@ -217,6 +217,7 @@ std::vector<std::vector<ArgCondition>> Alternatives(const SeccompRule& rule) {
     return {rule.args};
   }
   std::vector<std::vector<ArgCondition>> alternatives;
+  alternatives.reserve(rule.args.size());
   for (const ArgCondition& arg : rule.args) {
     alternatives.push_back({arg});
   }
