@@ -51,9 +51,14 @@ class Agent:
         return self
 
     def stop(self, number=signal.SIGTERM):
-        if self.process is not None:
-            return self.process.stop(number)
-        return None
+        if self.process is None:
+            return None
+        status = self.process.stop(number)
+        for report in ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error: ",
+                       "WARNING: ThreadSanitizer"):
+            if report in self.log():
+                raise AssertionError(f"the agent's sanitizer reports:\n{self.log()}")
+        return status
 
     def kill(self):
         """As a crash would."""
