@@ -29,6 +29,7 @@ struct Context {
 // Adds a subcommand to the program; its callback works with `context`, which outlives the parse.
 using AddCommand = void (*)(CLI::App& program, Context& context);
 
+void AddDoctorCommand(CLI::App& program, Context& context);
 void AddEventsCommand(CLI::App& program, Context& context);
 void AddPolicyCommand(CLI::App& program, Context& context);
 void AddPsCommand(CLI::App& program, Context& context);

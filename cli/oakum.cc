@@ -14,7 +14,8 @@ namespace oakum::cli {
 namespace {
 
 // A new subcommand is a new line here.
-constexpr std::array<AddCommand, 5> kCommands = {AddEventsCommand, AddPolicyCommand, AddPsCommand,
+constexpr std::array<AddCommand, 6> kCommands = {AddDoctorCommand, AddEventsCommand,
+                                                 AddPolicyCommand, AddPsCommand,
                                                  AddReportCommand, AddRunCommand};
 
 // The command that help and errors are about: the innermost one that was named.
