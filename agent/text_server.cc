@@ -46,6 +46,12 @@ TextServer::~TextServer() {
   }
 }
 
+void TextServer::WaitFor(int fd, uint32_t events) {
+  if (auto modified = loop_.Modify(fd, events); !modified) {
+    log_.Warning("{}: {}", options_.name, modified.error().what);
+  }
+}
+
 // Looks after idle clients as long as there are any.
 void TextServer::ArmSweep() {
   if (sweep_ == EventLoop::TimerId::kNone) {
@@ -62,7 +68,7 @@ void TextServer::AcceptAll() {
       if (code != EAGAIN && code != EINTR && code != ECONNABORTED) {
         // No descriptor or memory: the sweep takes up accepting again.
         log_.Warning("{}: {}", options_.name, socket.error().what);
-        static_cast<void>(loop_.Modify(listener_fd_, 0));
+        WaitFor(listener_fd_, 0);
       }
       return;
     }
@@ -93,7 +99,7 @@ void TextServer::Handle(int fd, uint32_t events) {
     Close(fd);
     return;
   }
-  static_cast<void>(loop_.Modify(fd, client.out.empty() ? EPOLLIN : EPOLLOUT));
+  WaitFor(fd, client.out.empty() ? EPOLLIN : EPOLLOUT);
 }
 
 bool TextServer::Read(Client& client) {
@@ -155,7 +161,7 @@ void TextServer::Sweep() {
   for (const int fd : idle) {
     Close(fd);
   }
-  static_cast<void>(loop_.Modify(listener_fd_, EPOLLIN));
+  WaitFor(listener_fd_, EPOLLIN);
   sweep_ = EventLoop::TimerId::kNone;
   if (!clients_.empty()) {
     ArmSweep();

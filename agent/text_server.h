@@ -3,6 +3,7 @@
 #define OAKUM_AGENT_TEXT_SERVER_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -65,6 +66,7 @@ class TextServer {
   void Answer(Client& client);
   [[nodiscard]] bool Write(Client& client);
   void Close(int fd);
+  void WaitFor(int fd, uint32_t events);
   void ArmSweep();
   void Sweep();
 
