@@ -25,7 +25,7 @@ namespace oakum::cli {
 namespace {
 
 constexpr int kTimeoutMs = 10'000;
-constexpr size_t kMaxOutput = 64 * 1024;
+constexpr size_t kMaxOutput = size_t{64} << 10;
 
 struct Options {
   std::optional<std::string> config;
@@ -75,6 +75,7 @@ Expected<std::string> RunProgram(const std::vector<std::string>& command) {
   posix_spawn_file_actions_adddup2(&actions, in.get(), STDOUT_FILENO);
   std::vector<std::string> words = command;
   std::vector<char*> arguments;
+  arguments.reserve(words.size() + 1);
   for (std::string& word : words) {
     arguments.push_back(word.data());
   }

@@ -126,6 +126,7 @@ Expected<GuardedProgram> GuardedProgram::Start(const oci::BpfProgram& filter,
     return std::unexpected(!go ? go.error() : reports.error());
   }
   std::vector<char*> arguments;
+  arguments.reserve(command.size() + 1);
   for (std::string& word : command) {
     arguments.push_back(word.data());
   }

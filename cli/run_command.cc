@@ -1,4 +1,5 @@
 // oakum run: the guard for one ordinary program and its children, with an agent in this process.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -208,7 +209,10 @@ std::optional<int> RunGuarded(const Options& options, const Policies& policies,
     return fail(sessions.error());
   }
   UniqueFd listener = program->TakeListener();
-  const UniqueFd watched(dup(listener.get()));
+  const UniqueFd watched(fcntl(listener.get(), F_DUPFD_CLOEXEC, 0));
+  if (!watched) {
+    return fail(ErrnoError("fcntl(F_DUPFD_CLOEXEC)").error());
+  }
   const std::string& command = options.command.front();
   if (auto attached = (*sessions)->Attach(StateOf(*program, command, policy), std::move(listener));
       !attached) {
