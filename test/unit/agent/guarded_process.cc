@@ -2,7 +2,10 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <seccomp.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -11,6 +14,11 @@
 #include <array>
 #include <cstdlib>
 #include <vector>
+
+// Linux 5.19; younger than the headers of some distributions.
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
+#endif
 
 namespace oakum::agent {
 
@@ -36,8 +44,25 @@ scmp_compare ToLibseccomp(oci::Compare compare) {
   return SCMP_CMP_EQ;
 }
 
+// Loads the filter with flags that libseccomp 2.5 does not know; the listener, or -1.
+int LoadWithFlags(scmp_filter_ctx context, unsigned flags) {
+  const UniqueFd file(memfd_create("filter", MFD_CLOEXEC));
+  if (seccomp_export_bpf(context, file.get()) != 0) {
+    return -1;
+  }
+  const off_t size = lseek(file.get(), 0, SEEK_END);
+  std::vector<sock_filter> program(static_cast<size_t>(size) / sizeof(sock_filter));
+  if (pread(file.get(), program.data(), static_cast<size_t>(size), 0) != size) {
+    return -1;
+  }
+  const sock_fprog filter = {static_cast<unsigned short>(program.size()), program.data()};
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  return static_cast<int>(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+                                  SECCOMP_FILTER_FLAG_NEW_LISTENER | flags, &filter));
+}
+
 // Installs the filter and returns the number of the listener.
-int Install(const oci::SeccompPlan& plan) {
+int Install(const oci::SeccompPlan& plan, bool wait_killable) {
   scmp_filter_ctx context = seccomp_init(SCMP_ACT_ALLOW);
 #if defined(__x86_64__)
   if (seccomp_arch_add(context, SCMP_ARCH_X86) != 0) {
@@ -67,6 +92,9 @@ int Install(const oci::SeccompPlan& plan) {
       }
     }
   }
+  if (wait_killable) {
+    return LoadWithFlags(context, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
+  }
   if (seccomp_load(context) != 0) {
     return -1;
   }
@@ -75,8 +103,8 @@ int Install(const oci::SeccompPlan& plan) {
 
 }  // namespace
 
-GuardedProcess::GuardedProcess(const oci::SeccompPlan& plan,
-                               std::function<int(int output_fd)> body) {
+GuardedProcess::GuardedProcess(const oci::SeccompPlan& plan, std::function<int(int output_fd)> body,
+                               bool wait_killable) {
   std::array<int, 2> listener_pipe{};
   std::array<int, 2> go_pipe{};
   std::array<int, 2> output_pipe{};
@@ -91,7 +119,7 @@ GuardedProcess::GuardedProcess(const oci::SeccompPlan& plan,
     close(listener_pipe[0]);
     close(go_pipe[1]);
     close(output_pipe[0]);
-    const int listener = plan.syscalls.empty() ? 0 : Install(plan);
+    const int listener = plan.syscalls.empty() ? 0 : Install(plan, wait_killable);
     char go = 0;
     if (write(listener_pipe[1], &listener, sizeof listener) != sizeof listener ||
         read(go_pipe[0], &go, 1) != 1) {

@@ -18,8 +18,10 @@ class GuardedProcess {
   // Forks; the child installs a filter for `plan` (everything else allowed; no filter at
   // all for an empty plan), waits until the parent
   // calls Go, runs `body` and exits with what it returns. What it writes to descriptor 1 is
-  // collected. The listener is ready on return.
-  GuardedProcess(const oci::SeccompPlan& plan, std::function<int(int output_fd)> body);
+  // collected. The listener is ready on return. `wait_killable`: with
+  // SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV.
+  GuardedProcess(const oci::SeccompPlan& plan, std::function<int(int output_fd)> body,
+                 bool wait_killable = false);
   ~GuardedProcess();
   GuardedProcess(const GuardedProcess&) = delete;
   GuardedProcess& operator=(const GuardedProcess&) = delete;

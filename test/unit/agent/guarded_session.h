@@ -64,8 +64,9 @@ class Guarded {
     manager_ = std::move(*manager);
   }
 
-  int Run(const std::function<int(int)>& body, std::string* output = nullptr) {
-    GuardedProcess process(Plan(), body);
+  int Run(const std::function<int(int)>& body, std::string* output = nullptr,
+          bool wait_killable = false) {
+    GuardedProcess process(Plan(), body, wait_killable);
     Attach(process);
     process.Go();
     return process.Wait(output);

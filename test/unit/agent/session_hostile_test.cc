@@ -324,12 +324,19 @@ TEST_P(WaysTest, CallersThatDieDoNoHarm) {
   EXPECT_TRUE(guarded.manager().List().empty());
 }
 
-// Every call is answered once, although a signal interrupts it a thousand times a second.
-TEST_P(WaysTest, SignalsNeitherLoseNorDoubleCalls) {
+// What a program and the far side count when it sends kSends datagrams under a signal every 200 us.
+constexpr int kSends = 20'000;
+struct SendCounts {
+  int sent = 0;
+  int failed = 0;
+  int received = 0;
+};
+
+SendCounts SendUnderSignals(Options options, bool wait_killable) {
   const Server server(SOCK_DGRAM);
   const int room = 8 << 20;
   setsockopt(server.fd(), SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
-  Guarded guarded(AllowOnly(server.port()), GetParam());
+  Guarded guarded(AllowOnly(server.port()), options);
   std::atomic<bool> done{false};
   std::atomic<int> received{0};
   std::thread counter([&] {
@@ -340,7 +347,6 @@ TEST_P(WaysTest, SignalsNeitherLoseNorDoubleCalls) {
       }
     }
   });
-  constexpr int kSends = 20'000;
   std::string output;
   const int status = guarded.Run(
       [&](int output_fd) {
@@ -364,17 +370,38 @@ TEST_P(WaysTest, SignalsNeitherLoseNorDoubleCalls) {
         const int counts[2] = {sent, failed};
         return write(output_fd, counts, sizeof counts) == sizeof counts ? 0 : 1;
       },
-      &output);
+      &output, wait_killable);
   usleep(100'000);
   done.store(true);
   counter.join();
   EXPECT_EQ(status, 0);
-  ASSERT_EQ(output.size(), 2 * sizeof(int));
+  SendCounts result;
+  result.received = received.load();
   int counts[2] = {};
-  memcpy(counts, output.data(), sizeof counts);
-  EXPECT_EQ(counts[0], kSends);
-  EXPECT_EQ(counts[1], 0);
-  EXPECT_EQ(received.load(), kSends);
+  EXPECT_EQ(output.size(), sizeof counts);
+  memcpy(counts, output.data(), std::min(output.size(), sizeof counts));
+  result.sent = counts[0];
+  result.failed = counts[1];
+  return result;
+}
+
+// Every call is answered, and what an interrupted one had done is not done again. One case is out
+// of reach without WAIT_KILLABLE_RECV: a caller that has decided to return for a signal and waits
+// for the filter's lock while the answer is being sent. It throws the answer away, although
+// SECCOMP_IOCTL_NOTIF_SEND has said that it was delivered (seccomp_do_user_notification()).
+TEST_P(WaysTest, SignalsLoseNoCall) {
+  const SendCounts counts = SendUnderSignals(GetParam(), false);
+  EXPECT_EQ(counts.sent, kSends);
+  EXPECT_EQ(counts.failed, 0);
+  EXPECT_GE(counts.received, kSends);
+  EXPECT_LE(counts.received, kSends + kSends / 500);
+}
+
+TEST_P(WaysTest, SignalsDoubleNoCallWhereTheFilterWaits) {
+  const SendCounts counts = SendUnderSignals(GetParam(), true);
+  EXPECT_EQ(counts.sent, kSends);
+  EXPECT_EQ(counts.failed, 0);
+  EXPECT_EQ(counts.received, kSends);
 }
 
 // When every copy of the listener is closed, guarded calls fail: they are never carried out.
