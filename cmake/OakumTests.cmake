@@ -19,6 +19,7 @@ if(OAKUM_SANITIZE)
   endif()
 endif()
 
+# die_after_fork: session tests guard a child that has threads of its own.
 set(OAKUM_TEST_ENVIRONMENT
   "OAKUM_SOURCE_DIR=${PROJECT_SOURCE_DIR}"
   "OAKUM_BIN_DIR=${CMAKE_BINARY_DIR}/bin"
