@@ -105,6 +105,15 @@ class ImageTest(case.Case):
         size = int(run(self.podman("image", "inspect", "--format", "{{.Size}}", IMAGE)).stdout)
         self.assertLess(size, 400 * 1024 * 1024)
 
+    def test_removing_the_package_says_what_still_names_it(self):
+        """podman would skip the hook without a word."""
+        removal = self.run_image("-c", "mkdir -p /etc/containers/containers.conf.d && "
+                                 "ln -s /usr/share/oakum/podman.conf "
+                                 "/etc/containers/containers.conf.d/oakum.conf && "
+                                 "dpkg --remove oakum 2>&1", entrypoint="/bin/sh").stdout
+        self.assertIn("/etc/containers/containers.conf.d/oakum.conf still names Oakum", removal)
+        self.assertIn("UNGUARDED", removal)
+
     def test_the_agent_guards_a_container_of_the_host(self):
         far = network.FarSide(self.directory)
         self.addCleanup(far.close)

@@ -64,6 +64,8 @@ class Package(case.Case):
         for name in expected:
             with self.subTest(name=name):
                 self.assertTrue((self.root / name).is_file())
+        self.assertTrue(os.access(
+            self.root / "usr/share/doc/oakum/examples/ci/check-image", os.X_OK))
         # CRI-O reads this one too, and refuses to start on a precreate hook.
         self.assertFalse((self.root / "usr/share/containers").exists())
 
