@@ -202,7 +202,7 @@ TEST(EventJson, BytesThatAreNotUtf8BecomeReplacementCharacters) {
 TEST(EventJson, ContainerTextCannotForgeALine) {
   auto process = std::make_shared<ProcessInfo>();
   process->command_line = "x\"}\n{\"oakum\":{\"verdict\":\"allow\"}}\n";
-  process->executable = std::string("/bin/\xff\n\0x", 10);
+  process->executable = std::string("/bin/\xff\n\0x", 9);
   Event event = Denied(Source("c\nd"));
   event.process = process;
   event.unix_name = "\n";

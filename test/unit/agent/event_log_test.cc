@@ -162,6 +162,7 @@ TEST_F(EventLogTest, ManyThreadsLoseNoCount) {
   {
     const auto log = MakeLog({.max_queued = 256});
     std::vector<std::thread> threads;
+    threads.reserve(kThreads);
     for (int t = 0; t < kThreads; ++t) {
       threads.emplace_back([&log, t] {
         const auto source = Source("c" + std::to_string(t));

@@ -84,7 +84,8 @@ class ListenerTest : public ::testing::Test {
     struct sockaddr_un address = {};
     address.sun_family = AF_UNIX;
     memcpy(address.sun_path, path_.data(), path_.size());
-    if (connect(fd.get(), reinterpret_cast<struct sockaddr*>(&address), sizeof(address)) != 0) {
+    if (!fd ||
+        connect(fd.get(), reinterpret_cast<struct sockaddr*>(&address), sizeof(address)) != 0) {
       return UniqueFd();
     }
     return fd;
@@ -110,6 +111,7 @@ class ListenerTest : public ::testing::Test {
         memcpy(CMSG_DATA(header) + i * sizeof(int), &fd, sizeof(fd));
       }
     }
+    ASSERT_TRUE(to);
     ASSERT_EQ(sendmsg(to.get(), &message, MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
   }
   // Runs the loop until `condition` holds, for at most five seconds.
@@ -393,6 +395,7 @@ TEST_F(ListenerTest, LivingStrangerIsRefusedAndADeadOneReplaced) {
   struct sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   memcpy(address.sun_path, path.data(), path.size());
+  ASSERT_TRUE(stranger);
   ASSERT_EQ(bind(stranger.get(), reinterpret_cast<struct sockaddr*>(&address), sizeof(address)), 0);
   ASSERT_EQ(listen(stranger.get(), 1), 0);
   EXPECT_EQ(UnixListener::Create(path).error().code, EADDRINUSE);

@@ -54,6 +54,7 @@ class EventsCommandTest : public ::testing::Test {
     err_.str("");
     words.insert(words.begin(), "oakum");
     std::vector<const char*> argv;
+    argv.reserve(words.size());
     for (const std::string& word : words) {
       argv.push_back(word.c_str());
     }
