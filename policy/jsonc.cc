@@ -5,36 +5,14 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "base/utf8.h"
+
 namespace oakum::policy::jsonc {
 
 namespace {
 
 // Objects with more members than this are searched for duplicate keys with a hash table.
 constexpr size_t kLinearSearch = 16;
-
-// The length of the well-formed UTF-8 sequence at the start of `text` (RFC 3629 section 4), or 0.
-size_t SequenceLength(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(0);
-  const size_t length = lead < 0x80                   ? 1
-                        : lead >= 0xc2 && lead < 0xe0 ? 2
-                        : lead >= 0xe0 && lead < 0xf0 ? 3
-                        : lead >= 0xf0 && lead < 0xf5 ? 4
-                                                      : 0;
-  if (length == 0 || length > text.size()) {
-    return 0;
-  }
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) {
-      return 0;
-    }
-  }
-  if ((lead == 0xe0 && byte(1) < 0xa0) || (lead == 0xed && byte(1) >= 0xa0) ||
-      (lead == 0xf0 && byte(1) < 0x90) || (lead == 0xf4 && byte(1) >= 0x90)) {
-    return 0;
-  }
-  return length;
-}
 
 void AppendUtf8(std::string& out, uint32_t code) {
   const auto put = [&](uint32_t byte) { out.push_back(static_cast<char>(byte)); };
@@ -230,7 +208,7 @@ class Parser {
       return Fail(text_[at_] == '\n' ? "a string ends on the line where it starts"
                                      : "control characters in strings are written as \\u00XX");
     }
-    const size_t length = SequenceLength(text_.substr(at_));
+    const size_t length = Utf8Length(text_.substr(at_));
     if (length == 0) {
       return Fail("not UTF-8");
     }
