@@ -47,7 +47,14 @@ void BlockingPool::Run(Owner owner, uint64_t key, Job job) {
   const std::lock_guard lock(mutex_);
   queue_.push_back({owner, key, std::move(job)});
   Waiting next;
-  if (threads_ < kMaxThreads && TakeNext(next)) {
+  if (threads_ < kMaxThreads) {
+    if (TakeNext(next)) {
+      StartThread(std::move(next));
+    }
+  } else if (const auto running = running_of_.find(owner);
+             running == running_of_.end() || running->second == 0) {
+    next = std::move(queue_.back());
+    queue_.pop_back();
     StartThread(std::move(next));
   }
 }

@@ -14,7 +14,8 @@
 namespace oakum::agent {
 
 // Runs jobs on threads of their own, as many at once as the bounds allow; the rest waits in the
-// order it came, without one owner's jobs holding up another's.
+// order it came. An owner of whom nothing runs gets a thread beyond the bound of all, so that
+// owners whose jobs are stuck, however many, cannot keep another from running at all.
 class BlockingPool {
  public:
   static constexpr size_t kMaxThreads = 512;
