@@ -112,24 +112,12 @@ Expected<void> Agent::Start(const MakeSessions& make_sessions) {
   return StartServers();
 }
 
-Expected<void> Agent::StartServers() {
-  auto listener = Listener::Create(
-      *loop_, options_.socket,
-      [this](const oci::ContainerProcessState& state, UniqueFd notify_fd) {
-        return sessions_->Attach(state, std::move(notify_fd));
-      },
-      log_);
-  if (!listener) {
-    return std::unexpected(std::move(listener.error()));
-  }
-  listener_ = std::move(*listener);
-
+Expected<void> Agent::StartControl() {
   auto control_socket = UnixListener::Create(options_.control);
   if (!control_socket) {
     return std::unexpected(std::move(control_socket.error()).Context("control"));
   }
   control_socket_ = std::make_unique<UnixListener>(std::move(*control_socket));
-  const auto status = [this] { return Status(); };
   auto control = TextServer::Create(
       *loop_, control_socket_->fd(),
       {.name = "control",
@@ -137,18 +125,18 @@ Expected<void> Agent::StartServers() {
        .too_long = ControlError(fmt::format("a request is at most {} bytes", kMaxControlRequest)),
        .max_clients = kMaxControlClients,
        .max_request = kMaxControlRequest},
-      [status](std::string_view request) {
-        return TextServer::Reply{.text = AnswerControl(request, status)};
+      [this](std::string_view request) {
+        return TextServer::Reply{.text = AnswerControl(request, [this] { return Status(); })};
       },
       log_);
   if (!control) {
     return std::unexpected(std::move(control.error()).Context("control"));
   }
   control_ = std::move(*control);
-  if (options_.metrics.empty()) {
-    return {};
-  }
+  return {};
+}
 
+Expected<void> Agent::StartMetrics() {
   auto metrics_socket = ListenTcp(options_.metrics);
   if (!metrics_socket) {
     return std::unexpected(std::move(metrics_socket.error()));
@@ -161,11 +149,35 @@ Expected<void> Agent::StartServers() {
        .too_long = HttpError("431 Request Header Fields Too Large"),
        .max_clients = kMaxHttpClients,
        .max_request = kMaxHttpRequest},
-      [status](std::string_view head) { return AnswerHttp(head, status); }, log_);
+      [this](std::string_view head) { return AnswerHttp(head, [this] { return Status(); }); },
+      log_);
   if (!metrics) {
     return std::unexpected(std::move(metrics.error()).Context("metrics"));
   }
   metrics_ = std::move(*metrics);
+  return {};
+}
+
+// The runtimes' listener comes last: who finds its socket finds the others too.
+Expected<void> Agent::StartServers() {
+  if (auto started = StartControl(); !started) {
+    return started;
+  }
+  if (!options_.metrics.empty()) {
+    if (auto started = StartMetrics(); !started) {
+      return started;
+    }
+  }
+  auto listener = Listener::Create(
+      *loop_, options_.socket,
+      [this](const oci::ContainerProcessState& state, UniqueFd notify_fd) {
+        return sessions_->Attach(state, std::move(notify_fd));
+      },
+      log_);
+  if (!listener) {
+    return std::unexpected(std::move(listener.error()));
+  }
+  listener_ = std::move(*listener);
   return {};
 }
 

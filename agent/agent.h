@@ -64,6 +64,8 @@ class Agent {
   Agent(AgentOptions options, UniqueFd signals, const Log& log);
   [[nodiscard]] Expected<void> Start(const MakeSessions& make_sessions);
   [[nodiscard]] Expected<void> StartServers();
+  [[nodiscard]] Expected<void> StartControl();
+  [[nodiscard]] Expected<void> StartMetrics();
   void HandleSignal();
   void KickWatchdog();
 

@@ -448,6 +448,11 @@ Expected<Json> Merge(Json section, const SeccompPlan& plan, const ListenerConfig
   if (auto proven = ProveMerge(*parsed, *merged, *planned); !proven) {
     return std::unexpected(proven.error());
   }
+  // A hook may meet what it wrote itself, so what is too intricate to be read back is refused now
+  // rather than then.
+  if (auto verified = Merger(*merged, *planned).Verify(); !verified) {
+    return std::unexpected(std::move(verified.error()).Context("the merged rules"));
+  }
   return section;
 }
 

@@ -3,6 +3,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 
 from . import env
 from .proc import Process, wait_until
@@ -47,8 +48,13 @@ class Agent:
         self.process = Process([program, "--config", self.config, "--events", self.events_path,
                                 "--control", os.path.join(self.directory, "control.sock"),
                                 *self._arguments], self.log_path)
-        self.process.wait_for(lambda: os.path.exists(self.socket), 10, "the agent listens")
+        self.process.wait_for(self._listens, 10, "the agent listens")
         return self
+
+    def _listens(self):
+        """Whether somebody answers at the socket, which has its name a moment earlier."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(self.socket) == 0
 
     def stop(self, number=signal.SIGTERM):
         if self.process is None:
