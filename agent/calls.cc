@@ -47,13 +47,15 @@ bool IsPlainSocket(int domain, int type, int protocol) {
 }
 
 int SocketError(int domain, int type) {
+  // The type of a netlink socket says nothing (netlink(7)): libaudit makes raw ones, and sshd lets
+  // nobody in on any other errno than that of a kernel without auditing.
+  if (domain == AF_NETLINK) {
+    return EPROTONOSUPPORT;
+  }
   if (domain == AF_PACKET || (type & 0xf) == SOCK_RAW) {
     return EPERM;
   }
-  if (domain == AF_INET || domain == AF_INET6 || domain == AF_NETLINK) {
-    return EPROTONOSUPPORT;
-  }
-  return EAFNOSUPPORT;
+  return domain == AF_INET || domain == AF_INET6 ? EPROTONOSUPPORT : EAFNOSUPPORT;
 }
 
 policy::Transport PinnedSocket::transport() const {

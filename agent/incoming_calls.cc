@@ -56,7 +56,9 @@ int BindUnixPath(pid_t tid, int socket_fd, const SockaddrCopy& address) {
   const bool same_namespace = InOwnUserNamespace(tid);
   int error = EACCES;
   std::thread([&] {
-    SetEffectiveCapabilities(CapabilityBit(CAP_SYS_CHROOT) | kPerformerCapabilities);
+    // The caller is in its working directory already, whoever else may go there.
+    SetEffectiveCapabilities(CapabilityBit(CAP_SYS_CHROOT) | CapabilityBit(CAP_DAC_READ_SEARCH) |
+                             kPerformerCapabilities);
     if (unshare(CLONE_FS) != 0 || fchdir(root.get()) != 0 || chroot(".") != 0 ||
         fchdir(cwd.get()) != 0) {
       error = errno;

@@ -73,12 +73,28 @@ restore_services() {
   return 0
 }
 
+# Nor at the machine's next start: what a package enables (sshd, nginx, postgres) is a developer's
+# to want. What was enabled before stays so, and a service that is disabled here is named.
+enabled_units() {
+  command -v systemctl >/dev/null || return 0
+  systemctl --root=/ list-unit-files --state=enabled --no-legend 2>/dev/null | cut -d' ' -f1 | sort
+}
+disable_new_units() {
+  local units
+  mapfile -t units < <(comm -13 <(printf '%s\n' "$1") <(enabled_units))
+  ((${#units[@]} == 0)) && return 0
+  systemctl --root=/ disable --quiet "${units[@]}" >/dev/null 2>&1 || true
+  say "not started at boot (systemctl enable does that): ${units[*]}"
+}
+
 # `apt-get update` is slow and needs the network, so it is done only when something is missing and
 # the lists are absent or did not know the package.
 apt_install() (
   export DEBIAN_FRONTEND=noninteractive
   local options=(-qq --yes --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0)
-  trap restore_services EXIT
+  local enabled
+  enabled=$(enabled_units)
+  trap 'restore_services; disable_new_units "$enabled"' EXIT
   forbid_services
   local name unknown=
   for name in "$@"; do
@@ -113,6 +129,7 @@ need_packages() {
     rm -f "$log"
     die "apt-get could not install them; see above"
   fi
+  grep '^== ' "$log" || true
   rm -f "$log"
 }
 

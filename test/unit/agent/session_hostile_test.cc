@@ -1,5 +1,6 @@
 // Programs that try to get past a session. Each way is first shown to be open without a guard.
 #include <linux/filter.h>
+#include <linux/netlink.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -153,6 +154,8 @@ TEST(HostileSessionTest, KernelRefusesByRegistersWithoutTheAgent) {
     expect(socket(AF_INET, SOCK_RAW, IPPROTO_TCP), EPERM);
     expect(socket(AF_VSOCK, SOCK_STREAM, 0), EAFNOSUPPORT);
     expect(socket(AF_ALG, SOCK_SEQPACKET, 0), EAFNOSUPPORT);
+    expect(socket(AF_NETLINK, SOCK_RAW, NETLINK_AUDIT), EPROTONOSUPPORT);
+    expect(socket(AF_NETLINK, SOCK_DGRAM, NETLINK_GENERIC), EPROTONOSUPPORT);
     expect(socket(AF_INET, SOCK_STREAM, 262), EPROTONOSUPPORT);
     expect(socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE), EPROTONOSUPPORT);
     // The kernel looks at the lower half of a register only.

@@ -43,6 +43,29 @@ void AddUnixCases(std::vector<Case>& cases) {
     unlink(path.c_str());
     return result;
   } END);
+  CASE("unix stream in a working directory that is the caller's alone") {
+    // postgres binds its socket so: its working directory is its data.
+    const std::string directory = "/tmp/oakum-fidelity-own-" + std::to_string(getpid());
+    if (mkdir(directory.c_str(), 0700) != 0 || chdir(directory.c_str()) != 0) {
+      return "directory";
+    }
+    std::string result;
+    for (const std::string& path : {std::string("here"), directory + "/absolute"}) {
+      sockaddr_un address = {};
+      address.sun_family = AF_UNIX;
+      strcpy(address.sun_path, path.c_str());
+      const Fd listener(socket(AF_UNIX, SOCK_STREAM, 0));
+      result += " " + Result(bind(listener, Generic(address), sizeof address));
+      listen(listener, 4);
+      const Fd fd(socket(AF_UNIX, SOCK_STREAM, 0));
+      result += " " + Result(connect(fd, Generic(address), sizeof address));
+      unlink(path.c_str());
+    }
+    if (chdir("/") != 0 || rmdir(directory.c_str()) != 0) {
+      result += " left behind";
+    }
+    return result;
+  } END);
   CASE("unix stream abstract") {
     sockaddr_un address = {};
     address.sun_family = AF_UNIX;
