@@ -11,10 +11,12 @@ IPERF = "/usr/bin/iperf3"
 
 def measure(*args):
     """(sum that was sent, sum that was received), as iperf3 tells them."""
-    # The server takes one client after the other, and may not be done with the last one.
+    # The server takes one client after the other, and makes a new listening socket for each: it may
+    # not be done with the last one.
     for _ in range(100):
         report = json.loads(run(IPERF, "--json", *args, statuses=(0, 1)))
-        if "busy" not in report.get("error", ""):
+        error = report.get("error", "")
+        if "busy" not in error and "refused" not in error:
             break
         time.sleep(0.1)
     if "error" in report:
