@@ -144,11 +144,13 @@ class Programs(case.Case):
         self.check("go_static")
 
     def test_iperf3(self):
-        server = proc.Process(
-            [env.tool("ip"), "netns", "exec", self.far.far, env.tool("iperf3"), "--server",
-             "--forceflush", "--bind", self.far.GOOD4], os.path.join(self.directory, "far-iperf3.log"))
-        self.addCleanup(server.stop)
-        server.wait_for(lambda: "listening" in server.output(), 10, "the far iperf3 listens")
+        for port in range(5201, 5205):
+            server = proc.Process(
+                [env.tool("ip"), "netns", "exec", self.far.far, env.tool("iperf3"), "--server",
+                 "--forceflush", "--bind", self.far.GOOD4, "--port", port],
+                os.path.join(self.directory, f"far-iperf3-{port}.log"))
+            self.addCleanup(server.stop)
+            server.wait_for(lambda one=server: "listening" in one.output(), 10, "iperf3 listens")
         self.check("iperf3")
 
     def test_java(self):

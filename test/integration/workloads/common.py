@@ -60,12 +60,14 @@ def listens(address):
 
 
 class Server:
-    """A program in the background, up to the end of the `with` block."""
+    """A program in the background, up to the end of the `with` block. It is there when somebody
+    answers at `listens_at`, or when it has said `says`."""
 
-    def __init__(self, *args, listens_at, **environment):
+    def __init__(self, *args, listens_at=None, says=None, **environment):
         self._args = args
         self._environment = environment
         self._address = listens_at
+        self._says = says
         self._log = f"{WORK}/{os.path.basename(args[0])}-{os.getpid()}-{id(self)}.log"
         self._popen = None
 
@@ -76,14 +78,14 @@ class Server:
     def _answers(self):
         if self._popen.poll() is not None:
             sys.exit(f"{self._args[0]} ended with {self._popen.returncode}\n{self.log()[-4000:]}")
-        return listens(self._address)
+        return listens(self._address) if self._says is None else self._says in self.log()
 
     def __enter__(self):
         with open(self._log, "wb") as log:
             self._popen = subprocess.Popen(
                 self._args, env={**os.environ, **self._environment}, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log)
-        wait_until(self._answers, f"{self._args[0]} listens at {self._address}")
+        wait_until(self._answers, f"{self._args[0]} is ready")
         return self
 
     def __exit__(self, *_):
