@@ -74,15 +74,15 @@ Prepared JudgeDestination(const CallContext& context, const GuardedCall& call,
       auto status = ReadTaskStatus(call.notification.tid);
       UnixPeer peer;
       const int found =
-          status ? FindUnixPeer(call.notification.tid, *status, destination, name, peer) : EACCES;
+          status ? FindUnixPeer(context, call.notification.tid, *status, destination, name, peer)
+                 : EACCES;
       if (!context.core.notify().IdValid(call.notification.id)) {
         return Prepared::Of(Prepared::Kind::kGone);
       }
       if (found != 0) {
         return audits ? Prepared::Of(Prepared::Kind::kPass) : Prepared::Error(found);
       }
-      prepared = FromRuling(
-          context.core.Judge(call, policy::UnixRequest{policy::Operation::kSend, peer.name}));
+      prepared = FromRuling(context.core.Judge(call, policy::Operation::kSend, peer.names));
       prepared.message.name = peer.address;
       prepared.message.name_inode = std::move(peer.inode);
       prepared.message.identity = std::move(*status);

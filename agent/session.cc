@@ -1,5 +1,7 @@
 #include "agent/session.h"
 
+#include <linux/capability.h>
+
 #include <cerrno>
 #include <csignal>
 #include <ctime>
@@ -142,6 +144,11 @@ void Session::Loop() {
   const NotifyFd& notify = core_->notify();
   if (options_.use_sync_wake_up) {
     (void)notify.SetSyncWakeUp();  // older kernels wake up more slowly
+  }
+  if (const auto source = core_->source(); source->policy != nullptr) {
+    const ScopedCapabilities raised(CapabilityBit(CAP_DAC_READ_SEARCH) | kPerformerCapabilities,
+                                    kPerformerCapabilities);
+    core_->view().Remember(*source->policy);
   }
   std::unique_ptr<UringCalls> uring;
   bool want_uring = options_.use_io_uring;

@@ -66,12 +66,14 @@ EventVerdict VerdictOf(policy::Mode mode, bool denied) {
 
 SessionCore::SessionCore(uint64_t number, NotifyFd notify,
                          std::shared_ptr<const EventSource> source, pid_t init_pid,
-                         UniqueFd init_pidfd, EventSink& events)
+                         UniqueFd init_pidfd, std::shared_ptr<ContainerView> view,
+                         EventSink& events)
     : number_(number),
       notify_(std::move(notify)),
       init_pid_(init_pid),
       attached_ns_(RealtimeNanoseconds()),
       init_pidfd_(std::move(init_pidfd)),
+      view_(std::move(view)),
       events_(events),
       source_(std::move(source)) {}
 
@@ -144,17 +146,21 @@ Ruling SessionCore::Judge(const GuardedCall& call, const policy::InetRequest& re
   return Apply(call, decision, true, std::move(event));
 }
 
-Ruling SessionCore::Judge(const GuardedCall& call, const policy::UnixRequest& request) {
+Ruling SessionCore::Judge(const GuardedCall& call, policy::Operation operation,
+                          const SocketNames& names) {
   Event event;
   event.source_of = source();
   const policy::Decision decision =
       event.source_of->policy != nullptr
-          ? event.source_of->policy->Decide(request)
+          ? event.source_of->policy->Decide(policy::UnixRequest{.operation = operation,
+                                                                .name = names.name,
+                                                                .aliases = names.aliases,
+                                                                .more_names = names.more_names})
           : policy::Decision{policy::Verdict::kDeny, "the session's policy does not exist"};
-  event.operation = request.operation;
+  event.operation = operation;
   event.transport = policy::Transport::kOther;
   event.family = Event::Family::kUnix;
-  event.unix_name = request.name;
+  event.unix_name = names.shown;
   return Apply(call, decision, false, std::move(event));
 }
 

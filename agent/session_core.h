@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/container_view.h"
 #include "agent/event.h"
 #include "agent/notify_fd.h"
 #include "agent/operation.h"
@@ -30,15 +31,19 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
  public:
   // `init_pidfd` may be invalid: then `kill` ends only the process that called.
   SessionCore(uint64_t number, NotifyFd notify, std::shared_ptr<const EventSource> source,
-              pid_t init_pid, UniqueFd init_pidfd, EventSink& events);
+              pid_t init_pid, UniqueFd init_pidfd, std::shared_ptr<ContainerView> view,
+              EventSink& events);
 
   [[nodiscard]] const NotifyFd& notify() const { return notify_; }
   [[nodiscard]] std::shared_ptr<const EventSource> source() const;
   void SetSource(std::shared_ptr<const EventSource> source);
+  [[nodiscard]] ContainerView& view() const { return *view_; }
+  [[nodiscard]] const std::shared_ptr<ContainerView>& shared_view() const { return view_; }
 
   // Decides, counts, writes the event where one is due, and in `kill` ends the container.
   [[nodiscard]] Ruling Judge(const GuardedCall& call, const policy::InetRequest& request);
-  [[nodiscard]] Ruling Judge(const GuardedCall& call, const policy::UnixRequest& request);
+  [[nodiscard]] Ruling Judge(const GuardedCall& call, policy::Operation operation,
+                             const SocketNames& names);
   // Something that no rule can allow: `detail` says what it was.
   [[nodiscard]] Ruling JudgeUnsupported(const GuardedCall& call, policy::Operation operation,
                                         std::string detail);
@@ -57,6 +62,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
 
   [[nodiscard]] SessionInfo Info() const;
   [[nodiscard]] const UniqueFd& init_pidfd() const { return init_pidfd_; }
+  [[nodiscard]] pid_t init_pid() const { return init_pid_; }
   void CountCall() { calls_.fetch_add(1, std::memory_order_relaxed); }
   // Calls that wait now.
   [[nodiscard]] size_t waiting() const {
@@ -76,6 +82,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   const pid_t init_pid_;
   const int64_t attached_ns_;
   const UniqueFd init_pidfd_;
+  const std::shared_ptr<ContainerView> view_;
   EventSink& events_;
   mutable std::mutex source_mutex_;
   std::shared_ptr<const EventSource> source_;

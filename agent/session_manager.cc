@@ -57,8 +57,9 @@ class Sessions final : public SessionManager {
       return MakeError(EAGAIN, fmt::format("there are {} sessions already", kMaxSessions));
     }
     const uint64_t number = next_number_++;
-    auto core = std::make_shared<SessionCore>(number, std::move(*notify), SourceOf(state),
-                                              state.init_pid, InitPidfd(state), events_);
+    auto core =
+        std::make_shared<SessionCore>(number, std::move(*notify), SourceOf(state), state.init_pid,
+                                      InitPidfd(state), ViewOf(state), events_);
     auto session = Session::Start(core, *reactor_, options_, [this, number] { Ended(number); });
     if (!session) {
       return std::unexpected(std::move(session.error()));
@@ -162,6 +163,20 @@ class Sessions final : public SessionManager {
       return {};
     }
     return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, state.init_pid, 0)));
+  }
+
+  // One for all sessions of a container, from the first on.
+  [[nodiscard]] std::shared_ptr<ContainerView> ViewOf(
+      const oci::ContainerProcessState& state) const {
+    for (const auto& [number, session] : sessions_) {
+      // Runtimes with different state directories may use the same id.
+      const SessionCore& core = *session->core();
+      if (core.source()->container_id == state.id &&
+          (state.init_pid <= 0 || core.init_pid() == state.init_pid)) {
+        return core.shared_view();
+      }
+    }
+    return std::make_shared<ContainerView>(state.init_pid);
   }
 
   void Ended(uint64_t number) {

@@ -2,17 +2,17 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <limits.h>
 #include <linux/capability.h>
 #include <linux/openat2.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstring>
+#include <optional>
 
 #include "agent/identity.h"
 
@@ -24,22 +24,6 @@ namespace {
 constexpr uint64_t kFileCapabilities =
     CapabilityBit(CAP_DAC_OVERRIDE) | CapabilityBit(CAP_DAC_READ_SEARCH);
 
-std::string ReadLink(const std::string& path) {
-  char target[PATH_MAX];
-  const ssize_t length = readlink(path.c_str(), target, sizeof target);
-  return {target, length > 0 ? static_cast<size_t>(length) : 0};
-}
-
-// The part of `path` below `root`, both as the agent sees them: a container that was not pivoted
-// (a plain chroot) shows its root in front.
-std::string BelowRoot(std::string path, const std::string& root) {
-  if (root.size() > 1 && path.starts_with(root) &&
-      (path.size() == root.size() || path[root.size()] == '/')) {
-    path.erase(0, root.size());
-  }
-  return path.empty() ? "/" : path;
-}
-
 SockaddrCopy PathAddress(const std::string& path) {
   sockaddr_un un = {};
   un.sun_family = AF_UNIX;
@@ -48,6 +32,91 @@ SockaddrCopy PathAddress(const std::string& path) {
   memcpy(&out.storage, &un, sizeof un);
   out.length = sizeof un;
   return out;
+}
+
+std::string DescriptorLink(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
+
+int OpenBelow(int root_fd, const std::string& path, UniqueFd& out) {
+  open_how how = {};
+  how.flags = O_PATH | O_CLOEXEC;
+  how.resolve = RESOLVE_IN_ROOT;
+  out.Reset(static_cast<int>(syscall(SYS_openat2, root_fd, path.c_str(), &how, sizeof how)));
+  return out ? 0 : errno;
+}
+
+// A path that begins with a link of the caller's own process in /proc, which openat2(2) cannot
+// follow below another root, and which would be the agent's.
+struct OwnLink {
+  int fd = -1;            // /proc/self/fd/FD, /dev/fd/FD
+  bool is_cwd = false;    // /proc/self/cwd; otherwise, and without `fd`, /proc/self/root
+  std::string_view rest;  // what follows, with its "/"
+};
+
+std::optional<OwnLink> ParseOwnLink(std::string_view path) {
+  const auto take = [&path](std::string_view start) {
+    const bool starts = path.starts_with(start);
+    path.remove_prefix(starts ? start.size() : 0);
+    return starts;
+  };
+  OwnLink link;
+  const bool in_proc = take("/proc/self/") || take("/proc/thread-self/");
+  if (in_proc ? take("fd/") : take("/dev/fd/")) {
+    const auto [end, error] = std::from_chars(path.data(), path.data() + path.size(), link.fd);
+    if (error != std::errc() || link.fd < 0) {
+      return std::nullopt;
+    }
+    path.remove_prefix(static_cast<size_t>(end - path.data()));
+  } else if (!in_proc || !(take("root") || (link.is_cwd = take("cwd")))) {
+    return std::nullopt;
+  }
+  if (!path.empty() && path.front() != '/') {
+    return std::nullopt;
+  }
+  link.rest = path;
+  return link;
+}
+
+// Opens what `path` leads thread `tid` to (O_PATH), with its root, working directory and
+// permissions. Returns 0 or an errno value.
+int OpenAsCaller(const CallContext& context, pid_t tid, const TaskStatus& status,
+                 const std::string& path, UniqueFd& out) {
+  const std::string root_link = fmt::format("/proc/{}/root", tid);
+  const UniqueFd root(open(root_link.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!root) {
+    return EACCES;
+  }
+  const std::string root_path = ReadLinkTarget(root_link);
+  const auto cwd = [&] {
+    return BelowRoot(ReadLinkTarget(fmt::format("/proc/{}/cwd", tid)), root_path);
+  };
+  const bool same_namespace = InOwnUserNamespace(tid);
+  const auto open_path = [&](const std::string& absolute) {
+    const ScopedIdentity identity(status, same_namespace, kFileCapabilities,
+                                  kPerformerCapabilities);
+    return identity.ok() ? OpenBelow(root.get(), absolute, out) : EPERM;
+  };
+  const int error = open_path(path.starts_with('/') ? path : fmt::format("{}/{}", cwd(), path));
+  if (error != EXDEV) {
+    return error;
+  }
+  // A link of /proc: those of the caller's own process are followed here, others are not.
+  const auto link = ParseOwnLink(path);
+  if (!link) {
+    return EACCES;
+  }
+  if (link->fd < 0) {
+    return open_path(fmt::format("{}{}", link->is_cwd ? cwd() : "", link->rest));
+  }
+  UniqueFd file;
+  if (const int missing = context.descriptors.Get(tid, link->fd, file); missing != 0) {
+    return missing == EBADF ? ENOENT : missing;
+  }
+  if (link->rest.empty()) {
+    out = std::move(file);
+    return 0;
+  }
+  return open_path(fmt::format(
+      "{}{}", BelowRoot(ReadLinkTarget(DescriptorLink(file.get())), root_path), link->rest));
 }
 
 // A backlog that is full has nothing to poll on: the connecting socket is always writable. So the
@@ -116,44 +185,22 @@ class UnixConnectOperation final : public Operation {
 
 }  // namespace
 
-int FindUnixPeer(pid_t tid, const TaskStatus& status, const Destination& destination,
-                 const SockaddrCopy& address, UnixPeer& out) {
+int FindUnixPeer(const CallContext& context, pid_t tid, const TaskStatus& status,
+                 const Destination& destination, const SockaddrCopy& address, UnixPeer& out) {
   if (destination.kind == Destination::Kind::kUnixAbstract) {
-    out.name = fmt::format("@{}", destination.name);
+    out.names.name = fmt::format("@{}", destination.name);
+    out.names.shown = out.names.name;
     out.address = address;
     return 0;
   }
-  const std::string root_link = fmt::format("/proc/{}/root", tid);
-  const UniqueFd root(open(root_link.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!root) {
-    return EACCES;
+  if (const int error =
+          OpenAsCaller(context, tid, status, std::string(destination.name), out.inode);
+      error != 0) {
+    return error;
   }
-  const std::string root_path = ReadLink(root_link);
-  std::string path(destination.name);
-  if (!path.starts_with('/')) {
-    path = fmt::format("{}/{}", BelowRoot(ReadLink(fmt::format("/proc/{}/cwd", tid)), root_path),
-                       path);
-  }
-  const bool same_namespace = InOwnUserNamespace(tid);
-  open_how how = {};
-  how.flags = O_PATH | O_CLOEXEC;
-  how.resolve = RESOLVE_IN_ROOT;
-  {
-    const ScopedIdentity identity(status, same_namespace, kFileCapabilities,
-                                  kPerformerCapabilities);
-    if (!identity.ok()) {
-      return EPERM;
-    }
-    out.inode.Reset(
-        static_cast<int>(syscall(SYS_openat2, root.get(), path.c_str(), &how, sizeof how)));
-    if (!out.inode) {
-      return errno;
-    }
-  }
-  const std::string link = fmt::format("/proc/self/fd/{}", out.inode.get());
-  out.name = BelowRoot(ReadLink(link), root_path);
-  out.address = PathAddress(link);
-  return 0;
+  const auto source = context.core.source();
+  out.address = PathAddress(DescriptorLink(out.inode.get()));
+  return context.core.view().Name(tid, source->policy.get(), out.inode.get(), out.names);
 }
 
 Outcome ConnectUnix(const CallContext& context, const GuardedCall& call, PinnedSocket socket,
@@ -164,7 +211,7 @@ Outcome ConnectUnix(const CallContext& context, const GuardedCall& call, PinnedS
     return Outcome::Of(Answer::Error(EACCES));
   }
   UnixPeer peer;
-  const int found = FindUnixPeer(tid, *status, destination, address, peer);
+  const int found = FindUnixPeer(context, tid, *status, destination, address, peer);
   const bool same_namespace = InOwnUserNamespace(tid);
   if (!context.core.notify().IdValid(call.notification.id)) {
     return Outcome::Of(Answer::None());
@@ -173,7 +220,7 @@ Outcome ConnectUnix(const CallContext& context, const GuardedCall& call, PinnedS
     // Nothing is there to be reached: the kernel would say the same.
     return Outcome::Of(context.core.Audits() ? Answer::Continue() : Answer::Error(found));
   }
-  switch (context.core.Judge(call, policy::UnixRequest{policy::Operation::kConnect, peer.name})) {
+  switch (context.core.Judge(call, policy::Operation::kConnect, peer.names)) {
     case Ruling::kPass:
       return Outcome::Of(Answer::Continue());
     case Ruling::kRefuse:

@@ -5,21 +5,24 @@
 #include <string>
 
 #include "agent/calls.h"
+#include "agent/container_view.h"
 #include "agent/sockaddr.h"
 
 namespace oakum::agent {
 
 // The socket file that a path leads to, pinned.
 struct UnixPeer {
-  UniqueFd inode;    // O_PATH; invalid for an abstract name
-  std::string name;  // absolute inside the container's root, links resolved; "@name" if abstract
+  UniqueFd inode;        // O_PATH; invalid for an abstract name
+  SocketNames names;     // "@name" if abstract
   SockaddrCopy address;  // reaches exactly that inode, or is the abstract address itself
 };
 
 // Finds the peer as thread `tid` would, with its root, working directory and permissions. Returns 0
-// or the errno value that the kernel gives (ENOENT, EACCES, ELOOP...).
-[[nodiscard]] int FindUnixPeer(pid_t tid, const TaskStatus& status, const Destination& destination,
-                               const SockaddrCopy& address, UnixPeer& out);
+// or the errno value that the kernel gives (ENOENT, EACCES, ELOOP...). What is decided on `names`
+// is decided on the inode that `address` reaches: nothing is looked up again.
+[[nodiscard]] int FindUnixPeer(const CallContext& context, pid_t tid, const TaskStatus& status,
+                               const Destination& destination, const SockaddrCopy& address,
+                               UnixPeer& out);
 
 // connect(2) to a unix address: the server sees the caller's user and group ids (SO_PEERCRED); its
 // process id is the agent's, which the kernel takes from whoever connects.

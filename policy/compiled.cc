@@ -89,6 +89,16 @@ void CompileUnix(CompiledPolicy& compiled) {
                          std::any_of(rules.begin(), rules.end(), [](const UnixRule& rule) {
                            return rule.verdict == Verdict::kDeny;
                          });
+  for (const UnixRule& rule : rules) {
+    if (rule.verdict != Verdict::kDeny || !rule.pattern.starts_with('/')) {
+      continue;
+    }
+    if (LiteralPrefix(rule.pattern) == rule.pattern.size()) {
+      compiled.denied_unix_paths.push_back(rule.pattern);
+    } else {
+      compiled.denies_unix_patterns = true;
+    }
+  }
 }
 
 }  // namespace

@@ -37,6 +37,8 @@ struct CompiledPolicy {
   bool guards_incoming = false;
   bool guards_peers = false;
   bool guards_unix = false;
+  std::vector<std::string> denied_unix_paths;
+  bool denies_unix_patterns = false;
 };
 
 [[nodiscard]] std::shared_ptr<const CompiledPolicy> Compile(
@@ -51,6 +53,7 @@ inline constexpr std::string_view kDnsDenyText = "dns deny";
 inline constexpr std::string_view kDnsAllowText = "dns allow";
 inline constexpr std::string_view kEphemeralText = "incoming ephemeral";
 inline constexpr std::string_view kUnixLocalText = "unix local";
+inline constexpr std::string_view kUnixLinksText = "unix hard link";
 inline constexpr std::string_view kSocketText = "socket";
 inline constexpr std::string_view kIoUringText = "io_uring";
 

@@ -87,6 +87,34 @@ Decision DecideListening(const CompiledPolicy& policy, const InetRequest& reques
   return decision;
 }
 
+// The rule that decides for that name, null for none.
+const UnixRule* FindUnixRule(const CompiledPolicy& policy, std::string_view name) {
+  for (const uint32_t id : policy.unix_order) {
+    const UnixRule& rule = policy.source.unix_rules[id];
+    if (name.starts_with(rule.pattern[0]) && MatchesPathGlob(rule.pattern, name)) {
+      return &rule;
+    }
+  }
+  return nullptr;
+}
+
+Decision DecideUnix(const CompiledPolicy& policy, const UnixRequest& request) {
+  for (const std::string& alias : request.aliases) {
+    const UnixRule* rule = FindUnixRule(policy, alias);
+    if (rule != nullptr && rule->verdict == Verdict::kDeny) {
+      return {.verdict = rule->verdict, .rule = rule->text};
+    }
+  }
+  if (request.more_names &&
+      (policy.denies_unix_patterns || policy.source.unix_default == Verdict::kDeny)) {
+    return {.verdict = Verdict::kDeny, .rule = kUnixLinksText};
+  }
+  const UnixRule* rule = FindUnixRule(policy, request.name);
+  return rule != nullptr
+             ? Decision{.verdict = rule->verdict, .rule = rule->text}
+             : Decision{.verdict = policy.source.unix_default, .rule = policy.unix_default_text};
+}
+
 Decision DecidePeer(const CompiledPolicy& policy, const InetRequest& request) {
   const uint32_t rule =
       policy.peers.Find(policy.index, request.remote.ip, request.local, request.transport);
@@ -103,6 +131,13 @@ LogLevel Policy::log() const { return compiled_->source.log; }
 bool Policy::guards_incoming() const { return compiled_->guards_incoming; }
 bool Policy::guards_peers() const { return compiled_->guards_peers; }
 bool Policy::guards_unix() const { return compiled_->guards_unix; }
+std::span<const std::string> Policy::denied_unix_paths() const {
+  return compiled_->denied_unix_paths;
+}
+bool Policy::denies_unix_patterns() const { return compiled_->denies_unix_patterns; }
+bool Policy::denies_unix_by_default() const {
+  return compiled_->source.unix_default == Verdict::kDeny;
+}
 
 Decision Policy::Decide(const InetRequest& request) const {
   switch (request.operation) {
@@ -136,13 +171,7 @@ Decision Policy::Decide(const UnixRequest& request) const {
     case Operation::kIoUring:
       return {.verdict = Verdict::kDeny, .rule = kIoUringText};
   }
-  for (const uint32_t id : compiled_->unix_order) {
-    const UnixRule& rule = compiled_->source.unix_rules[id];
-    if (request.name.starts_with(rule.pattern[0]) && MatchesPathGlob(rule.pattern, request.name)) {
-      return {.verdict = rule.verdict, .rule = rule.text};
-    }
-  }
-  return {.verdict = compiled_->source.unix_default, .rule = compiled_->unix_default_text};
+  return DecideUnix(*compiled_, request);
 }
 
 }  // namespace oakum::policy

@@ -30,6 +30,12 @@ class Policy {
   // Whether unix sockets have to be decided (the unix section is not allow-everything). It decides
   // where a container connects and sends to; binding a name of its own is never denied.
   [[nodiscard]] bool guards_unix() const;
+  // The unix rules that deny one path each, without wildcards.
+  [[nodiscard]] std::span<const std::string> denied_unix_paths() const;
+  // Whether a rule with wildcards denies paths.
+  [[nodiscard]] bool denies_unix_patterns() const;
+  // Whether what no unix rule names is denied.
+  [[nodiscard]] bool denies_unix_by_default() const;
 
   // What `enforce` does with the request. Thread-safe; no allocation, no system call; time does not
   // grow with the number of address rules beyond the depth of a prefix tree.

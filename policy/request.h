@@ -3,6 +3,8 @@
 #define OAKUM_POLICY_REQUEST_H_
 
 #include <cstdint>
+#include <span>
+#include <string>
 #include <string_view>
 
 #include "policy/address.h"
@@ -34,8 +36,15 @@ struct InetRequest {
 struct UnixRequest {
   Operation operation = Operation::kConnect;
   // Absolute path inside the container's root, symbolic links resolved, or "@name" for the abstract
-  // namespace (bytes after the leading NUL as they are).
+  // namespace (bytes after the leading NUL as they are). Empty for a socket file that has no name
+  // in the container: what no rule names.
   std::string_view name;
+  // Other names that lead to the same socket file: a rule that denies one of them denies it, a rule
+  // that allows one of them says nothing.
+  std::span<const std::string> aliases = {};
+  // Whether there may be names that are not listed (hard links): then it is denied wherever a rule
+  // could deny one of those.
+  bool more_names = false;
 };
 
 enum class Verdict : uint8_t { kAllow, kDeny, kRedirect };

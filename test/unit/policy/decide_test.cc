@@ -335,6 +335,35 @@ TEST(DecideTest, Unix) {
   EXPECT_EQ(decide(R"("unix": {"allow": ["/a"], "deny": ["/a"]})", "/a"), "deny: unix.deny /a");
 }
 
+TEST(DecideTest, UnixUnderSeveralNames) {
+  const auto decide = [](std::string_view members, std::string_view name,
+                         std::vector<std::string> aliases, bool more_names = false) {
+    const auto set = MustParse(OnePolicy(members));
+    const Decision decision = set->Find("p")->Decide(UnixRequest{.operation = Operation::kConnect,
+                                                                 .name = name,
+                                                                 .aliases = aliases,
+                                                                 .more_names = more_names});
+    return (decision.verdict == kAllow ? "allow: " : "deny: ") + std::string(decision.rule);
+  };
+  constexpr std::string_view kDenyOne = R"("unix": {"deny": ["/run/docker.sock"]})";
+  constexpr std::string_view kDenyMany = R"("unix": {"deny": ["/run/s/*"], "allow": ["/run/s/a"]})";
+  constexpr std::string_view kAllowOne = R"("unix": {"default": "deny", "allow": ["/run/a"]})";
+  // A denied name denies, whatever the others are.
+  EXPECT_EQ(decide(kDenyOne, "/tmp/x", {"/y", "/run/docker.sock"}),
+            "deny: unix.deny /run/docker.sock");
+  EXPECT_EQ(decide(kDenyMany, "/run/s/a", {"/run/s/b"}), "deny: unix.deny /run/s/*");
+  EXPECT_EQ(decide(kDenyMany, "/tmp/x", {"/run/s/a"}), "allow: unix.default allow");
+  // An allowed one allows only where it is the name itself; the default is about that name alone.
+  EXPECT_EQ(decide(kAllowOne, "/run/b", {"/run/a"}), "deny: unix.default deny");
+  EXPECT_EQ(decide(kAllowOne, "", {"/run/a"}), "deny: unix.default deny");
+  EXPECT_EQ(decide(kAllowOne, "/run/a", {"/var/b"}), "allow: unix.allow /run/a");
+  // Names that nobody knows are denied where a pattern or the default could mean them.
+  EXPECT_EQ(decide(kDenyOne, "/tmp/x", {}, true), "allow: unix.default allow");
+  EXPECT_EQ(decide(kDenyMany, "/tmp/x", {}, true), "deny: unix hard link");
+  EXPECT_EQ(decide(kAllowOne, "/run/a", {}, true), "deny: unix hard link");
+  EXPECT_EQ(decide("", "/run/a", {}, true), "allow: unix.default allow");
+}
+
 TEST(DecideTest, WhatIsGuarded) {
   struct Guards {
     std::string_view members;

@@ -1,0 +1,102 @@
+// The files of one container as its own first process and the agent see them: which names lead to a
+// socket.
+#ifndef OAKUM_AGENT_CONTAINER_VIEW_H_
+#define OAKUM_AGENT_CONTAINER_VIEW_H_
+
+#include <sys/types.h>
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/mount_table.h"
+#include "base/unique_fd.h"
+#include "policy/policy.h"
+
+namespace oakum::agent {
+
+// What leads to one socket file.
+struct SocketNames {
+  // In the root of the container's first process, links resolved: the name that rules allow. Empty
+  // when it has none there (a mount namespace of a program's own).
+  std::string name;
+  std::string shown;  // the same, or the caller's own name for it
+  // Other names, and the paths of rules that lead to the same file: see policy::UnixRequest.
+  std::vector<std::string> aliases;
+  bool more_names = false;
+};
+
+// Shared by all sessions of a container. Thread-safe; no lock is held while files are looked up.
+class ContainerView {
+ public:
+  // `pid`: the container's first process as it was when its filter was loaded, 0 when unknown: then
+  // the first caller's root counts.
+  explicit ContainerView(pid_t pid);
+
+  // Names the socket file `inode_fd` (O_PATH) that thread `tid` has reached. Everything but `name`
+  // and `shown` is filled in as far as `policy` (may be null) depends on it. Returns 0, or ENOENT
+  // when the name has been removed meanwhile.
+  [[nodiscard]] int Name(pid_t tid, const policy::Policy* policy, int inode_fd, SocketNames& out);
+
+  // Remembers which files the paths of the policy's deny rules lead to now, so that they stay
+  // denied under a new name.
+  void Remember(const policy::Policy& policy);
+
+ private:
+  // A file, whatever leads to it. The time of birth tells a reused number from the old one, where
+  // the file system has it.
+  struct Identity {
+    uint64_t device = 0;
+    uint64_t inode = 0;
+    int64_t birth_seconds = 0;
+    uint32_t birth_nanoseconds = 0;
+    bool operator==(const Identity&) const = default;
+  };
+  struct Denied {
+    std::string path;  // of the rule
+    Identity file;
+  };
+  // A mount namespace, by its inode in nsfs.
+  struct Namespace {
+    dev_t device = 0;
+    ino_t inode = 0;
+    bool operator==(const Namespace&) const = default;
+  };
+
+  static constexpr size_t kMaxRemembered = 1024;
+
+  void Adopt(pid_t pid);
+  static std::optional<Namespace> MountNamespaceOf(pid_t pid);
+  static std::optional<Identity> IdentityOf(int fd);
+  // The file at `path` below `root_fd`, -1 for the agent's own root.
+  static std::optional<Identity> Find(int root_fd, const std::string& path);
+  // The files that the rule's path leads to, in the container's root and in the agent's.
+  [[nodiscard]] std::vector<Identity> FindDenied(const std::string& path) const;
+  void Keep(const std::string& path, const std::vector<Identity>& files);
+  // The names through the mounts of the container and of the agent. The former are put into
+  // `inside` as well. False when not all are known.
+  [[nodiscard]] bool AppendMountNames(pid_t tid, uint64_t mount_id, const std::string& path,
+                                      std::vector<std::string>& inside,
+                                      std::vector<std::string>& out);
+
+  std::once_flag adopted_;
+  UniqueFd root_;  // O_PATH; written once, by Adopt
+  std::string root_path_;
+  std::optional<Namespace> namespace_;
+  std::mutex mutex_;  // the members below
+  std::optional<MountTable> mounts_;
+  std::optional<MountTable> own_mounts_;
+  std::vector<Denied> remembered_;
+};
+
+// The part of `path` below `root`, both as the agent sees them: a container that was not pivoted (a
+// plain chroot) shows its root in front.
+[[nodiscard]] std::string BelowRoot(std::string path, const std::string& root);
+// The target of a symbolic link, empty when it cannot be read.
+[[nodiscard]] std::string ReadLinkTarget(const std::string& path);
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_CONTAINER_VIEW_H_
