@@ -5,9 +5,9 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/nsfs.h>
-#include <linux/sockios.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,11 +15,13 @@
 #include <cstdlib>
 #include <thread>
 
-#include "base/file.h"
+#include "base/unique_fd.h"
 
 namespace oakum::agent {
 
 namespace {
+
+constexpr int kSoNetnsCookie = 71;  // asm-generic/socket.h; younger than some headers
 
 struct CapabilityData {
   __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
@@ -38,21 +40,26 @@ long SetGroups(const std::vector<gid_t>& groups) {
   return syscall(SYS_setgroups, groups.size(), groups.data());
 }
 
-// The first port that needs no privilege in the network namespace `net_fd`, 1024 when unknown.
-// /proc/sys/net shows the namespace of whoever opens it, so a thread of its own goes there.
-uint16_t UnprivilegedPortStart(int net_fd) {
-  unsigned long start = 1024;
+// SO_NETNS_COOKIE (Linux 5.14): which network namespace a socket belongs to; 0 where it cannot be
+// told.
+uint64_t NetworkCookie(int socket_fd) {
+  uint64_t cookie = 0;
+  socklen_t length = sizeof cookie;
+  return getsockopt(socket_fd, SOL_SOCKET, kSoNetnsCookie, &cookie, &length) == 0 ? cookie : 0;
+}
+
+// The same for the network namespace `net_fd`: a thread of its own goes there.
+uint64_t NamespaceCookie(int net_fd) {
+  uint64_t cookie = 0;
   std::thread([&] {
     SetEffectiveCapabilities(CapabilityBit(CAP_SYS_ADMIN));
     if (setns(net_fd, CLONE_NEWNET) != 0) {
       return;
     }
-    const auto text = ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", 64);
-    if (text) {
-      start = strtoul(text->c_str(), nullptr, 10);
-    }
+    const UniqueFd probe(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    cookie = probe ? NetworkCookie(probe.get()) : 0;
   }).join();
-  return static_cast<uint16_t>(std::min(start, 65535UL));
+  return cookie;
 }
 
 }  // namespace
@@ -122,30 +129,21 @@ bool InOwnUserNamespace(pid_t tid) {
          stat(fmt::format("/proc/{}/ns/user", tid).c_str(), &other) == 0 && SameFile(own, other);
 }
 
-bool MayBindPort(pid_t tid, int socket_fd, uint16_t port) {
-  UniqueFd net_fd;
-  {
-    // SIOCGSKNS wants CAP_NET_ADMIN over the namespace (sock_ioctl(), net/socket.c).
-    const ScopedCapabilities raised(CapabilityBit(CAP_NET_ADMIN), kPerformerCapabilities);
-    net_fd.Reset(ioctl(socket_fd, SIOCGSKNS));
-  }
-  if (!net_fd) {
-    net_fd.Reset(open(fmt::format("/proc/{}/ns/net", tid).c_str(), O_RDONLY | O_CLOEXEC));
-  }
-  if (net_fd && port >= UnprivilegedPortStart(net_fd.get())) {
-    return true;
-  }
-  if (!net_fd && port >= 1024) {
-    return true;
-  }
-  const auto status = ReadTaskStatus(tid);
-  if (!status || (status->effective_capabilities & CapabilityBit(CAP_NET_BIND_SERVICE)) == 0) {
+bool MayBindPrivilegedPort(pid_t tid, const TaskStatus& status, int socket_fd) {
+  if ((status.effective_capabilities & CapabilityBit(CAP_NET_BIND_SERVICE)) == 0) {
     return false;
   }
-  // The capability counts in the caller's user namespace and below: the namespace that owns the
-  // network namespace, or an ancestor of it.
+  if (InOwnUserNamespace(tid)) {
+    return true;  // as much as the agent itself
+  }
   struct stat theirs = {};
+  const UniqueFd net_fd(open(fmt::format("/proc/{}/ns/net", tid).c_str(), O_RDONLY | O_CLOEXEC));
   if (!net_fd || stat(fmt::format("/proc/{}/ns/user", tid).c_str(), &theirs) != 0) {
+    return false;
+  }
+  // The socket may be older than the namespace that its owner is in now.
+  const uint64_t cookie = NetworkCookie(socket_fd);
+  if (cookie == 0 || cookie != NamespaceCookie(net_fd.get())) {
     return false;
   }
   UniqueFd owner(ioctl(net_fd.get(), NS_GET_USERNS));

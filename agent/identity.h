@@ -60,10 +60,11 @@ inline constexpr uint64_t kPerformerCapabilities = uint64_t{1} << 19;  // CAP_SY
 // Whether thread `tid` lives in the agent's own user namespace.
 [[nodiscard]] bool InOwnUserNamespace(pid_t tid);
 
-// Whether thread `tid` may bind `port` (1..65535) of an internet socket in the network namespace of
-// `socket_fd`: ip_unprivileged_port_start there (ip-sysctl.rst), or CAP_NET_BIND_SERVICE in the
-// user namespace that owns it (capabilities(7), user_namespaces(7)).
-[[nodiscard]] bool MayBindPort(pid_t tid, int socket_fd, uint16_t port);
+// Whether thread `tid`, whose status this is, has CAP_NET_BIND_SERVICE over the network namespace
+// of `socket_fd`: in the user namespace that owns it or in an ancestor of that
+// (user_namespaces(7)). A caller in a user namespace of its own has it over the namespaces made
+// there, and over no other that it holds a socket of. False where it cannot be told.
+[[nodiscard]] bool MayBindPrivilegedPort(pid_t tid, const TaskStatus& status, int socket_fd);
 
 }  // namespace oakum::agent
 

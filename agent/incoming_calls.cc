@@ -4,27 +4,22 @@
 #include <linux/capability.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
-#include <thread>
 
 #include "agent/calls.h"
 #include "agent/identity.h"
 #include "agent/message.h"
 #include "agent/sockaddr.h"
+#include "agent/unix_bind.h"
 
 namespace oakum::agent {
 
 namespace {
-
-constexpr uint16_t kFirstUnprivilegedPort = 1024;  // PROT_SOCK
 
 policy::Endpoint LocalEndpoint(int socket_fd) {
   SockaddrCopy address;
@@ -43,42 +38,19 @@ int BindOnce(int socket_fd, const SockaddrCopy& address) {
   return bind(socket_fd, address.get(), address.length) == 0 ? 0 : errno;
 }
 
-// A unix path is created where the caller would create it, with its ids and its umask: a thread of
-// its own goes to the caller's root and working directory, so that the name that others see is the
-// one that was given.
-int BindUnixPath(pid_t tid, int socket_fd, const SockaddrCopy& address) {
+// The kernel decides with the agent's rights taken off: ip_unprivileged_port_start of the socket's
+// network namespace (ip-sysctl.rst). Only where it wants CAP_NET_BIND_SERVICE (EACCES) it matters
+// whether the caller has that.
+int BindInet(const CallContext& context, const GuardedCall& call, int socket_fd,
+             const SockaddrCopy& address) {
+  const int error = BindOnce(socket_fd, address);
+  if (error != EACCES) {
+    return error;
+  }
+  const pid_t tid = call.notification.tid;
   const auto status = ReadTaskStatus(tid);
-  const UniqueFd root(open(fmt::format("/proc/{}/root", tid).c_str(), O_PATH | O_CLOEXEC));
-  const UniqueFd cwd(open(fmt::format("/proc/{}/cwd", tid).c_str(), O_PATH | O_CLOEXEC));
-  if (!status || !root || !cwd) {
-    return EACCES;
-  }
-  const bool same_namespace = InOwnUserNamespace(tid);
-  int error = EACCES;
-  std::thread([&] {
-    // The caller is in its working directory already, whoever else may go there.
-    SetEffectiveCapabilities(CapabilityBit(CAP_SYS_CHROOT) | CapabilityBit(CAP_DAC_READ_SEARCH) |
-                             kPerformerCapabilities);
-    if (unshare(CLONE_FS) != 0 || fchdir(root.get()) != 0 || chroot(".") != 0 ||
-        fchdir(cwd.get()) != 0) {
-      error = errno;
-      return;
-    }
-    umask(status->umask);
-    const ScopedIdentity identity(
-        *status, same_namespace,
-        CapabilityBit(CAP_DAC_OVERRIDE) | CapabilityBit(CAP_DAC_READ_SEARCH),
-        kPerformerCapabilities);
-    error = identity.ok() ? BindOnce(socket_fd, address) : EPERM;
-  }).join();
-  return error;
-}
-
-int BindInet(pid_t tid, int socket_fd, const SockaddrCopy& address, uint16_t port) {
-  if (port == 0 || port >= kFirstUnprivilegedPort) {
-    return BindOnce(socket_fd, address);
-  }
-  if (!MayBindPort(tid, socket_fd, port)) {
+  if (!status || !MayBindPrivilegedPort(tid, *status, socket_fd) ||
+      !context.core.notify().IdValid(call.notification.id)) {
     return EACCES;
   }
   const ScopedCapabilities raised(CapabilityBit(CAP_NET_BIND_SERVICE) | kPerformerCapabilities,
@@ -86,20 +58,58 @@ int BindInet(pid_t tid, int socket_fd, const SockaddrCopy& address, uint16_t por
   return BindOnce(socket_fd, address);
 }
 
+int BindUnix(const CallContext& context, const GuardedCall& call, int socket_fd,
+             const SockaddrCopy& address) {
+  const pid_t tid = call.notification.tid;
+  const auto caller = LookAtCaller(tid);
+  if (!caller || !context.core.notify().IdValid(call.notification.id)) {
+    return EACCES;
+  }
+  return BindUnixPath(*caller, socket_fd, address);
+}
+
+// listen(2) gives a socket that was not bound a port of the kernel's choice. So that the port which
+// is decided on is the one that it listens on, it is bound first; what was bound to an address
+// without a port (ip(7), IP_BIND_ADDRESS_NO_PORT) keeps the address.
+policy::Endpoint ListeningEndpoint(int socket_fd) {
+  policy::Endpoint local = LocalEndpoint(socket_fd);
+  SockaddrCopy own;
+  own.length = sizeof own.storage;
+  if (local.port != 0 ||
+      getsockname(socket_fd, reinterpret_cast<sockaddr*>(&own.storage), &own.length) != 0) {
+    return local;
+  }
+  int no_port = 0;
+  socklen_t length = sizeof no_port;
+  const int off = 0;
+  if (getsockopt(socket_fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &no_port, &length) == 0 &&
+      no_port != 0) {
+    (void)setsockopt(socket_fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &off, sizeof off);
+  }
+  (void)BindOnce(socket_fd, own);
+  return LocalEndpoint(socket_fd);
+}
+
 // One accept(2): peers that the policy does not allow are closed before the program sees them.
 class AcceptOperation final : public Operation {
  public:
+  // `status`: the caller's, whose user will own what is accepted.
   AcceptOperation(std::shared_ptr<SessionCore> core, const GuardedCall& call, PinnedSocket socket,
-                  uint64_t address, uint64_t length_address, int flags)
+                  TaskStatus status, uint64_t address, uint64_t length_address, int flags)
       : core_(std::move(core)),
         call_(call),
         socket_(std::move(socket)),
+        status_(std::move(status)),
         address_(address),
         length_address_(length_address),
         flags_(flags),
         may_wait_((fcntl(socket_.fd.get(), F_GETFL) & O_NONBLOCK) == 0) {}
 
   std::optional<Answer> Step(const Stepper& stepper) override {
+    // A caller that has left must not take a peer from those who still wait for one.
+    if (!core_->notify().IdValid(call_.notification.id)) {
+      return Answer::None();
+    }
     for (int closed = 0; closed < kMaxRefusedPerStep; ++closed) {
       SockaddrCopy peer;
       peer.length = sizeof peer.storage;
@@ -115,9 +125,13 @@ class AcceptOperation final : public Operation {
         return answer;
       }
     }
-    return may_wait_ ? std::nullopt : std::optional(Answer::Error(EAGAIN));
+    // More of them wait: a call that may not wait goes on with them as well, for EAGAIN says that
+    // nobody is left, and a program that waits for an edge (epoll(7)) would not ask again.
+    return std::nullopt;
   }
-  Wait wait() const override { return {EPOLLIN, {}}; }
+  Wait wait() const override {
+    return {EPOLLIN, std::chrono::milliseconds(may_wait_ ? 0 : kNextTry)};
+  }
   int socket_fd() const override { return socket_.fd.get(); }
   std::optional<Clock::duration> timeout() const override {
     return SocketTimeout(socket_.fd.get(), SO_RCVTIMEO);
@@ -126,9 +140,19 @@ class AcceptOperation final : public Operation {
 
  private:
   static constexpr int kMaxRefusedPerStep = 64;
+  static constexpr int kNextTry = 1;  // milliseconds; somebody else may have taken the rest
 
   // A descriptor, or minus an errno value; -EAGAIN where it would wait.
   int AcceptOne(const Stepper& stepper, SockaddrCopy& peer) {
+    if (!socket_.is_inet() || status_.euid == geteuid()) {
+      return AcceptAs(stepper, peer);
+    }
+    // The user of an internet socket shows in /proc/net/tcp and to the container's own firewall
+    // (sock_graft(), net/core/sock.h).
+    const ScopedIdentity identity(status_, false, 0, kPerformerCapabilities);
+    return identity.ok() ? AcceptAs(stepper, peer) : -EPERM;
+  }
+  int AcceptAs(const Stepper& stepper, SockaddrCopy& peer) {
     if (!may_wait_) {
       return AcceptNow(peer);
     }
@@ -209,6 +233,7 @@ class AcceptOperation final : public Operation {
   const std::shared_ptr<SessionCore> core_;
   const GuardedCall call_;
   PinnedSocket socket_;
+  const TaskStatus status_;
   const uint64_t address_;
   const uint64_t length_address_;
   const int flags_;
@@ -253,9 +278,9 @@ Outcome HandleBind(const CallContext& context, const GuardedCall& call, Argument
   }
   int error = 0;
   if (local.kind == Destination::Kind::kInet) {
-    error = BindInet(tid, socket.fd.get(), address, local.endpoint.port);
+    error = BindInet(context, call, socket.fd.get(), address);
   } else if (local.kind == Destination::Kind::kUnixPath) {
-    error = BindUnixPath(tid, socket.fd.get(), address);
+    error = BindUnix(context, call, socket.fd.get(), address);
   } else {
     error = BindOnce(socket.fd.get(), address);
   }
@@ -271,10 +296,13 @@ Outcome HandleListen(const CallContext& context, const GuardedCall& call, Argume
   if (!context.core.notify().IdValid(call.notification.id)) {
     return Outcome::Of(Answer::None());
   }
-  Ruling ruling = context.core.Audits() ? Ruling::kPass : Ruling::kPerform;
+  const bool audits = context.core.Audits();
+  Ruling ruling = audits ? Ruling::kPass : Ruling::kPerform;
   if (socket.is_inet()) {
-    ruling = context.core.Judge(
-        call, {policy::Operation::kListen, socket.transport(), {}, LocalEndpoint(socket.fd.get())});
+    const policy::Endpoint local = audits || !socket.is_stream()
+                                       ? LocalEndpoint(socket.fd.get())
+                                       : ListeningEndpoint(socket.fd.get());
+    ruling = context.core.Judge(call, {policy::Operation::kListen, socket.transport(), {}, local});
   }
   if (ruling != Ruling::kPerform) {
     return FromRuling(ruling);
@@ -283,7 +311,7 @@ Outcome HandleListen(const CallContext& context, const GuardedCall& call, Argume
   int error = 0;
   if (socket.domain == AF_UNIX) {
     const auto status = ReadTaskStatus(tid);
-    if (!status) {
+    if (!status || !context.core.notify().IdValid(call.notification.id)) {
       return Outcome::Of(Answer::Error(EACCES));
     }
     const ScopedIdentity identity(*status, false, 0, kPerformerCapabilities);
@@ -306,7 +334,8 @@ Outcome HandleAccept(const CallContext& context, const GuardedCall& call, Argume
       error != 0) {
     return Outcome::Of(Answer::Error(error));
   }
-  if (!context.core.notify().IdValid(call.notification.id)) {
+  auto status = ReadTaskStatus(call.notification.tid);
+  if (!status || !context.core.notify().IdValid(call.notification.id)) {
     return Outcome::Of(Answer::None());
   }
   if (context.core.Audits()) {
@@ -318,8 +347,9 @@ Outcome HandleAccept(const CallContext& context, const GuardedCall& call, Argume
     }
     return Outcome::Of(Answer::Continue());
   }
-  auto operation = std::make_unique<AcceptOperation>(context.core.shared_from_this(), call,
-                                                     std::move(socket), args[1], args[2], flags);
+  auto operation =
+      std::make_unique<AcceptOperation>(context.core.shared_from_this(), call, std::move(socket),
+                                        std::move(*status), args[1], args[2], flags);
   auto answer = operation->Step({context.uring, false});
   if (!answer) {
     return Outcome::Of(std::move(operation));

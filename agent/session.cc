@@ -60,12 +60,16 @@ class WaitingCalls {
   size_t live_ = 0;
 };
 
+// A caller that cannot be looked at is denied, and in audit let pass, with an event that says why.
+Outcome Unseen(const CallContext& context, const GuardedCall& call, std::string why) {
+  const Ruling ruling =
+      context.core.JudgeUnsupported(call, policy::Operation::kSocket, std::move(why));
+  return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue() : Answer::Error(EACCES));
+}
+
 Outcome Answered(const CallContext& context, const GuardedCall& call, bool interrupted) {
   if (call.notification.tid == 0) {
-    // Outside the agent's pid namespace there is no way to look at the caller.
-    const Ruling ruling = context.core.JudgeUnsupported(
-        call, policy::Operation::kSocket, "a process outside the agent's pid namespace");
-    return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue() : Answer::Error(EPERM));
+    return Unseen(context, call, "a process outside the agent's pid namespace");
   }
   if (context.core.has_replays()) {
     PinnedSocket socket;
@@ -77,7 +81,14 @@ Outcome Answered(const CallContext& context, const GuardedCall& call, bool inter
   if (interrupted) {
     return Outcome::Of(Answer::Error(EINTR));
   }
-  return Handle(context, call);
+  (void)context.descriptors.TakeRefused();
+  Outcome outcome = Handle(context, call);
+  // EPERM from pidfd_getfd(2): ptrace access, which an agent without CAP_SYS_PTRACE has not over a
+  // process that is not dumpable (PR_SET_DUMPABLE); nothing has been done then.
+  if (context.descriptors.TakeRefused() && outcome.answer && !outcome.answer->performed) {
+    return Unseen(context, call, "a process that the agent may not look into");
+  }
+  return outcome;
 }
 
 }  // namespace

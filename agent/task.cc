@@ -109,6 +109,12 @@ int DescriptorSource::Open(pid_t tid, UniqueFd& out) {
 }
 
 int DescriptorSource::Get(pid_t tid, int fd, UniqueFd& out) {
+  const int error = Fetch(tid, fd, out);
+  refused_ = refused_ || error == EPERM;
+  return error;
+}
+
+int DescriptorSource::Fetch(pid_t tid, int fd, UniqueFd& out) {
   Slot& slot = slots_[static_cast<size_t>(tid) % kSlots];
   // Without PIDFD_THREAD a kept pidfd proves only that the group lives, not that the thread still
   // belongs to it and shares its table: open it each time.

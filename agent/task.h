@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -36,6 +37,8 @@ class DescriptorSource {
   // Returns 0 or an errno value: EBADF, ESRCH, EPERM (also when the thread's descriptor table is
   // not its group's and the kernel has no PIDFD_THREAD), EMFILE.
   [[nodiscard]] int Get(pid_t tid, int fd, UniqueFd& out);
+  // Whether the kernel has refused a descriptor (EPERM) since the last time this was asked.
+  [[nodiscard]] bool TakeRefused() { return std::exchange(refused_, false); }
 
  private:
   struct Slot {
@@ -43,9 +46,11 @@ class DescriptorSource {
     UniqueFd pidfd;
   };
   [[nodiscard]] int Open(pid_t tid, UniqueFd& out);
+  [[nodiscard]] int Fetch(pid_t tid, int fd, UniqueFd& out);
 
   static constexpr size_t kSlots = 8;
   std::array<Slot, kSlots> slots_;
+  bool refused_ = false;
   bool thread_pidfds_ = true;  // PIDFD_THREAD, Linux 6.9; false once the kernel has said EINVAL
 };
 
