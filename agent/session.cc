@@ -159,7 +159,7 @@ void Session::Loop() {
   if (const auto source = core_->source(); source->policy != nullptr) {
     const ScopedCapabilities raised(CapabilityBit(CAP_DAC_READ_SEARCH) | kPerformerCapabilities,
                                     kPerformerCapabilities);
-    core_->view().Remember(*source->policy);
+    core_->container()->view.Remember(*source->policy);
   }
   std::unique_ptr<UringCalls> uring;
   bool want_uring = options_.use_io_uring;

@@ -66,14 +66,14 @@ EventVerdict VerdictOf(policy::Mode mode, bool denied) {
 
 SessionCore::SessionCore(uint64_t number, NotifyFd notify,
                          std::shared_ptr<const EventSource> source, pid_t init_pid,
-                         UniqueFd init_pidfd, std::shared_ptr<ContainerView> view,
+                         UniqueFd init_pidfd, std::shared_ptr<ContainerParts> container,
                          EventSink& events)
     : number_(number),
       notify_(std::move(notify)),
       init_pid_(init_pid),
       attached_ns_(RealtimeNanoseconds()),
       init_pidfd_(std::move(init_pidfd)),
-      view_(std::move(view)),
+      container_(std::move(container)),
       events_(events),
       source_(std::move(source)) {}
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/container_view.h"
+#include "agent/container_parts.h"
 #include "agent/event.h"
 #include "agent/notify_fd.h"
 #include "agent/operation.h"
@@ -31,14 +31,13 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
  public:
   // `init_pidfd` may be invalid: then `kill` ends only the process that called.
   SessionCore(uint64_t number, NotifyFd notify, std::shared_ptr<const EventSource> source,
-              pid_t init_pid, UniqueFd init_pidfd, std::shared_ptr<ContainerView> view,
+              pid_t init_pid, UniqueFd init_pidfd, std::shared_ptr<ContainerParts> container,
               EventSink& events);
 
   [[nodiscard]] const NotifyFd& notify() const { return notify_; }
   [[nodiscard]] std::shared_ptr<const EventSource> source() const;
   void SetSource(std::shared_ptr<const EventSource> source);
-  [[nodiscard]] ContainerView& view() const { return *view_; }
-  [[nodiscard]] const std::shared_ptr<ContainerView>& shared_view() const { return view_; }
+  [[nodiscard]] const std::shared_ptr<ContainerParts>& container() const { return container_; }
 
   // Decides, counts, writes the event where one is due, and in `kill` ends the container.
   [[nodiscard]] Ruling Judge(const GuardedCall& call, const policy::InetRequest& request);
@@ -82,7 +81,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   const pid_t init_pid_;
   const int64_t attached_ns_;
   const UniqueFd init_pidfd_;
-  const std::shared_ptr<ContainerView> view_;
+  const std::shared_ptr<ContainerParts> container_;
   EventSink& events_;
   mutable std::mutex source_mutex_;
   std::shared_ptr<const EventSource> source_;

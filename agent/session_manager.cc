@@ -59,7 +59,7 @@ class Sessions final : public SessionManager {
     const uint64_t number = next_number_++;
     auto core =
         std::make_shared<SessionCore>(number, std::move(*notify), SourceOf(state), state.init_pid,
-                                      InitPidfd(state), ViewOf(state), events_);
+                                      InitPidfd(state), PartsOf(state), events_);
     auto session = Session::Start(core, *reactor_, options_, [this, number] { Ended(number); });
     if (!session) {
       return std::unexpected(std::move(session.error()));
@@ -91,6 +91,9 @@ class Sessions final : public SessionManager {
             number, Escape(source->policy_name), Escape(source->container_id));
       }
       session->core()->SetSource(std::move(source));
+      if (session->core()->Audits()) {
+        session->core()->container()->native_unix.Release();
+      }
     }
   }
 
@@ -166,17 +169,17 @@ class Sessions final : public SessionManager {
   }
 
   // One for all sessions of a container, from the first on.
-  [[nodiscard]] std::shared_ptr<ContainerView> ViewOf(
+  [[nodiscard]] std::shared_ptr<ContainerParts> PartsOf(
       const oci::ContainerProcessState& state) const {
     for (const auto& [number, session] : sessions_) {
       // Runtimes with different state directories may use the same id.
       const SessionCore& core = *session->core();
       if (core.source()->container_id == state.id &&
           (state.init_pid <= 0 || core.init_pid() == state.init_pid)) {
-        return core.shared_view();
+        return core.container();
       }
     }
-    return std::make_shared<ContainerView>(state.init_pid);
+    return std::make_shared<ContainerParts>(state.init_pid);
   }
 
   void Ended(uint64_t number) {

@@ -1,14 +1,19 @@
 #include "agent/task.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/kcmp.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <charconv>
+#include <chrono>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 
 #include "base/file.h"
 
@@ -37,6 +42,58 @@ std::string_view ParseNumber(std::string_view text, T& out, int base = 10) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out, base);
   text.remove_prefix(static_cast<size_t>(end - text.data()));
   return text;
+}
+
+// More tasks than these are not looked at: it would take too long.
+constexpr size_t kMaxTasksCompared = 512;
+constexpr int kMaxLooks = 3;  // when tasks are made meanwhile
+
+// The number of the newest task that the agent can see; it changes with each that is made
+// (proc_loadavg(5)).
+std::string NewestTask() {
+  const auto text = ReadFile("/proc/loadavg", 256);
+  const size_t last = text ? text->rfind(' ') : std::string::npos;
+  return last != std::string::npos ? text->substr(last) : std::string();
+}
+
+// Whether it takes so many tasks for a number to come round again that it takes longer than
+// TableOwners remembers.
+bool NumbersLast() {
+  constexpr unsigned long kFew = 32768;  // the kernel's default is this or more
+  const auto text = ReadFile("/proc/sys/kernel/pid_max", 64);
+  return text && strtoul(text->c_str(), nullptr, 10) >= kFew;
+}
+
+bool HasOtherTable(pid_t tid, pid_t other) {
+  const long order = syscall(SYS_kcmp, tid, other, KCMP_FILES, 0, 0);
+  if (order >= 0) {
+    return order != 0;
+  }
+  if (errno == ESRCH) {
+    return true;
+  }
+  // One that may not be looked at. A table that is shared was shared under the filter (execve(2)
+  // ends the sharing), and nobody takes a filter off.
+  const auto status = ReadTaskStatus(other);
+  return status ? status->seccomp == 0 : status.error().code == ESRCH;
+}
+
+// Calls `visit` with each number in a directory of /proc until it returns false.
+template <typename Visit>
+bool ForEachNumber(const std::string& directory, Visit visit) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(opendir(directory.c_str()), closedir);
+  if (entries == nullptr) {
+    return errno == ENOENT;  // a process that has ended
+  }
+  while (const dirent* entry = readdir(entries.get())) {
+    const std::string_view name(entry->d_name);
+    pid_t number = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (error == std::errc() && end == name.data() + name.size() && !visit(number)) {
+      return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace
@@ -173,12 +230,68 @@ Expected<TaskStatus> ReadTaskStatus(pid_t tid) {
       ParseNumber(value, out.umask, 8);
     } else if (key == "CapEff") {
       ParseNumber(value, out.effective_capabilities, 16);
+    } else if (key == "CapBnd") {
+      ParseNumber(value, out.bounding_capabilities, 16);
+    } else if (key == "Threads") {
+      ParseNumber(value, out.threads);
+    } else if (key == "Seccomp") {
+      ParseNumber(value, out.seccomp);
     }
   }
   if (out.tgid == 0) {
     return MakeError(ESRCH, fmt::format("/proc/{}/status has no Tgid", tid));
   }
   return out;
+}
+
+bool OwnsDescriptorTable(pid_t tid, const TaskStatus& status) {
+  if (status.threads != 1) {
+    return false;
+  }
+  const std::string newest = NewestTask();
+  size_t left = kMaxTasksCompared;
+  const auto differs = [&](pid_t other) {
+    return other == tid || (left-- > 0 && HasOtherTable(tid, other));
+  };
+  const bool alone = ForEachNumber("/proc", [&](pid_t process) {
+    if (!differs(process)) {
+      return false;
+    }
+    // proc_task_getattr(): a directory with a link for each thread.
+    struct stat tasks = {};
+    const std::string directory = fmt::format("/proc/{}/task", process);
+    return stat(directory.c_str(), &tasks) != 0 || tasks.st_nlink <= 3 ||
+           ForEachNumber(directory,
+                         [&](pid_t other) { return other == process || differs(other); });
+  });
+  // A task that was made meanwhile may have been missed.
+  return alone && !newest.empty() && newest == NewestTask();
+}
+
+bool TableOwners::Owns(pid_t tid, const TaskStatus& status) {
+  Slot& slot = slots_[static_cast<size_t>(tid) % kSlots];
+  const auto now = std::chrono::steady_clock::now();
+  std::string newest = NewestTask();
+  // Two tasks with different tables never come to share one: only a new task can. A number that is
+  // used again is a new task, too.
+  if (slot.tid == tid && now < slot.until && !newest.empty() && newest == slot.newest_task) {
+    return true;
+  }
+  slot = {};
+  for (int attempt = 0; attempt < kMaxLooks; ++attempt) {
+    if (OwnsDescriptorTable(tid, status)) {
+      if (NumbersLast()) {
+        slot = {tid, std::move(newest), now + kRemember};
+      }
+      return true;
+    }
+    std::string next = NewestTask();
+    if (status.threads != 1 || next == newest) {
+      return false;
+    }
+    newest = std::move(next);
+  }
+  return false;
 }
 
 }  // namespace oakum::agent

@@ -6,6 +6,7 @@
 #include <sys/uio.h>
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -61,11 +62,38 @@ struct TaskStatus {
   gid_t rgid = 0, egid = 0, fsgid = 0;
   std::vector<gid_t> groups;
   uint64_t effective_capabilities = 0;
+  uint64_t bounding_capabilities = 0;
+  uint64_t threads = 0;  // of its group
+  uint64_t seccomp = 0;  // mode, seccomp(2)
   mode_t umask = 022;
   std::string name;  // comm
 };
 // Errors: ESRCH when the thread is gone, or those of open(2) and read(2).
 [[nodiscard]] Expected<TaskStatus> ReadTaskStatus(pid_t tid);
+
+// Whether thread `tid`, which waits for its answer and so cannot do anything about it, is alone in
+// its group and no other task has its descriptor table (clone(2), CLONE_FILES): then nobody can put
+// another file under one of its numbers. False in doubt, and where there are too many tasks to look
+// at all of them. Looks at each task of the machine: 2 microseconds each.
+[[nodiscard]] bool OwnsDescriptorTable(pid_t tid, const TaskStatus& status);
+
+// The same, remembered for a moment as long as no task is made. Not thread-safe.
+class TableOwners {
+ public:
+  [[nodiscard]] bool Owns(pid_t tid, const TaskStatus& status);
+
+ private:
+  struct Slot {
+    pid_t tid = 0;
+    std::string newest_task;
+    std::chrono::steady_clock::time_point until;
+  };
+  static constexpr size_t kSlots = 8;
+  // Shorter than it takes to make tasks until their numbers come round to the same one again
+  // (proc_sys_kernel(5), pid_max); not used where that is small.
+  static constexpr std::chrono::milliseconds kRemember{20};
+  std::array<Slot, kSlots> slots_;
+};
 
 }  // namespace oakum::agent
 

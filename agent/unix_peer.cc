@@ -183,6 +183,41 @@ class UnixConnectOperation final : public Operation {
   std::chrono::milliseconds delay_{1};
 };
 
+// Whether the kernel may carry the call out, so that the server sees the caller itself.
+bool MayStayNative(const CallContext& context, pid_t tid, const TaskStatus& status) {
+  const auto policy = context.core.source()->policy;
+  if (policy == nullptr || policy->guards_unix() || policy->mode() == policy::Mode::kAudit) {
+    return false;
+  }
+  NativeUnix& native = context.core.container()->native_unix;
+  const bool allowed = native.AllowsConnect(tid, status);
+  if (context.core.Audits()) {
+    native.Release();  // the policy has changed meanwhile
+  }
+  return allowed;
+}
+
+Outcome PassNative(const CallContext& context, const GuardedCall& call, const TaskStatus& status,
+                   const Destination& destination, const SockaddrCopy& address) {
+  const auto policy = context.core.source()->policy;
+  UnixPeer peer;
+  if (policy != nullptr && policy->log() == policy::LogLevel::kAll) {
+    (void)FindUnixPeer(context, call.notification.tid, status, destination, address, peer);
+  }
+  // The look at the caller is over: it must have been this caller.
+  if (!context.core.notify().IdValid(call.notification.id)) {
+    return Outcome::Of(Answer::None());
+  }
+  switch (context.core.Judge(call, policy::Operation::kConnect, peer.names)) {
+    case Ruling::kPerform:
+    case Ruling::kPass:
+      break;
+    case Ruling::kRefuse:
+      return Outcome::Of(Answer::Error(EACCES));
+  }
+  return Outcome::Of(Answer::Continue());
+}
+
 }  // namespace
 
 int FindUnixPeer(const CallContext& context, pid_t tid, const TaskStatus& status,
@@ -200,7 +235,7 @@ int FindUnixPeer(const CallContext& context, pid_t tid, const TaskStatus& status
   }
   const auto source = context.core.source();
   out.address = PathAddress(DescriptorLink(out.inode.get()));
-  return context.core.view().Name(tid, source->policy.get(), out.inode.get(), out.names);
+  return context.core.container()->view.Name(tid, source->policy.get(), out.inode.get(), out.names);
 }
 
 Outcome ConnectUnix(const CallContext& context, const GuardedCall& call, PinnedSocket socket,
@@ -209,6 +244,9 @@ Outcome ConnectUnix(const CallContext& context, const GuardedCall& call, PinnedS
   auto status = ReadTaskStatus(tid);
   if (!status) {
     return Outcome::Of(Answer::Error(EACCES));
+  }
+  if (MayStayNative(context, tid, *status)) {
+    return PassNative(context, call, *status, destination, address);
   }
   UnixPeer peer;
   const int found = FindUnixPeer(context, tid, *status, destination, address, peer);

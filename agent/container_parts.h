@@ -1,0 +1,20 @@
+// What all sessions of one container share.
+#ifndef OAKUM_AGENT_CONTAINER_PARTS_H_
+#define OAKUM_AGENT_CONTAINER_PARTS_H_
+
+#include "agent/container_view.h"
+#include "agent/native_unix.h"
+
+namespace oakum::agent {
+
+struct ContainerParts {
+  // `pid`: the container's first process, 0 when unknown.
+  explicit ContainerParts(pid_t pid) : view(pid), native_unix(pid) {}
+
+  ContainerView view;
+  NativeUnix native_unix;
+};
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_CONTAINER_PARTS_H_

@@ -1,0 +1,70 @@
+// When a connect(2) on a unix socket may be left to the kernel, so that the server sees the
+// caller's process id (SO_PEERCRED, unix(7)).
+#ifndef OAKUM_AGENT_NATIVE_UNIX_H_
+#define OAKUM_AGENT_NATIVE_UNIX_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "agent/connect_guard.h"
+#include "agent/mount_table.h"
+#include "agent/task.h"
+
+namespace oakum::agent {
+
+// A call that the kernel carries out takes its arguments anew: memory may name another unix socket
+// by then, and another thread may have put another socket under the number. The first does no harm
+// where no rule denies a unix socket (policy::Policy::guards_unix() is false: the caller's
+// business). Against the second one of two things must hold:
+//
+// - The container is alone in a cgroup (v2) that it cannot leave, and a ConnectGuard is on it: then
+//   no internet socket of the container can be connected by the container. Sockets of other
+//   families that could be connected cannot be made under a guard.
+// - Or the caller is the only task that has its descriptor table.
+//
+// Shared by all sessions of a container. Thread-safe.
+class NativeUnix {
+ public:
+  // `pid`: the container's first process, 0 when unknown.
+  explicit NativeUnix(pid_t pid) : pid_(pid) {}
+
+  // Whether connect(2) of thread `tid`, which waits for its answer, may be left to the kernel.
+  [[nodiscard]] bool AllowsConnect(pid_t tid, const TaskStatus& status);
+  // The same for listen(2), which no ConnectGuard covers.
+  [[nodiscard]] bool AllowsListen(pid_t tid, const TaskStatus& status);
+
+  // The container has a socket that was made outside: no ConnectGuard covers it.
+  void Distrust();
+  // Takes the guard off: the policy audits now, and lets the container connect by itself.
+  void Release();
+
+ private:
+  enum class State : uint8_t { kUntried, kGuarded, kRefused };
+
+  [[nodiscard]] bool IsGuarded(pid_t tid);  // under mutex_
+  // Empty when it cannot be done.
+  [[nodiscard]] std::optional<ConnectGuard> Guard(pid_t tid);
+
+  const pid_t pid_;
+  std::mutex mutex_;
+  State state_ = State::kUntried;
+  std::string cgroup_;  // path from the root of the hierarchy
+  std::optional<ConnectGuard> guard_;
+  TableOwners owners_;
+};
+
+// The cgroup (v2) in what /proc/PID/cgroup says: the path of the line "0::" (cgroups(7)); empty
+// when there is none.
+[[nodiscard]] std::string UnifiedCgroup(std::string_view proc_cgroup);
+
+// Whether a process that sees these mounts could move itself out of `cgroup`: one shows more of the
+// hierarchy than that, and may be written to.
+[[nodiscard]] bool ShowsMoreCgroups(const std::vector<Mount>& mounts, std::string_view cgroup);
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_NATIVE_UNIX_H_
