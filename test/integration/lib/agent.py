@@ -30,7 +30,7 @@ class Agent:
     """Directory with config.json, policy.json, the socket and the events file; start() runs the
     agent on them."""
 
-    def __init__(self, directory, policy, *, runtime="runc", arguments=()):
+    def __init__(self, directory, policy, *, runtime="runc", arguments=(), prefix=()):
         self.directory = os.path.join(directory, f"agent-{next(_IDS)}")
         os.makedirs(self.directory)
         self.socket = os.path.join(self.directory, "agent.sock")
@@ -41,13 +41,15 @@ class Agent:
             {"runtime": runtime, "socket": self.socket, "policy": self.policy_path})
         self.log_path = os.path.join(self.directory, "agent.log")
         self._arguments = list(arguments)
+        self._prefix = list(prefix)  # a command that runs another one
         self.process = None
 
     def start(self):
         program = env.program("oakum-agent")
-        self.process = Process([program, "--config", self.config, "--events", self.events_path,
-                                "--control", os.path.join(self.directory, "control.sock"),
-                                *self._arguments], self.log_path)
+        self.process = Process([*self._prefix, program, "--config", self.config, "--events",
+                                self.events_path, "--control",
+                                os.path.join(self.directory, "control.sock"), *self._arguments],
+                               self.log_path)
         self.process.wait_for(self._listens, 10, "the agent listens")
         return self
 
