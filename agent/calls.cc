@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "agent/message.h"
@@ -104,7 +105,13 @@ Outcome HandleIoUring(const CallContext& context, const GuardedCall& call) {
 }
 
 Outcome Handle(const CallContext& context, const GuardedCall& call) {
-  const auto& args = call.notification.args;
+  uint64_t args[6] = {};
+  std::copy(std::begin(call.notification.args), std::end(call.notification.args), args);
+  if (call.kind.compat) {
+    // 64-bit code that uses the 32-bit entry (int 0x80) can leave something in the upper halves:
+    // the kernel does not look at them (SC_IA32_REGS_TO_ARGS, arch/x86), seccomp(2) shows them.
+    std::ranges::for_each(args, [](uint64_t& arg) { arg = static_cast<uint32_t>(arg); });
+  }
   switch (call.kind.call) {
     case Call::kConnect:
       return HandleConnect(context, call, args);
@@ -127,7 +134,7 @@ Outcome Handle(const CallContext& context, const GuardedCall& call) {
     case Call::kSetsockopt:
       return HandleSetsockopt(context, call, args);
     case Call::kSocketcall:
-      return HandleSocketcall(context, call);
+      return HandleSocketcall(context, call, args);
     case Call::kIoUringSetup:
     case Call::kIoUringEnter:
     case Call::kIoUringRegister:

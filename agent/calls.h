@@ -7,6 +7,7 @@
 
 #include "agent/operation.h"
 #include "agent/session_core.h"
+#include "agent/sockaddr.h"
 #include "agent/task.h"
 
 namespace oakum::agent {
@@ -20,15 +21,10 @@ struct CallContext {
 
 // A socket of the container, duplicated: whatever the container does with its number, this is the
 // socket that is decided on and that the call is performed on.
-struct PinnedSocket {
+struct PinnedSocket : SocketKind {
   UniqueFd fd;
-  int domain = 0;    // SO_DOMAIN
-  int type = 0;      // SO_TYPE
-  int protocol = 0;  // SO_PROTOCOL
 
   [[nodiscard]] policy::Transport transport() const;
-  [[nodiscard]] bool is_stream() const { return type == SOCK_STREAM; }
-  [[nodiscard]] bool is_inet() const { return domain == AF_INET || domain == AF_INET6; }
 };
 
 // Exactly one of the two is set. `socket` is kept until the answer has been delivered.
@@ -89,7 +85,8 @@ using Arguments = const uint64_t (&)[6];
 // The same where the arguments were in memory: performed here, whatever the option.
 [[nodiscard]] Outcome PerformSetsockopt(const CallContext& context, const GuardedCall& call,
                                         Arguments args);
-[[nodiscard]] Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call);
+[[nodiscard]] Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call,
+                                       Arguments args);
 [[nodiscard]] Outcome HandleIoUring(const CallContext& context, const GuardedCall& call);
 
 // Any of the above, by what the call is.

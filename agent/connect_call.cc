@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "agent/calls.h"
+#include "agent/inet_destination.h"
 #include "agent/message.h"
 #include "agent/sockaddr.h"
 #include "agent/unix_peer.h"
@@ -126,15 +127,14 @@ Outcome HandleConnect(const CallContext& context, const GuardedCall& call, Argum
   if (pinned != 0) {
     return Outcome::Of(Answer::Error(pinned));
   }
-  const Destination destination = ReadConnectAddress(address, socket.domain);
+  Destination destination = ReadConnectAddress(address, socket);
   Ruling ruling = context.core.Audits() ? Ruling::kPass : Ruling::kPerform;
   switch (destination.kind) {
     case Destination::Kind::kNone:
     case Destination::Kind::kNetlink:
       break;
     case Destination::Kind::kInet:
-      ruling = context.core.Judge(
-          call, {policy::Operation::kConnect, socket.transport(), destination.endpoint, {}});
+      ruling = JudgeInet(context, call, policy::Operation::kConnect, socket, address, destination);
       break;
     case Destination::Kind::kUnixPath:
     case Destination::Kind::kUnixAbstract:

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <cstddef>
 #include <cstring>
 #include <sstream>
 
@@ -18,8 +19,13 @@ namespace oakum::agent {
 namespace {
 
 constexpr size_t kMaxRights = 253;  // SCM_MAX_FD, unix(7)
-constexpr int kIpRetopts = 7;       // IP_RETOPTS: a source route for this datagram
-constexpr int kIpv6Rthdr2292 = 5;   // IPV6_2292RTHDR
+constexpr int kLoopbackIndex = 1;   // LOOPBACK_IFINDEX, include/net/flow.h
+
+// Types of RFC 2292 (linux/in6.h), which netinet/in.h has under other names.
+constexpr int kIpv6Pktinfo2292 = 2;
+constexpr int kIpv6Hopopts2292 = 3;
+constexpr int kIpv6Dstopts2292 = 4;
+constexpr int kIpv6Rthdr2292 = 5;
 
 // The lowest number of a /proc/PID/uid_map line that holds `id`, translated: from the thread's user
 // namespace to the agent's (user_namespaces(7)). Empty when it is not mapped.
@@ -111,9 +117,42 @@ int DuplicateRights(const CallContext& context, pid_t tid, const char* data, siz
 }
 
 bool NamesRoute(const cmsghdr& header) {
-  return (header.cmsg_level == IPPROTO_IP && header.cmsg_type == kIpRetopts) ||
-         (header.cmsg_level == IPPROTO_IPV6 &&
-          (header.cmsg_type == IPV6_RTHDR || header.cmsg_type == kIpv6Rthdr2292));
+  if (header.cmsg_level == IPPROTO_IP) {
+    return header.cmsg_type == IP_RETOPTS;
+  }
+  if (header.cmsg_level != IPPROTO_IPV6) {
+    return false;
+  }
+  switch (header.cmsg_type) {
+    case IPV6_HOPOPTS:
+    case kIpv6Hopopts2292:
+    case IPV6_DSTOPTS:
+    case kIpv6Dstopts2292:
+    case IPV6_RTHDRDSTOPTS:
+    case IPV6_RTHDR:
+    case kIpv6Rthdr2292:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool NamesInterface(const cmsghdr& header, const char* data, size_t size) {
+  size_t offset = 0;
+  if (header.cmsg_level == IPPROTO_IP && header.cmsg_type == IP_PKTINFO) {
+    offset = offsetof(in_pktinfo, ipi_ifindex);
+  } else if (header.cmsg_level == IPPROTO_IPV6 &&
+             (header.cmsg_type == IPV6_PKTINFO || header.cmsg_type == kIpv6Pktinfo2292)) {
+    offset = offsetof(in6_pktinfo, ipi6_ifindex);
+  } else {
+    return false;
+  }
+  int index = 0;
+  if (size < offset + sizeof index) {
+    return false;  // EINVAL
+  }
+  memcpy(&index, data + offset, sizeof index);
+  return index != 0 && index != kLoopbackIndex;
 }
 
 }  // namespace
@@ -121,6 +160,7 @@ bool NamesRoute(const cmsghdr& header) {
 int TranslateControl(const CallContext& context, pid_t tid, int domain,
                      const std::vector<char>& original, ControlMessages& out) {
   const bool is_unix = domain == AF_UNIX;
+  const bool is_inet = domain == AF_INET || domain == AF_INET6;
   TaskStatus status;
   if (is_unix) {
     auto read = ReadTaskStatus(tid);
@@ -141,7 +181,11 @@ int TranslateControl(const CallContext& context, pid_t tid, int domain,
     }
     const char* data = original.data() + at + CMSG_LEN(0);
     const size_t size = header.cmsg_len - CMSG_LEN(0);
-    if (header.cmsg_level == SOL_SOCKET && header.cmsg_type == SCM_RIGHTS) {
+    if (is_inet) {
+      out.routes = out.routes || NamesRoute(header);
+      out.names_interface = out.names_interface || NamesInterface(header, data, size);
+      Append(out.bytes, header, data, size);
+    } else if (header.cmsg_level == SOL_SOCKET && header.cmsg_type == SCM_RIGHTS) {
       if (!is_unix) {
         return EINVAL;
       }
@@ -167,7 +211,6 @@ int TranslateControl(const CallContext& context, pid_t tid, int domain,
         has_credentials = true;
       }
     } else {
-      out.routes = out.routes || NamesRoute(header);
       Append(out.bytes, header, data, size);
     }
     const size_t step = CMSG_ALIGN(header.cmsg_len);
@@ -185,6 +228,15 @@ int TranslateControl(const CallContext& context, pid_t tid, int domain,
     Append(out.bytes, header, &credentials, sizeof credentials);
   }
   return 0;
+}
+
+void PinToLoopback(ControlMessages& control) {
+  in6_pktinfo info = {};
+  info.ipi6_ifindex = kLoopbackIndex;
+  cmsghdr header = {};
+  header.cmsg_level = IPPROTO_IPV6;
+  header.cmsg_type = IPV6_PKTINFO;
+  Append(control.bytes, header, &info, sizeof info);
 }
 
 }  // namespace oakum::agent

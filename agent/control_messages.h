@@ -17,7 +17,8 @@ inline constexpr uint64_t kCredentialCapabilities = uint64_t{1} << 21 |  // CAP_
 struct ControlMessages {
   std::vector<char> bytes;       // what sendmsg(2) is given
   std::vector<UniqueFd> rights;  // the container's descriptors that `bytes` names, duplicated
-  bool routes = false;  // names a route of its own (IP_RETOPTS, IPV6_RTHDR and its older form)
+  bool routes = false;  // source routes and extension headers (IP_RETOPTS, IPV6_RTHDR and its kin)
+  bool names_interface = false;  // another than loopback (IP_PKTINFO, IPV6_PKTINFO)
 };
 
 // Rewrites the records that mean something else in the agent's hands: descriptor numbers
@@ -26,9 +27,15 @@ struct ControlMessages {
 // namespaces. On a unix socket credentials are added when there are none, so that a receiver with
 // SO_PASSCRED sees the container's process. An agent without the privilege to name another process
 // sends none: it serves its own user, and the receiver sees that user. Other records are kept as
-// they are. Returns 0 or an errno value: EINVAL (malformed), EBADF, EPERM, ETOOMANYREFS.
+// they are, those for unix sockets included where the kernel takes no notice of them
+// (__sock_cmsg_send()). Returns 0 or an errno value: EINVAL (malformed), EBADF, EPERM,
+// ETOOMANYREFS.
 [[nodiscard]] int TranslateControl(const CallContext& context, pid_t tid, int domain,
                                    const std::vector<char>& original, ControlMessages& out);
+
+// Adds what keeps a message of an IPv6 socket on the loopback interface whatever that socket is
+// bound to: EINVAL where they disagree (ip6_datagram_send_ctl(), net/ipv6/datagram.c).
+void PinToLoopback(ControlMessages& control);
 
 }  // namespace oakum::agent
 

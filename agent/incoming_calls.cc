@@ -27,7 +27,7 @@ policy::Endpoint LocalEndpoint(int socket_fd) {
   if (getsockname(socket_fd, reinterpret_cast<sockaddr*>(&address.storage), &address.length) != 0) {
     return {};
   }
-  return ReadConnectAddress(address, address.storage.ss_family).endpoint;
+  return ReadEndpoint(address);
 }
 
 Outcome FromRuling(Ruling ruling) {
@@ -187,7 +187,7 @@ class AcceptOperation final : public Operation {
       request.operation = policy::Operation::kAccept;
       request.transport = socket_.transport();
       request.local = LocalEndpoint(accepted.get());
-      request.remote = ReadConnectAddress(peer, socket_.domain).endpoint;
+      request.remote = ReadEndpoint(peer);
       if (core_->Judge(call_, request) == Ruling::kRefuse) {
         // Reset rather than closed: the peer sees at once that nobody is there.
         const linger reset = {1, 0};
@@ -256,7 +256,7 @@ Outcome HandleBind(const CallContext& context, const GuardedCall& call, Argument
   if (!context.core.notify().IdValid(call.notification.id)) {
     return Outcome::Of(Answer::None());
   }
-  const Destination local = ReadSendOrBindAddress(address, socket.domain);
+  const Destination local = ReadBindAddress(address, socket);
   Ruling ruling = context.core.Audits() ? Ruling::kPass : Ruling::kPerform;
   switch (local.kind) {
     case Destination::Kind::kNone:

@@ -6,10 +6,12 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <climits>
 #include <cstring>
 
 #include "agent/calls.h"
 #include "agent/identity.h"
+#include "agent/inet_destination.h"
 #include "agent/message.h"
 #include "agent/send_operation.h"
 
@@ -21,11 +23,20 @@ namespace {
 // beyond their socket's buffer, for which this is a bound that no default reaches.
 constexpr size_t kMaxInetDatagram = 65535;
 constexpr size_t kMaxDatagram = 4 * 1024 * 1024;
+// MSG_CMSG_COMPAT, the kernel's own mark of 32-bit callers (include/linux/socket.h). sendto(2)
+// ignores it; sendmsg(2) and sendmmsg(2) refuse it from 64-bit ones.
+constexpr int kCmsgCompat = INT_MIN;
+
+bool IsForbidden(const GuardedCall& call, int flags) {
+  return !call.kind.compat && (flags & kCmsgCompat) != 0;
+}
 
 // What became of one message before it is sent.
 struct Prepared {
   enum class Kind : uint8_t { kSend, kPass, kError, kGone } kind = Kind::kError;
   int error = 0;
+  bool loopback = false;         // an internet destination on this machine
+  bool pin_to_loopback = false;  // ... that only a control message keeps there
   OutgoingMessage message;
 
   static Prepared Error(int error) {
@@ -54,11 +65,14 @@ Prepared FromRuling(Ruling ruling) {
 
 // Decides where a message goes. kSend with `message.name` set when it may go there.
 Prepared JudgeDestination(const CallContext& context, const GuardedCall& call,
-                          const PinnedSocket& socket, const SockaddrCopy& name) {
-  // A stream ignores the address, or refuses it (send(2)): what it is connected to was decided
-  // then.
-  const Destination destination =
-      socket.is_stream() ? Destination{} : ReadSendOrBindAddress(name, socket.domain);
+                          const PinnedSocket& socket, SockaddrCopy name) {
+  Destination destination = ReadSendAddress(name, socket);
+  if (socket.is_stream() && destination.kind != Destination::Kind::kOther) {
+    // A stream ignores the address, or refuses it (send(2)): what it is connected to was decided
+    // then. That holds as well for a connection that TCP_FASTOPEN_CONNECT has put off
+    // (tcp_sendmsg_fastopen(): EINPROGRESS or EISCONN for one that is named).
+    destination = {};
+  }
   const bool audits = context.core.Audits();
   Prepared prepared = Prepared::Of(audits ? Prepared::Kind::kPass : Prepared::Kind::kSend);
   switch (destination.kind) {
@@ -66,8 +80,10 @@ Prepared JudgeDestination(const CallContext& context, const GuardedCall& call,
     case Destination::Kind::kNetlink:
       break;
     case Destination::Kind::kInet:
-      prepared = FromRuling(context.core.Judge(
-          call, {policy::Operation::kSend, socket.transport(), destination.endpoint, {}}));
+      prepared =
+          FromRuling(JudgeInet(context, call, policy::Operation::kSend, socket, name, destination));
+      prepared.loopback = IsLoopback(destination.endpoint.ip);
+      prepared.pin_to_loopback = NeedsLoopbackPin(context, socket, destination);
       break;
     case Destination::Kind::kUnixPath:
     case Destination::Kind::kUnixAbstract: {
@@ -114,7 +130,7 @@ Prepared Prepare(const CallContext& context, const GuardedCall& call, const Pinn
   message.notification_id = call.notification.id;
   message.pieces = std::move(header.pieces);
   message.size = header.size;
-  message.flags = flags;
+  message.flags = flags & ~kCmsgCompat;
   if (!socket.is_stream() && message.size > (socket.is_inet() ? kMaxInetDatagram : kMaxDatagram)) {
     return Prepared::Error(EMSGSIZE);
   }
@@ -133,6 +149,18 @@ Prepared Prepare(const CallContext& context, const GuardedCall& call, const Pinn
                                       "a control message that routes") == Ruling::kRefuse) {
       return Prepared::Error(EACCES);
     }
+    // Loopback through another interface leaves the machine; where a message without a name goes
+    // is not known here.
+    if (message.control.names_interface && (message.name.length == 0 || prepared.loopback) &&
+        DeniesByDefault(context) &&
+        context.core.JudgeUnsupported(call, policy::Operation::kSend,
+                                      "loopback through another network interface") ==
+            Ruling::kRefuse) {
+      return Prepared::Error(EACCES);
+    }
+  }
+  if (prepared.pin_to_loopback) {
+    PinToLoopback(message.control);
   }
   return prepared;
 }
@@ -163,7 +191,8 @@ Outcome Gone() { return Outcome::Of(Answer::None()); }
 class SendMultipleOperation final : public Operation {
  public:
   SendMultipleOperation(std::shared_ptr<SessionCore> core, const GuardedCall& call,
-                        PinnedSocket socket, std::vector<char> headers, uint64_t address, int flags)
+                        PinnedSocket socket, std::vector<char> headers, uint64_t address, int flags,
+                        bool thread_pidfds)
       : core_(std::move(core)),
         call_(call),
         socket_(std::move(socket)),
@@ -173,7 +202,8 @@ class SendMultipleOperation final : public Operation {
         may_wait_((flags & MSG_DONTWAIT) == 0 &&
                   (fcntl(socket_.fd.get(), F_GETFL) & O_NONBLOCK) == 0),
         stride_(RawMultipleHeaderSize(call.kind.compat)),
-        count_(headers_.size() / stride_) {}
+        count_(headers_.size() / stride_),
+        descriptors_(thread_pidfds) {}
 
   std::optional<Answer> Step(const Stepper& stepper) override {
     const CallContext context{*core_, descriptors_, stepper.uring};
@@ -331,6 +361,9 @@ Outcome HandleSendto(const CallContext& context, const GuardedCall& call, Argume
 }
 
 Outcome HandleSendmsg(const CallContext& context, const GuardedCall& call, Arguments args) {
+  if (IsForbidden(call, static_cast<int>(args[2]))) {
+    return Outcome::Of(Answer::Error(EINVAL));
+  }
   const pid_t tid = call.notification.tid;
   PinnedSocket socket;
   if (const int error = Pin(context, tid, static_cast<int>(args[0]), socket); error != 0) {
@@ -355,6 +388,9 @@ Outcome HandleSendmsg(const CallContext& context, const GuardedCall& call, Argum
 }
 
 Outcome HandleSendmmsg(const CallContext& context, const GuardedCall& call, Arguments args) {
+  if (IsForbidden(call, static_cast<int>(args[3]))) {
+    return Outcome::Of(Answer::Error(EINVAL));
+  }
   const pid_t tid = call.notification.tid;
   PinnedSocket socket;
   if (const int error = Pin(context, tid, static_cast<int>(args[0]), socket); error != 0) {
@@ -374,9 +410,9 @@ Outcome HandleSendmmsg(const CallContext& context, const GuardedCall& call, Argu
   if (context.core.Audits()) {
     return AuditMultiple(context, call, socket, headers);
   }
-  auto operation = std::make_unique<SendMultipleOperation>(context.core.shared_from_this(), call,
-                                                           std::move(socket), std::move(headers),
-                                                           args[1], static_cast<int>(args[3]));
+  auto operation = std::make_unique<SendMultipleOperation>(
+      context.core.shared_from_this(), call, std::move(socket), std::move(headers), args[1],
+      static_cast<int>(args[3]), context.descriptors.thread_pidfds());
   auto answer = operation->Step({context.uring, false});
   if (!answer) {
     return Outcome::Of(std::move(operation));

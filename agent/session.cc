@@ -163,7 +163,7 @@ void Session::Loop() {
   }
   std::unique_ptr<UringCalls> uring;
   bool want_uring = options_.use_io_uring;
-  DescriptorSource descriptors;
+  DescriptorSource descriptors(options_.use_thread_pidfds);
   WaitingCalls waiting;
   const NotifyFd::Buffer buffer = notify.NewBuffer();
   while (buffer != nullptr && !stopping_.load(std::memory_order_relaxed)) {

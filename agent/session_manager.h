@@ -44,8 +44,9 @@ struct SessionTotals {
 };
 
 struct SessionOptions {
-  bool use_io_uring = true;      // false: threads perform what may block
-  bool use_sync_wake_up = true;  // SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP where the kernel has it
+  bool use_io_uring = true;       // false: threads perform what may block
+  bool use_sync_wake_up = true;   // SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP where the kernel has it
+  bool use_thread_pidfds = true;  // PIDFD_THREAD where the kernel has it (Linux 6.9)
 };
 
 class SessionManager {

@@ -4,8 +4,14 @@
 #include <netinet/in.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
+
+// Younger than the headers of Debian 12.
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
 
 namespace oakum::agent {
 
@@ -14,6 +20,8 @@ namespace {
 // An IPv6 address without scope id (RFC 2133) is as short as the kernel takes it
 // (SIN6_LEN_RFC2133 in include/uapi/linux/in6.h of the kernel's own headers).
 constexpr socklen_t kShortestSockaddrIn6 = 24;
+// No socket has it (AF_MAX, include/linux/socket.h, is far below).
+constexpr sa_family_t kNoFamily = 0xffff;
 
 Destination ReadInet(const SockaddrCopy& address) {
   sockaddr_in in = {};
@@ -64,10 +72,37 @@ Destination ReadUnix(const SockaddrCopy& address) {
   return out;
 }
 
-Destination ReadFamily(const SockaddrCopy& address, sa_family_t family, int domain) {
-  switch (domain) {
+// Internet sockets whose destination is what the address says. On others (SCTP, DCCP, L2TP, SMC) a
+// message or an option can name more addresses; on raw ones the packet does.
+bool IsDecoded(const SocketKind& kind) {
+  switch (kind.type) {
+    case SOCK_STREAM:
+      return kind.protocol == IPPROTO_TCP || kind.protocol == IPPROTO_MPTCP;
+    case SOCK_DGRAM:
+      return kind.protocol == IPPROTO_UDP || kind.protocol == IPPROTO_UDPLITE ||
+             kind.protocol == IPPROTO_ICMP || kind.protocol == IPPROTO_ICMPV6;
+    default:
+      return false;
+  }
+}
+
+Destination Other() {
+  Destination out;
+  out.kind = Destination::Kind::kOther;
+  return out;
+}
+
+Destination ReadFamily(const SockaddrCopy& address, const SocketKind& kind) {
+  if (address.length < sizeof(sa_family_t)) {
+    return {};
+  }
+  const sa_family_t family = address.storage.ss_family;
+  switch (kind.domain) {
     case AF_INET:
     case AF_INET6:
+      if (!IsDecoded(kind)) {
+        return Other();
+      }
       // Whatever the family of the socket is, an internet address is decided on: an IPv6 datagram
       // socket takes a sockaddr_in (ipv6(7)).
       if (family == AF_INET) {
@@ -84,32 +119,57 @@ Destination ReadFamily(const SockaddrCopy& address, sa_family_t family, int doma
       out.kind = Destination::Kind::kNetlink;
       return out;
     }
-    default: {
-      Destination out;
-      out.kind = Destination::Kind::kOther;
-      return out;
-    }
+    default:
+      return Other();
   }
+}
+
+bool IsUnspecified(const SockaddrCopy& address, const SocketKind& kind) {
+  return kind.is_inet() && address.length >= sizeof(sa_family_t) &&
+         address.storage.ss_family == AF_UNSPEC;
 }
 
 }  // namespace
 
-Destination ReadConnectAddress(const SockaddrCopy& address, int domain) {
+policy::Endpoint ReadEndpoint(const SockaddrCopy& address) {
   if (address.length < sizeof(sa_family_t)) {
     return {};
   }
-  return ReadFamily(address, address.storage.ss_family, domain);
+  switch (address.storage.ss_family) {
+    case AF_INET:
+      return ReadInet(address).endpoint;
+    case AF_INET6:
+      return ReadInet6(address).endpoint;
+    default:
+      return {};
+  }
 }
 
-Destination ReadSendOrBindAddress(const SockaddrCopy& address, int domain) {
-  if (address.length < sizeof(sa_family_t)) {
-    return {};
+Destination ReadConnectAddress(const SockaddrCopy& address, const SocketKind& kind) {
+  return ReadFamily(address, kind);
+}
+
+Destination ReadSendAddress(SockaddrCopy& address, const SocketKind& kind) {
+  if (IsUnspecified(address, kind)) {
+    if (kind.protocol == IPPROTO_ICMP || kind.protocol == IPPROTO_ICMPV6) {
+      address.storage.ss_family = kNoFamily;  // ping_common_sendmsg(): EAFNOSUPPORT
+    } else if (kind.domain == AF_INET) {
+      address.storage.ss_family = AF_INET;
+    } else {
+      address.length = 0;  // the connected peer
+    }
   }
-  sa_family_t family = address.storage.ss_family;
-  if (family == AF_UNSPEC && (domain == AF_INET || domain == AF_INET6)) {
-    family = static_cast<sa_family_t>(domain);
+  return ReadFamily(address, kind);
+}
+
+Destination ReadBindAddress(SockaddrCopy& address, const SocketKind& kind) {
+  if (IsUnspecified(address, kind)) {
+    sockaddr_in in = {};
+    memcpy(&in, &address.storage, sizeof in);
+    const bool any = kind.domain == AF_INET && in.sin_addr.s_addr == htonl(INADDR_ANY);
+    address.storage.ss_family = any ? sa_family_t{AF_INET} : kNoFamily;
   }
-  return ReadFamily(address, family, domain);
+  return ReadFamily(address, kind);
 }
 
 }  // namespace oakum::agent

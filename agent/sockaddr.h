@@ -19,7 +19,17 @@ struct SockaddrCopy {
   [[nodiscard]] const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
 };
 
-// What a call on a socket of a given domain does with an address.
+// What decides how a socket reads an address.
+struct SocketKind {
+  int domain = 0;    // SO_DOMAIN
+  int type = 0;      // SO_TYPE
+  int protocol = 0;  // SO_PROTOCOL
+
+  [[nodiscard]] bool is_stream() const { return type == SOCK_STREAM; }
+  [[nodiscard]] bool is_inet() const { return domain == AF_INET || domain == AF_INET6; }
+};
+
+// What a call on such a socket does with an address.
 struct Destination {
   enum class Kind : uint8_t {
     kNone,  // no destination: disconnect, "the connected peer", or an error that the kernel finds
@@ -28,7 +38,7 @@ struct Destination {
     kUnixPath,      // `name`, absolute or relative to the caller's working directory
     kUnixAbstract,  // `name` without the leading NUL
     kNetlink,
-    kOther,  // a family that is not decoded: refused
+    kOther,  // a family or a protocol that is not decoded: refused
   };
   Kind kind = Kind::kNone;
   bool v6 = false;            // kInet: written as IPv6
@@ -36,12 +46,21 @@ struct Destination {
   std::string_view name;      // points into the SockaddrCopy
 };
 
-// How connect(2) on a socket of `domain` (SO_DOMAIN) reads the address: AF_UNSPEC disconnects.
-[[nodiscard]] Destination ReadConnectAddress(const SockaddrCopy& address, int domain);
+// The internet address and port that the kernel has written (getsockname(2), accept(2)); :: and 0
+// for others.
+[[nodiscard]] policy::Endpoint ReadEndpoint(const SockaddrCopy& address);
 
-// How sendto(2), sendmsg(2) and bind(2) read it: there the kernel takes AF_UNSPEC for the family of
-// the socket (udp_sendmsg() and __inet_bind() in net/ipv4, rawv6_sendmsg() in net/ipv6).
-[[nodiscard]] Destination ReadSendOrBindAddress(const SockaddrCopy& address, int domain);
+// How connect(2) on a socket of `kind` reads the address: AF_UNSPEC disconnects.
+[[nodiscard]] Destination ReadConnectAddress(const SockaddrCopy& address, const SocketKind& kind);
+
+// How sendto(2) and sendmsg(2), and how bind(2) read it. There AF_UNSPEC may stand for the family
+// of the socket or for no address, which is for the socket to say when the call is made
+// (udp_sendmsg(), raw_sendmsg() and __inet_bind() in net/ipv4, udpv6_sendmsg() and rawv6_sendmsg()
+// in net/ipv6), and a container can turn an IPv6 socket into an IPv4 one at any time (ipv6(7),
+// IPV6_ADDRFORM). So `address` is rewritten to what was read: afterwards it has a family that means
+// the same to both, or one that both refuse as they would have refused AF_UNSPEC, or no length.
+[[nodiscard]] Destination ReadSendAddress(SockaddrCopy& address, const SocketKind& kind);
+[[nodiscard]] Destination ReadBindAddress(SockaddrCopy& address, const SocketKind& kind);
 
 }  // namespace oakum::agent
 

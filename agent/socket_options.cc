@@ -1,5 +1,5 @@
-// setsockopt(2): options that put an address on the wire which no sockaddr names, or that send
-// packets by themselves.
+// setsockopt(2): options that put an address on the wire which no sockaddr names, that send packets
+// by themselves, or that take loopback off the machine.
 #include <fmt/format.h>
 #include <linux/in.h>
 #include <linux/in6.h>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "agent/calls.h"
+#include "agent/inet_destination.h"
 
 namespace oakum::agent {
 
@@ -20,16 +21,33 @@ namespace {
 
 enum class OptionKind : uint8_t {
   kPlain,   // changes only how this host treats the socket
-  kRoutes,  // source routes and extension headers: never
+  kRoutes,  // source routes, extension headers, tunnels, rewriting of packets: never
+  kDevice,  // which interface packets leave by: loopback would not stay loopback
   kJoins,   // multicast membership: IGMP and MLD reports go out, as to their own addresses
 };
 
 constexpr int kIpv6Pktoptions2292 = 6;  // IPV6_2292PKTOPTIONS: control messages, a route among them
 
-OptionKind Classify(int level, int name) {
+// From here on options of the IP level are iptables', arptables', ebtables', IPVS's and multicast
+// routing's, on any socket (nf_setsockopt(); linux/netfilter_ipv4/ip_tables.h, linux/mroute.h), and
+// some of IPv6's (linux/netfilter_ipv6/ip6_tables.h, linux/mroute6.h).
+constexpr int kNetfilterFrom = 64;
+constexpr int kIp6tablesLast = 65;
+constexpr int kMroute6From = 200;
+
+OptionKind Classify(int level, int name, uint32_t length) {
+  if (level == SOL_SOCKET) {
+    return name == SO_BINDTODEVICE || name == SO_BINDTOIFINDEX ? OptionKind::kDevice
+                                                               : OptionKind::kPlain;
+  }
   if (level == IPPROTO_IP) {
+    if (name >= kNetfilterFrom) {
+      return OptionKind::kRoutes;
+    }
     switch (name) {
       case IP_OPTIONS:
+      case IP_IPSEC_POLICY:
+      case IP_XFRM_POLICY:
         return OptionKind::kRoutes;
       case IP_ADD_MEMBERSHIP:
       case IP_ADD_SOURCE_MEMBERSHIP:
@@ -42,12 +60,22 @@ OptionKind Classify(int level, int name) {
       case MCAST_UNBLOCK_SOURCE:
       case MCAST_MSFILTER:
         return OptionKind::kJoins;
+      case IP_UNICAST_IF:
+        return OptionKind::kDevice;
       default:
         return OptionKind::kPlain;
     }
   }
   if (level == IPPROTO_IPV6) {
+    if ((name >= kNetfilterFrom && name <= kIp6tablesLast) || name >= kMroute6From) {
+      return OptionKind::kRoutes;
+    }
     switch (name) {
+      case IPV6_FLOWLABEL_MGR:
+        // What follows the request is control messages that go out with each packet of the label.
+        return length > sizeof(in6_flowlabel_req) ? OptionKind::kRoutes : OptionKind::kPlain;
+      case IPV6_IPSEC_POLICY:
+      case IPV6_XFRM_POLICY:
       case kIpv6Pktoptions2292:
       case IPV6_RTHDR:
       case IPV6_HOPOPTS:
@@ -62,6 +90,9 @@ OptionKind Classify(int level, int name) {
       case MCAST_UNBLOCK_SOURCE:
       case MCAST_MSFILTER:
         return OptionKind::kJoins;
+      case IPV6_PKTINFO:
+      case IPV6_UNICAST_IF:
+        return OptionKind::kDevice;
       default:
         return OptionKind::kPlain;
     }
@@ -76,10 +107,18 @@ policy::Endpoint ReportsGoTo(int level) {
   return {*policy::IpAddress::Parse(level == IPPROTO_IP ? "224.0.0.22" : "ff02::16"), 0};
 }
 
-Ruling Judge(const CallContext& context, const GuardedCall& call, int level, int name) {
-  switch (Classify(level, name)) {
+Ruling Judge(const CallContext& context, const GuardedCall& call, Arguments args) {
+  const int level = static_cast<int>(args[1]);
+  const int name = static_cast<int>(args[2]);
+  const Ruling pass = context.core.Audits() ? Ruling::kPass : Ruling::kPerform;
+  switch (Classify(level, name, static_cast<uint32_t>(args[4]))) {
     case OptionKind::kPlain:
-      return context.core.Audits() ? Ruling::kPass : Ruling::kPerform;
+      return pass;
+    case OptionKind::kDevice:
+      if (!DeniesByDefault(context)) {
+        return pass;
+      }
+      [[fallthrough]];
     case OptionKind::kRoutes:
       return context.core.JudgeUnsupported(
           call, policy::Operation::kSocket,
@@ -113,7 +152,7 @@ bool HoldsPointer(int level, int name) {
 
 Outcome HandleSetsockopt(const CallContext& context, const GuardedCall& call, Arguments args) {
   // Level and name are registers, so what they allow the kernel may carry out.
-  const Ruling ruling = Judge(context, call, static_cast<int>(args[1]), static_cast<int>(args[2]));
+  const Ruling ruling = Judge(context, call, args);
   return Outcome::Of(ruling == Ruling::kRefuse ? Answer::Error(EPERM) : Answer::Continue());
 }
 
@@ -121,7 +160,7 @@ Outcome PerformSetsockopt(const CallContext& context, const GuardedCall& call, A
   constexpr size_t kMaxValue = 4096;
   const int level = static_cast<int>(args[1]);
   const int name = static_cast<int>(args[2]);
-  const Ruling ruling = Judge(context, call, level, name);
+  const Ruling ruling = Judge(context, call, args);
   if (ruling != Ruling::kPerform) {
     return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue() : Answer::Error(EPERM));
   }

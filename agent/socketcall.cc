@@ -73,10 +73,10 @@ Outcome MakeSocket(const CallContext& context, const GuardedCall& call, Argument
 
 }  // namespace
 
-Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call) {
+Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call, Arguments args) {
   // The number of the call is a register: what is carried out natively stays that call, whatever
   // becomes of its arguments.
-  const auto number = static_cast<uint32_t>(call.notification.args[0]);
+  const auto number = static_cast<uint32_t>(args[0]);
   const auto source = context.core.source();
   const bool guards_incoming = source->policy == nullptr || source->policy->guards_incoming();
   switch (number) {
@@ -101,35 +101,35 @@ Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call) {
   }
   std::array<uint32_t, 6> raw{};
   const size_t size = kArgumentCounts[number] * sizeof(uint32_t);
-  if (ReadMemory(call.notification.tid, call.notification.args[1], raw.data(), size) != size) {
+  if (ReadMemory(call.notification.tid, args[1], raw.data(), size) != size) {
     return Outcome::Of(Answer::Error(EFAULT));
   }
   if (!context.core.notify().IdValid(call.notification.id)) {
     return Outcome::Of(Answer::None());
   }
-  uint64_t args[6] = {};
-  std::copy(raw.begin(), raw.end(), args);
+  uint64_t inner[6] = {};
+  std::copy(raw.begin(), raw.end(), inner);
   switch (number) {
     case SYS_SOCKET:
-      return MakeSocket(context, call, args);
+      return MakeSocket(context, call, inner);
     case SYS_CONNECT:
-      return HandleConnect(context, call, args);
+      return HandleConnect(context, call, inner);
     case SYS_SENDTO:
-      return HandleSendto(context, call, args);
+      return HandleSendto(context, call, inner);
     case SYS_SENDMSG:
-      return HandleSendmsg(context, call, args);
+      return HandleSendmsg(context, call, inner);
     case SYS_SENDMMSG:
-      return HandleSendmmsg(context, call, args);
+      return HandleSendmmsg(context, call, inner);
     case SYS_SETSOCKOPT:
-      return PerformSetsockopt(context, call, args);
+      return PerformSetsockopt(context, call, inner);
     case SYS_BIND:
-      return HandleBind(context, call, args);
+      return HandleBind(context, call, inner);
     case SYS_LISTEN:
-      return HandleListen(context, call, args);
+      return HandleListen(context, call, inner);
     case SYS_ACCEPT:
-      return HandleAccept(context, call, args, 0);
+      return HandleAccept(context, call, inner, 0);
     default:
-      return HandleAccept(context, call, args, static_cast<int>(args[3]));
+      return HandleAccept(context, call, inner, static_cast<int>(inner[3]));
   }
 }
 

@@ -34,6 +34,11 @@ namespace oakum::agent {
 // Not thread-safe: each session thread has its own.
 class DescriptorSource {
  public:
+  // `thread_pidfds`: false where the kernel is known to be older than PIDFD_THREAD.
+  explicit DescriptorSource(bool thread_pidfds = true) : thread_pidfds_(thread_pidfds) {}
+
+  [[nodiscard]] bool thread_pidfds() const { return thread_pidfds_; }
+
   // Duplicates descriptor `fd` of thread `tid` (pidfd_getfd(2)) into `out`, close-on-exec.
   // Returns 0 or an errno value: EBADF, ESRCH, EPERM (also when the thread's descriptor table is
   // not its group's and the kernel has no PIDFD_THREAD), EMFILE.
@@ -52,7 +57,7 @@ class DescriptorSource {
   static constexpr size_t kSlots = 8;
   std::array<Slot, kSlots> slots_;
   bool refused_ = false;
-  bool thread_pidfds_ = true;  // PIDFD_THREAD, Linux 6.9; false once the kernel has said EINVAL
+  bool thread_pidfds_;  // PIDFD_THREAD, Linux 6.9; false once the kernel has said EINVAL
 };
 
 // What /proc/TID/status says (proc_pid_status(5)). Ids are those of the agent's user namespace.

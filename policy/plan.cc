@@ -34,6 +34,9 @@ ArgCondition Equal(uint32_t index, uint64_t value) {
 ArgCondition NotEqual(uint32_t index, uint64_t value) {
   return {.index = index, .compare = Compare::kNotEqual, .value = value};
 }
+ArgCondition Less(uint32_t index, uint64_t value) {
+  return {.index = index, .compare = Compare::kLess, .value = value};
+}
 ArgCondition Greater(uint32_t index, uint64_t value) {
   return {.index = index, .compare = Compare::kGreater, .value = value};
 }
@@ -155,20 +158,41 @@ SyscallPlan PlanSendMessage(std::string_view name, uint32_t flags, bool audit) {
   return plan;
 }
 
-// setsockopt(2): argument 1 the level. Options of IP and IPv6 can put a route or a multicast join
-// on the wire (ip(7) IP_OPTIONS, ipv6(7) IPV6_RTHDR); level and name are registers, so the agent
-// decides on what cannot change. Levels that cannot, and that programs use all the time, stay in
-// the kernel.
+// setsockopt(2): argument 1 the level, 2 the name. Options of IP and IPv6 can put a route or a
+// multicast join on the wire (ip(7) IP_OPTIONS, ipv6(7) IPV6_RTHDR), those that bind to a network
+// interface send to 127.0.0.1 through it; level and name are registers, so the agent decides on
+// what cannot change. Levels that cannot, and the socket options that programs set all the time
+// (those before SO_BINDTODEVICE), stay in the kernel.
 SyscallPlan PlanSetsockopt() {
   constexpr uint32_t kLevel = 1;
+  constexpr uint32_t kName = 2;
   constexpr std::array<uint64_t, 4> kHarmless = {SOL_SOCKET, IPPROTO_TCP, IPPROTO_UDP, SOL_NETLINK};
   SyscallPlan plan{.name = "setsockopt", .branches = {}};
   for (const uint64_t level : kHarmless) {
-    AddBranch(plan, {Equal(kLevel, level)}, FilterAction::kAllow);
+    if (level != SOL_SOCKET) {
+      AddBranch(plan, {Equal(kLevel, level)}, FilterAction::kAllow);
+    }
   }
+  const ArgCondition socket = Equal(kLevel, SOL_SOCKET);
+  static_assert(SO_BINDTODEVICE < SO_BINDTOIFINDEX);
+  AddBranch(plan, {socket, Less(kName, SO_BINDTODEVICE)}, FilterAction::kAllow);
+  AddBranch(plan, {socket, Greater(kName, SO_BINDTODEVICE - 1)}, FilterAction::kNotify);
   for (const ArgCondition& other : NoneOf(kLevel, kHarmless)) {
     AddBranch(plan, {other}, FilterAction::kNotify);
   }
+  return plan;
+}
+
+// request_key(2): argument 2, the call-out text. With one, a key that is missing is looked for by a
+// program of the host's, outside of every container (request-key(8)); the key type "dns_resolver"
+// asks a name server for the name that was given.
+SyscallPlan PlanRequestKey() {
+  constexpr uint32_t kCallout = 2;
+  SyscallPlan plan{.name = "request_key", .branches = {}};
+  AddBranch(plan, {Equal(kCallout, 0)}, FilterAction::kAllow);
+  plan.branches.push_back({.conditions = {NotEqual(kCallout, 0)},
+                           .action = FilterAction::kErrno,
+                           .errno_value = ENOSYS});
   return plan;
 }
 
@@ -192,6 +216,9 @@ oci::SeccompPlan Plan(const Policy& policy) {
   if (policy.guards_peers()) {
     plan.syscalls.push_back(Always("accept", FilterAction::kNotify));
     plan.syscalls.push_back(Always("accept4", FilterAction::kNotify));
+  }
+  if (!audit) {
+    plan.syscalls.push_back(PlanRequestKey());
   }
   // io_uring connects and sends without system calls: audit can only say that a ring was made.
   if (audit) {

@@ -138,6 +138,9 @@ bool Policy::denies_unix_patterns() const { return compiled_->denies_unix_patter
 bool Policy::denies_unix_by_default() const {
   return compiled_->source.unix_default == Verdict::kDeny;
 }
+bool Policy::denies_by_default() const {
+  return compiled_->source.outgoing_default != Verdict::kAllow;
+}
 
 Decision Policy::Decide(const InetRequest& request) const {
   switch (request.operation) {

@@ -37,6 +37,9 @@ class Policy {
   // Whether what no unix rule names is denied.
   [[nodiscard]] bool denies_unix_by_default() const;
 
+  // Whether a destination that no rule names is denied, or goes through the proxy.
+  [[nodiscard]] bool denies_by_default() const;
+
   // What `enforce` does with the request. Thread-safe; no allocation, no system call; time does not
   // grow with the number of address rules beyond the depth of a prefix tree.
   [[nodiscard]] Decision Decide(const InetRequest& request) const;

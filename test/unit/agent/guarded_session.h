@@ -49,6 +49,7 @@ inline std::string Policies(std::string_view mode, std::string_view rest) {
 struct Options {
   bool io_uring = true;
   bool sync_wake_up = true;
+  bool thread_pidfds = true;
 };
 
 // Runs `body` in a child guarded by policy "p" of the file `text`.
@@ -58,8 +59,8 @@ class Guarded {
     auto policies = policy::PolicySet::Parse(text, "test.json");
     EXPECT_TRUE(policies.has_value()) << policies.error().ToString();
     policies_ = *policies;
-    auto manager =
-        SessionManager::Create({options.io_uring, options.sync_wake_up}, policies_, sink_, log_);
+    auto manager = SessionManager::Create(
+        {options.io_uring, options.sync_wake_up, options.thread_pidfds}, policies_, sink_, log_);
     EXPECT_TRUE(manager.has_value());
     manager_ = std::move(*manager);
   }

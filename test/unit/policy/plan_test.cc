@@ -244,6 +244,36 @@ TEST(PlanTest, SendsInEnforceAndAudit) {
   }
 }
 
+TEST(PlanTest, OptionsThatBindToAnInterfaceAreDecided) {
+  const auto set = MustParse(OnePolicy(""));
+  const oci::SeccompPlan plan = Plan(*set->Find("p"));
+  const auto action = [&](uint64_t level, uint64_t name) {
+    return ActionOf(plan, "setsockopt", {3, level, name, 0x1000, 4, 0}).action;
+  };
+  constexpr uint64_t kUpper = uint64_t{1} << 32;
+  for (uint64_t name = 0; name < 64; ++name) {
+    // Those that are not asked about are the oldest, which every program sets.
+    EXPECT_EQ(action(SOL_SOCKET, name),
+              name < SO_BINDTODEVICE ? FilterAction::kAllow : FilterAction::kNotify);
+    EXPECT_EQ(action(SOL_SOCKET, name | kUpper), FilterAction::kNotify) << name;
+    EXPECT_EQ(action(SOL_SOCKET | kUpper, name), FilterAction::kNotify) << name;
+    EXPECT_EQ(action(6, name), FilterAction::kAllow) << name;  // TCP
+    EXPECT_EQ(action(0, name), FilterAction::kNotify) << name;
+  }
+}
+
+// A call-out is made by a program of the host's.
+TEST(PlanTest, RequestKeyMakesNoCallOut) {
+  const auto set = MustParse(OnePolicy(""));
+  const oci::SeccompPlan plan = Plan(*set->Find("p"));
+  EXPECT_EQ(ActionOf(plan, "request_key", {1, 2, 0, 4, 0, 0}).action, FilterAction::kAllow);
+  const FilterBranch call_out = ActionOf(plan, "request_key", {1, 2, 3, 4, 0, 0});
+  EXPECT_EQ(call_out.action, FilterAction::kErrno);
+  EXPECT_EQ(call_out.errno_value, ENOSYS);
+  const auto audit = MustParse(OnePolicy("", "audit"));
+  EXPECT_EQ(FindSyscall(Plan(*audit->Find("p")), "request_key"), nullptr);
+}
+
 TEST(PlanTest, IoUringIsRefused) {
   for (const char* mode : {"enforce", "kill"}) {
     const auto set = MustParse(OnePolicy("", mode));

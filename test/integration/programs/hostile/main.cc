@@ -37,28 +37,59 @@ int ConnectError(uint16_t port) {
   return error;
 }
 
-// Sends datagrams to `allowed` while another thread keeps writing `denied` over the port.
-int RewriteSockaddr(uint16_t allowed, uint16_t denied, bool by_message, int rounds) {
+// What the other thread of Rewrite keeps changing.
+enum class Target : uint8_t { kSockaddr, kMsghdr, kMmsghdr, kIovec };
+
+// Sends datagrams to `allowed` while another thread keeps writing `denied` over the port, or over
+// the pointers that lead to it.
+int Rewrite(Target target, uint16_t allowed, uint16_t denied, bool by_message, int rounds) {
   static sockaddr_in address;
+  static sockaddr_in other;
+  static iovec pieces[2];
+  static mmsghdr messages[2];
   address = Loopback(allowed);
+  other = Loopback(denied);
+  char data[2] = {'x', 'y'};
+  for (size_t i = 0; i < 2; ++i) {
+    pieces[i] = {&data[i], 1};
+    messages[i].msg_hdr.msg_name = &address;
+    messages[i].msg_hdr.msg_namelen = sizeof address;
+    messages[i].msg_hdr.msg_iov = pieces;
+    messages[i].msg_hdr.msg_iovlen = 2;
+  }
   std::atomic<bool> done{false};
   std::thread rewriter([&] {
     volatile uint16_t* port = &address.sin_port;
+    void* volatile* first = &messages[0].msg_hdr.msg_name;
+    void* volatile* second = &messages[1].msg_hdr.msg_name;
+    volatile size_t* length = &pieces[1].iov_len;
     while (!done.load(std::memory_order_relaxed)) {
-      *port = htons(denied);
-      *port = htons(allowed);
+      switch (target) {
+        case Target::kIovec:
+          *length = ~size_t{0};
+          *length = 1;
+          [[fallthrough]];
+        case Target::kSockaddr:
+          *port = htons(denied);
+          *port = htons(allowed);
+          break;
+        case Target::kMsghdr:
+          *first = &other;
+          *first = &address;
+          break;
+        case Target::kMmsghdr:
+          *second = &other;
+          *second = &address;
+          break;
+      }
     }
   });
   const int fd = socket(AF_INET, SOCK_DGRAM, 0);
-  iovec piece = {const_cast<char*>("x"), 1};
   for (int i = 0; i < rounds; ++i) {
-    if (by_message) {
-      msghdr message = {};
-      message.msg_name = &address;
-      message.msg_namelen = sizeof address;
-      message.msg_iov = &piece;
-      message.msg_iovlen = 1;
-      sendmsg(fd, &message, 0);
+    if (target == Target::kMmsghdr) {
+      sendmmsg(fd, messages, 2, 0);
+    } else if (by_message) {
+      sendmsg(fd, &messages[0].msg_hdr, 0);
     } else {
       sendto(fd, "x", 1, 0, reinterpret_cast<sockaddr*>(&address), sizeof address);
     }
@@ -98,6 +129,75 @@ int SwitchSocket(uint16_t denied, int rounds) {
   }
   done.store(true);
   switcher.join();
+  return 0;
+}
+
+// The same with a number that is closed, and that the next socket gets.
+int ReuseNumber(uint16_t denied, int rounds) {
+  static union {
+    sockaddr_in in;
+    sockaddr_un un;
+    sockaddr generic;
+  } address;
+  const sockaddr_in tcp_address = Loopback(denied);
+  sockaddr_un unix_address = {};
+  unix_address.sun_family = AF_UNIX;
+  strcpy(unix_address.sun_path, "/nowhere");
+  const int number = socket(AF_UNIX, SOCK_STREAM, 0);
+  std::atomic<bool> done{false};
+  std::thread switcher([&] {
+    while (!done.load(std::memory_order_relaxed)) {
+      close(number);
+      // The lowest free number (open(2)) is the one that was closed.
+      socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+      memcpy(&address, &tcp_address, sizeof tcp_address);
+      close(number);
+      socket(AF_UNIX, SOCK_STREAM, 0);
+      memcpy(&address, &unix_address, sizeof tcp_address);
+    }
+  });
+  for (int i = 0; i < rounds; ++i) {
+    connect(number, &address.generic, sizeof address.in);
+  }
+  done.store(true);
+  switcher.join();
+  return 0;
+}
+
+// An IPv6 socket that another thread turns into an IPv4 one (ipv6(7), IPV6_ADDRFORM) while the main
+// thread sends to an address without a family. As IPv6 that is the connected peer, as IPv4 it is
+// 127.0.0.2.
+int ChangeDomain(uint16_t port, int rounds) {
+  sockaddr_in6 allowed = {};
+  allowed.sin6_family = AF_INET6;
+  allowed.sin6_port = htons(port);
+  inet_pton(AF_INET6, "::ffff:127.0.0.1", &allowed.sin6_addr);
+  sockaddr_in6 unspecified = allowed;
+  unspecified.sin6_family = AF_UNSPEC;
+  unspecified.sin6_flowinfo = htonl(0x7f000002);  // where a sockaddr_in has its address
+  std::atomic<int> current{-1};
+  std::atomic<bool> done{false};
+  std::thread changer([&] {
+    const int domain = AF_INET;
+    while (!done.load(std::memory_order_relaxed)) {
+      const int fd = current.load();
+      if (fd >= 0) {
+        setsockopt(fd, IPPROTO_IPV6, IPV6_ADDRFORM, &domain, sizeof domain);
+      }
+    }
+  });
+  for (int i = 0; i < rounds; ++i) {
+    const int fd = socket(AF_INET6, SOCK_DGRAM, 0);
+    connect(fd, reinterpret_cast<const sockaddr*>(&allowed), sizeof allowed);
+    current.store(fd);
+    for (int j = 0; j < 4; ++j) {
+      sendto(fd, "x", 1, 0, reinterpret_cast<const sockaddr*>(&unspecified), sizeof unspecified);
+    }
+    current.store(-1);
+    close(fd);
+  }
+  done.store(true);
+  changer.join();
   return 0;
 }
 
@@ -147,7 +247,22 @@ int main(int argc, char** argv) {
   const auto number = [&](int i) { return i < argc ? atoi(argv[i]) : 0; };
   const auto port = [&](int i) { return static_cast<uint16_t>(number(i)); };
   if (what == "rewrite-sendto" || what == "rewrite-sendmsg") {
-    return RewriteSockaddr(port(2), port(3), what == "rewrite-sendmsg", number(4));
+    return Rewrite(Target::kSockaddr, port(2), port(3), what == "rewrite-sendmsg", number(4));
+  }
+  if (what == "rewrite-msghdr") {
+    return Rewrite(Target::kMsghdr, port(2), port(3), true, number(4));
+  }
+  if (what == "rewrite-mmsghdr") {
+    return Rewrite(Target::kMmsghdr, port(2), port(3), true, number(4));
+  }
+  if (what == "rewrite-iovec") {
+    return Rewrite(Target::kIovec, port(2), port(3), true, number(4));
+  }
+  if (what == "reuse") {
+    return ReuseNumber(port(2), number(3));
+  }
+  if (what == "change-domain") {
+    return ChangeDomain(port(2), number(3));
   }
   if (what == "switch") {
     return SwitchSocket(port(2), number(3));

@@ -1,0 +1,80 @@
+// What the tests of hostile programs share.
+#ifndef OAKUM_TEST_UNIT_AGENT_HOSTILE_TESTING_H_
+#define OAKUM_TEST_UNIT_AGENT_HOSTILE_TESTING_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "test/unit/agent/guarded_session.h"
+
+namespace oakum::agent {
+
+inline std::string AllowOnly(uint16_t port, std::string_view more = "") {
+  return Policies("enforce", fmt::format(R"("outgoing": {{"default": "deny",
+      "allow": ["127.0.0.1:{}"{}]}})",
+                                         port, more));
+}
+
+inline int RunUnguarded(const std::function<int(int)>& body) {
+  GuardedProcess process({}, body);
+  process.Go();
+  return process.Wait();
+}
+
+// One way of the hostile program.
+template <typename... Args>
+std::function<int(int)> Hostile(const char* way, Args... args) {
+  return [=](int) {
+    std::vector<std::string> words = {HOSTILE_PROGRAM, way, std::to_string(args)...};
+    std::vector<char*> argv;
+    for (std::string& word : words) {
+      argv.push_back(word.data());
+    }
+    argv.push_back(nullptr);
+    execv(argv[0], argv.data());
+    return 100;
+  };
+}
+
+// Datagrams that wait in the server's queue.
+inline int Drain(const Server& server) {
+  int count = 0;
+  char buffer[64];
+  while (recv(server.fd(), buffer, sizeof buffer, MSG_DONTWAIT) >= 0) {
+    ++count;
+  }
+  return count;
+}
+
+// A datagram socket on one address of the loopback network, in the test process; port 0: any.
+class DatagramServer {
+ public:
+  explicit DatagramServer(const char* address, uint16_t port = 0)
+      : fd_(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in bound = Loopback(port);
+    EXPECT_EQ(inet_pton(AF_INET, address, &bound.sin_addr), 1);
+    socklen_t length = sizeof bound;
+    EXPECT_EQ(bind(fd_.get(), reinterpret_cast<sockaddr*>(&bound), sizeof bound), 0);
+    EXPECT_EQ(getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&bound), &length), 0);
+    port_ = ntohs(bound.sin_port);
+  }
+  uint16_t port() const { return port_; }
+  // Datagrams that wait.
+  int Drain() const {
+    int count = 0;
+    char buffer[64];
+    while (recv(fd_.get(), buffer, sizeof buffer, MSG_DONTWAIT) >= 0) {
+      ++count;
+    }
+    return count;
+  }
+
+ private:
+  UniqueFd fd_;
+  uint16_t port_ = 0;
+};
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_TEST_UNIT_AGENT_HOSTILE_TESTING_H_
