@@ -31,14 +31,34 @@ Expected<void> RefuseConflicts(const std::vector<Numbered>& rules) {
 
 }  // namespace
 
-Expected<Effect> EffectOf(const SeccompSection& section, std::string_view name, bool has_32_bit) {
-  std::vector<Numbered> numbered;
-  for (size_t entry = 0; entry < section.rules.size(); ++entry) {
+NamedRules::NamedRules(const SeccompSection& section) : section_(section) {
+  for (uint32_t entry = 0; entry < section.rules.size(); ++entry) {
     const SeccompRule& rule = section.rules[entry];
-    if (rule.action == section.default_action ||
-        std::ranges::find(rule.names, name) == rule.names.end()) {
-      continue;
+    if (rule.action != section.default_action) {
+      for (const std::string& name : rule.names) {
+        entries_.emplace_back(name, entry);
+      }
     }
+  }
+  std::ranges::sort(entries_);
+  const auto repeated = std::ranges::unique(entries_);
+  entries_.erase(repeated.begin(), repeated.end());
+  for (const Entry& entry : entries_) {
+    if (names_.empty() || names_.back() != entry.first) {
+      names_.push_back(entry.first);
+    }
+  }
+}
+
+std::span<const NamedRules::Entry> NamedRules::For(std::string_view name) const {
+  const auto found = std::ranges::equal_range(entries_, name, {}, &Entry::first);
+  return {found.begin(), found.end()};
+}
+
+Expected<Effect> EffectOf(const NamedRules& rules, std::string_view name, bool has_32_bit) {
+  std::vector<Numbered> numbered;
+  for (const auto& [same_name, entry] : rules.For(name)) {
+    const SeccompRule& rule = rules.section().rules[entry];
     for (const std::vector<ArgCondition>& conditions : Alternatives(rule)) {
       if (std::ranges::all_of(conditions, IsNoOp)) {
         return Effect{{EffectiveRule{kAnyArgs, rule.action, {}}}};

@@ -2,8 +2,10 @@
 #ifndef OAKUM_OCI_SECCOMP_EFFECT_H_
 #define OAKUM_OCI_SECCOMP_EFFECT_H_
 
+#include <cstdint>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -11,6 +13,26 @@
 #include "oci/seccomp_section.h"
 
 namespace oakum::oci {
+
+// The rules of a section by the system call they are for. Refers to the section.
+class NamedRules {
+ public:
+  explicit NamedRules(const SeccompSection& section);
+
+  [[nodiscard]] const SeccompSection& section() const { return section_; }
+  // Names in rules that the runtimes do not skip, sorted, each once.
+  [[nodiscard]] const std::vector<std::string_view>& names() const { return names_; }
+  // Whether some such rule is for the system call.
+  [[nodiscard]] bool Has(std::string_view name) const { return !For(name).empty(); }
+  // Each of them as (name, index in section().rules), in the order of the rules.
+  using Entry = std::pair<std::string_view, uint32_t>;
+  [[nodiscard]] std::span<const Entry> For(std::string_view name) const;
+
+ private:
+  const SeccompSection& section_;
+  std::vector<Entry> entries_;  // sorted
+  std::vector<std::string_view> names_;
+};
 
 // Calls in `region` get `action`.
 struct EffectiveRule {
@@ -38,7 +60,7 @@ struct Effect {
 //   depends on how libseccomp sorts its tree (argument, operator, value), so that is refused.
 // With `has_32_bit` some architecture compares only the lower halves of the registers.
 // Errors: EINVAL, "syscalls[N] and syscalls[M] ..."; E2BIG.
-[[nodiscard]] Expected<Effect> EffectOf(const SeccompSection& section, std::string_view name,
+[[nodiscard]] Expected<Effect> EffectOf(const NamedRules& rules, std::string_view name,
                                         bool has_32_bit);
 
 // The calls in `within` that no rule of `effect` decides. Errors: E2BIG.

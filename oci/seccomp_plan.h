@@ -3,6 +3,7 @@
 #define OAKUM_OCI_SECCOMP_PLAN_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,10 +57,13 @@ struct SyscallPlan {
   bool operator==(const SyscallPlan&) const = default;
 };
 
-// The whole of what one policy needs. Syscalls that are not named stay as the engine's profile has
-// them.
+// The whole of what one policy needs.
 struct SeccompPlan {
   std::vector<SyscallPlan> syscalls;  // each name once
+  // Syscalls that are not named: as the engine's profile has them, or, when this is set, refused
+  // with this errno where the profile allows them, numbers that have no name yet among them. Where
+  // a section leaves no way to say this errno, they are refused with another.
+  std::optional<int> others_errno = std::nullopt;
 
   bool operator==(const SeccompPlan&) const = default;
 };

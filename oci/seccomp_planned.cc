@@ -4,7 +4,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <set>
+#include <string_view>
+#include <unordered_set>
 #include <utility>
 
 namespace oakum::oci {
@@ -13,14 +14,22 @@ namespace {
 
 constexpr int kMaxErrno = 4095;  // MAX_ERRNO of the kernel: seccomp caps the value there
 
+Expected<void> CheckErrno(int value) {
+  if (value < 1 || value > kMaxErrno) {
+    return MakeError(EINVAL, fmt::format("plan: errno {} is not in 1..{}", value, kMaxErrno));
+  }
+  return {};
+}
+
 Expected<PlannedSyscall> CheckSyscall(const SyscallPlan& plan) {
   PlannedSyscall planned{plan.name, {}, {}};
   std::vector<ArgRegion> covered;
   for (const FilterBranch& branch : plan.branches) {
     const bool is_errno = branch.action == FilterAction::kErrno;
-    if (is_errno && (branch.errno_value < 1 || branch.errno_value > kMaxErrno)) {
-      return MakeError(
-          EINVAL, fmt::format("plan: errno {} is not in 1..{}", branch.errno_value, kMaxErrno));
+    if (is_errno) {
+      if (auto checked = CheckErrno(branch.errno_value); !checked) {
+        return std::unexpected(checked.error());
+      }
     }
     if (branch.action == FilterAction::kNotify && plan.name == "write") {
       return MakeError(EINVAL, "plan: runc refuses to notify write");
@@ -44,6 +53,9 @@ Expected<PlannedSyscall> CheckSyscall(const SyscallPlan& plan) {
       covered.push_back(region);
       planned.branches.push_back(added);
     }
+  }
+  if (planned.Unconditional() != nullptr) {
+    return planned;
   }
   const auto rest = Subtract(kAnyArgs, covered);
   if (!rest) {
@@ -69,20 +81,26 @@ SeccompAction ActionOf(const PlannedBranch& branch, const SeccompAction& allowed
   return {ActionKind::kKillProcess, 0};
 }
 
-Expected<std::vector<PlannedSyscall>> CheckPlan(const SeccompPlan& plan) {
-  std::vector<PlannedSyscall> planned;
-  std::set<std::string_view> names;
+Expected<CheckedPlan> CheckPlan(const SeccompPlan& plan) {
+  CheckedPlan checked;
+  if (plan.others_errno) {
+    if (auto in_range = CheckErrno(*plan.others_errno); !in_range) {
+      return std::unexpected(in_range.error());
+    }
+    checked.others_errno = static_cast<uint16_t>(*plan.others_errno);
+  }
+  std::unordered_set<std::string_view> names;
   for (const SyscallPlan& syscall : plan.syscalls) {
     if (!names.insert(syscall.name).second) {
       return MakeError(EINVAL, fmt::format("plan: names {} twice", syscall.name));
     }
-    auto checked = CheckSyscall(syscall);
-    if (!checked) {
-      return std::unexpected(std::move(checked.error()).Context(syscall.name));
+    auto planned = CheckSyscall(syscall);
+    if (!planned) {
+      return std::unexpected(std::move(planned.error()).Context(syscall.name));
     }
-    planned.push_back(*std::move(checked));
+    checked.syscalls.push_back(*std::move(planned));
   }
-  return planned;
+  return checked;
 }
 
 }  // namespace oakum::oci

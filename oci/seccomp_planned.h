@@ -3,6 +3,7 @@
 #define OAKUM_OCI_SECCOMP_PLANNED_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,16 @@ struct PlannedSyscall {
   [[nodiscard]] const PlannedBranch* Unconditional() const {
     return branches.size() == 1 && branches[0].region == kAnyArgs ? branches.data() : nullptr;
   }
+  // Whether nothing is asked of it but to stay as the engine's profile has it.
+  [[nodiscard]] bool IsAllowed() const {
+    return branches.size() == 1 && branches[0].region == kAnyArgs &&
+           branches[0].action == FilterAction::kAllow;
+  }
+};
+
+struct CheckedPlan {
+  std::vector<PlannedSyscall> syscalls;
+  std::optional<uint16_t> others_errno;  // as in SeccompPlan
 };
 
 // What the branch does with a call that the engine lets through with `allowed`.
@@ -37,7 +48,7 @@ struct PlannedSyscall {
 // Checks that names are unique, branches without conflict and complete, errnos in range, and that
 // runc takes it. Errors: EINVAL, "NAME: plan: ...": a malformed plan is a mistake of ours, and one
 // that could leave a way open.
-[[nodiscard]] Expected<std::vector<PlannedSyscall>> CheckPlan(const SeccompPlan& plan);
+[[nodiscard]] Expected<CheckedPlan> CheckPlan(const SeccompPlan& plan);
 
 }  // namespace oakum::oci
 

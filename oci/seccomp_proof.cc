@@ -8,15 +8,21 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "base/unique_fd.h"
 #include "oci/arg_condition.h"
+#include "oci/multiplexer.h"
 
 namespace oakum::oci {
 
@@ -208,12 +214,18 @@ class Values {
 
 bool Lets(uint32_t action) { return action == SECCOMP_RET_ALLOW || action == SECCOMP_RET_LOG; }
 
+using Names = std::unordered_set<std::string_view>;
+
 class Prover {
  public:
+  // `names`: what the programs have rules for.
   Prover(const BpfProgram& before, const BpfProgram& after, const SeccompSection& section,
-         const std::vector<PlannedSyscall>& plan)
-      : before_(before), after_(after) {
-    for (const PlannedSyscall& planned : plan) {
+         const CheckedPlan& plan, const SeccompAction& default_after, const Names& names)
+      : before_(before), after_(after), names_(names) {
+    if (plan.others_errno) {
+      unnamed_ = SECCOMP_RET_ERRNO | default_after.data;
+    }
+    for (const PlannedSyscall& planned : plan.syscalls) {
       Values& values = values_[planned.name];
       for (const ArgCondition& condition : planned.conditions) {
         values.Add(condition);
@@ -238,11 +250,14 @@ class Prover {
       if (name == nullptr) {
         continue;
       }
-      const auto planned = plan_.find(name.get());
+      const auto planned = plan_.find(std::string_view(name.get()));
       if (planned == plan_.end()) {
         if (auto same = Compare(arch, full, name.get(), nullptr, {}); !same) {
           return same;
         }
+        continue;
+      }
+      if (!names_.contains(name.get())) {
         continue;
       }
       auto proven = values_.at(planned->first).ForEach([&](const auto& args) {
@@ -260,10 +275,13 @@ class Prover {
     return arch.libseccomp == SCMP_ARCH_X32 ? kX32Bit : 0;
   }
 
-  static uint32_t Expect(const SeccompArch& arch, const PlannedSyscall* planned,
-                         const std::array<uint64_t, kArgCount>& args, uint32_t before) {
-    if (planned == nullptr || !Lets(before)) {
+  uint32_t Expect(const SeccompArch& arch, const PlannedSyscall* planned,
+                  const std::array<uint64_t, kArgCount>& args, uint32_t before) const {
+    if (!Lets(before)) {
       return before;
+    }
+    if (planned == nullptr) {
+      return unnamed_.value_or(before);
     }
     for (const PlannedBranch& branch : planned->branches) {
       bool inside = true;
@@ -312,8 +330,10 @@ class Prover {
 
   const BpfProgram& before_;
   const BpfProgram& after_;
-  std::map<std::string, const PlannedSyscall*, std::less<>> plan_;
-  std::map<std::string, Values, std::less<>> values_;
+  const Names& names_;
+  std::optional<uint32_t> unnamed_;  // what becomes of an allowed call that the plan does not name
+  std::unordered_map<std::string_view, const PlannedSyscall*> plan_;
+  std::unordered_map<std::string_view, Values> values_;
 };
 
 }  // namespace
@@ -346,21 +366,58 @@ namespace {
 
 bool IsUnconditional(const SeccompRule& rule) { return std::ranges::all_of(rule.args, IsNoOp); }
 
-// Some system calls that the merge leaves alone, that every architecture has, and that one rule
-// decides: without any of these libseccomp may build a filter that ignores an architecture.
-std::set<std::string, std::less<>> Anchors(const SeccompSection& section,
-                                           const std::set<std::string, std::less<>>& planned) {
-  std::set<std::string, std::less<>> anchors;
+// The names of rules in `section` whose arguments count.
+void AddConditional(const SeccompSection& section, Names& names) {
+  for (const SeccompRule& rule : section.rules) {
+    if (!IsUnconditional(rule)) {
+      names.insert(rule.names.begin(), rule.names.end());
+    }
+  }
+}
+
+// The system calls of the plan that the programs are about: not those that are simply refused or
+// stay, which are most of an allow-list and which libseccomp gets right, but what goes through a
+// multiplexer.
+Names ToProve(const SeccompSection& before, const CheckedPlan& plan) {
+  Names conditional;
+  AddConditional(before, conditional);
+  Names names;
+  for (const PlannedSyscall& planned : plan.syscalls) {
+    const PlannedBranch* branch = planned.Unconditional();
+    const bool simple = branch != nullptr && branch->action != FilterAction::kNotify &&
+                        !conditional.contains(planned.name) &&
+                        FindMultiplexer(planned.name) == nullptr &&
+                        MultiplexerOf(planned.name) == nullptr;
+    if (!simple || !plan.others_errno) {
+      names.insert(planned.name);
+    }
+  }
+  return names;
+}
+
+// Some system calls that the merge leaves alone, that every architecture has, and that one rule of
+// the section decides: without any of these libseccomp may build a filter that ignores an
+// architecture.
+Names Anchors(const SeccompSection& section, const CheckedPlan& plan, const Names& proven) {
+  Names besides = proven;
+  for (const PlannedSyscall& planned : plan.syscalls) {
+    if (!planned.IsAllowed()) {
+      besides.insert(planned.name);
+    }
+  }
+  Names anchors;
   for (const SeccompRule& rule : section.rules) {
     if (rule.action == section.default_action || !IsUnconditional(rule)) {
       continue;
     }
     for (const std::string& name : rule.names) {
+      if (anchors.size() >= kAnchors) {
+        return anchors;
+      }
       const auto has_it = [&](const SeccompArch* arch) {
         return seccomp_syscall_resolve_name_arch(arch->libseccomp, name.c_str()) >= 0;
       };
-      if (anchors.size() < kAnchors && !planned.contains(name) &&
-          std::ranges::all_of(ArchsOf(section), has_it)) {
+      if (!besides.contains(name) && std::ranges::all_of(ArchsOf(section), has_it)) {
         anchors.insert(name);
       }
     }
@@ -369,11 +426,19 @@ std::set<std::string, std::less<>> Anchors(const SeccompSection& section,
 }
 
 // The section with rules for `names` only.
-SeccompSection Only(SeccompSection section, const std::set<std::string, std::less<>>& names) {
-  for (SeccompRule& rule : section.rules) {
-    std::erase_if(rule.names, [&](const std::string& name) { return !names.contains(name); });
+SeccompSection Only(const SeccompSection& section, const Names& names) {
+  SeccompSection only;
+  only.default_action = section.default_action;
+  only.architectures = section.architectures;
+  for (const SeccompRule& rule : section.rules) {
+    SeccompRule part{{}, rule.action, rule.args};
+    std::ranges::copy_if(rule.names, std::back_inserter(part.names),
+                         [&](const std::string& name) { return names.contains(name); });
+    if (!part.names.empty()) {
+      only.rules.push_back(std::move(part));
+    }
   }
-  return section;
+  return only;
 }
 
 // The section without system calls whose rules libseccomp may loop on for ever: the merge does not
@@ -395,13 +460,13 @@ SeccompSection WithoutCorrupting(SeccompSection section) {
 }  // namespace
 
 Expected<void> ProveMerge(const SeccompSection& before_merge, const SeccompSection& after_merge,
-                          const std::vector<PlannedSyscall>& plan) {
-  std::set<std::string, std::less<>> names;
-  for (const PlannedSyscall& planned : plan) {
-    names.insert(planned.name);
-  }
+                          const CheckedPlan& plan) {
+  Names names = ToProve(before_merge, plan);
   // libseccomp's time grows faster than the filter: a whole profile would take a fifth of a second.
-  const std::set<std::string, std::less<>> anchors = Anchors(before_merge, names);
+  Names anchors = Anchors(before_merge, plan, names);
+  if (anchors.empty() && plan.others_errno) {
+    anchors = Anchors(after_merge, plan, names);
+  }
   const bool whole = anchors.empty();
   names.insert(anchors.begin(), anchors.end());
   const auto reduce = [&](const SeccompSection& section) {
@@ -417,7 +482,7 @@ Expected<void> ProveMerge(const SeccompSection& before_merge, const SeccompSecti
   if (!program_after) {
     return std::unexpected(program_after.error());
   }
-  const Prover prover(*program_before, *program_after, before, plan);
+  const Prover prover(*program_before, *program_after, before, plan, after.default_action, names);
   for (const SeccompArch* arch : ArchsOf(before)) {
     if (auto proven = prover.Prove(*arch); !proven) {
       return proven;

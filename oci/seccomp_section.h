@@ -70,12 +70,12 @@ struct SeccompSection {
                           const std::vector<ArgCondition>& conditions);
 
 // What the merge has to know of an architecture: its token of the runtime specification, whether
-// libseccomp compares its registers with 32 bits, and whether it turns rules of socket calls into
-// rules of socketcall(2) as well.
+// libseccomp compares its registers with 32 bits, and whether it turns rules of socket and ipc
+// calls into rules of socketcall(2) and ipc(2) as well (see oci/multiplexer.h).
 struct SeccompArch {
   std::string_view token;
   bool is_32_bit;
-  bool has_socketcall;
+  bool has_multiplexers;
   uint32_t libseccomp;  // SCMP_ARCH_*, which is AUDIT_ARCH_* but for x32
 };
 // The architecture that `token` names, with or without "SCMP_ARCH_"; nullptr when unknown.

@@ -1,7 +1,6 @@
 #include "policy/checked.h"
 
 #include <fmt/format.h>
-#include <seccomp.h>
 
 #include <algorithm>
 #include <array>
@@ -9,6 +8,9 @@
 #include <regex>
 
 #include "base/error.h"
+#include "policy/check_container.h"
+#include "policy/check_context.h"
+#include "policy/check_syscalls.h"
 #include "policy/suggest.h"
 
 namespace oakum::policy {
@@ -30,8 +32,6 @@ constexpr std::array kIsolations = {Word("none"), Word("container"), Word("proce
 constexpr std::array kHandshakes = {Word("socks5"), Word("http")};
 constexpr std::array kAuths = {Word("any"), Word("none"), Word("password"), Word("tor")};
 constexpr std::array kOnLeak = {Word("stack"), Word("core")};
-constexpr std::array kBases = {Word("keep"), Word("strict")};
-constexpr std::array kEngines = {Word("podman"), Word("docker"), Word("containerd"), Word("cri-o")};
 
 constexpr std::array kAllWords = {
     Words{"mode", kModes},
@@ -43,7 +43,7 @@ constexpr std::array kAllWords = {
     Words{"require", kHandshakes},
     Words{"auth", kAuths},
     Words{"on_leak", kOnLeak},
-    Words{"base", kBases},
+    Words{"base", kSyscallBases},
 };
 
 // "an \"outgoing.allow\" rule" and the verdict it gives.
@@ -54,8 +54,7 @@ struct ListKind {
 
 class Checker {
  public:
-  Checker(const Sources& sources, Diagnostics& diagnostics)
-      : sources_(sources), diagnostics_(diagnostics) {}
+  Checker(const Sources& sources, Diagnostics& diagnostics) : context_(sources, diagnostics) {}
 
   CheckedSet Run(std::span<const syntax::File> files) {
     for (const syntax::File& file : files) {
@@ -74,7 +73,7 @@ class Checker {
         set.policies.push_back(CheckPolicy(policy));
       }
       for (const syntax::ContainerRule& rule : file.containers) {
-        set.containers.push_back(CheckContainerRule(rule));
+        set.containers.push_back(CheckContainerRule(rule, policy_names_, context_));
       }
     }
     return set;
@@ -86,13 +85,12 @@ class Checker {
     std::vector<ProxyUrl> urls;
   };
 
-  Place PlaceOf(Location at) const {
-    return {.file = at.file, .position = sources_.file(at.file).At(at.offset)};
-  }
-
-  void Say(Location at, std::string_view what) { diagnostics_.Add(at, what); }
-  void NotBuilt(Location at, std::string_view what) {
-    Say(at, fmt::format("{}: not built yet", what));
+  Place PlaceOf(Location at) const { return context_.PlaceOf(at); }
+  void Say(Location at, std::string_view what) { context_.Say(at, what); }
+  void NotBuilt(Location at, std::string_view what) { context_.NotBuilt(at, what); }
+  std::optional<size_t> Choose(const std::optional<Text>& text, Word key,
+                               std::span<const Word> words) {
+    return context_.Choose(text, key, words);
   }
 
   template <typename T>
@@ -119,23 +117,8 @@ class Checker {
     }
     if (const auto [old, fresh] = taken.emplace(name.value, name.at); !fresh) {
       Say(name.at, fmt::format("a {} \"{}\" stands already at {}", what, Escape(name.value),
-                               sources_.Describe(old->second)));
+                               context_.sources().Describe(old->second)));
     }
-  }
-
-  // The index of the word in `words`; says so when it is none of them.
-  std::optional<size_t> Choose(const std::optional<Text>& text, Word key,
-                               std::span<const Word> words) {
-    if (!text) {
-      return std::nullopt;
-    }
-    const auto found = std::find(words.begin(), words.end(), text->value);
-    if (found == words.end()) {
-      Say(text->at, fmt::format("\"{}\" is no value of \"{}\"{}", Escape(text->value), key,
-                                DidYouMean(text->value, words)));
-      return std::nullopt;
-    }
-    return static_cast<size_t>(found - words.begin());
   }
 
   void CheckProxy(const syntax::Proxy& proxy) {
@@ -186,9 +169,7 @@ class Checker {
         NotBuilt(text.at, "\"on_leak\"");
       }
     }
-    if (policy.syscalls) {
-      CheckSyscalls(*policy.syscalls);
-    }
+    checked.syscalls = CheckSyscalls(policy.syscalls, context_);
     return checked;
   }
 
@@ -410,94 +391,7 @@ class Checker {
     }
   }
 
-  void CheckSyscalls(const syntax::Syscalls& syscalls) {
-    const size_t base = Choose(syscalls.base, "base", kBases).value_or(0);
-    for (const auto* list : {&syscalls.allow, &syscalls.deny}) {
-      for (const Text& name : *list) {
-        if (seccomp_syscall_resolve_name(std::string(name.value).c_str()) == __NR_SCMP_ERROR) {
-          Say(name.at, fmt::format("there is no system call \"{}\"", Escape(name.value)));
-        }
-      }
-    }
-    if (base != 0 || !syscalls.allow.empty() || !syscalls.deny.empty()) {
-      NotBuilt(syscalls.at, "\"syscalls\" other than {\"base\": \"keep\"}");
-    }
-  }
-
-  std::vector<KeyPattern> CheckPatterns(std::span<const std::pair<Text, Text>> patterns) {
-    std::vector<KeyPattern> checked;
-    for (const auto& [key, pattern] : patterns) {
-      if (key.value.empty()) {
-        Say(key.at, "an empty key");
-      }
-      checked.push_back({.key = std::string(key.value), .pattern = *CheckPattern(pattern)});
-    }
-    return checked;
-  }
-
-  std::optional<std::string> CheckPattern(const std::optional<Text>& text) {
-    if (!text) {
-      return std::nullopt;
-    }
-    if (text->value.empty() || text->value.size() > kMaxPatternLength) {
-      Say(text->at,
-          fmt::format("a pattern has 1 to {} bytes; \"*\" matches everything", kMaxPatternLength));
-    }
-    return std::string(text->value);
-  }
-
-  CheckedContainerRule CheckContainerRule(const syntax::ContainerRule& rule) {
-    CheckedContainerRule checked;
-    checked.place = PlaceOf(rule.at);
-    checked.annotations = CheckPatterns(rule.match.annotations);
-    checked.labels = CheckPatterns(rule.match.labels);
-    checked.name = CheckPattern(rule.match.name);
-    checked.image = CheckPattern(rule.match.image);
-    checked.ns = CheckPattern(rule.match.ns);
-    checked.pod = CheckPattern(rule.match.pod);
-    checked.id = CheckPattern(rule.match.id);
-    checked.engine = CheckPattern(rule.match.engine);
-    if (checked.engine && checked.engine->find_first_of("*?") == std::string::npos) {
-      (void)Choose(rule.match.engine, "engine", kEngines);
-    }
-    CheckReference(rule, checked);
-    return checked;
-  }
-
-  void CheckReference(const syntax::ContainerRule& rule, CheckedContainerRule& checked) {
-    const Text& reference = rule.policy;
-    if (reference.at.offset == rule.at.offset) {
-      return;  // absent or no string, and said so
-    }
-    if (reference.value.starts_with('$')) {
-      const Word key = reference.value.substr(1);
-      std::vector<Word> keys;
-      for (const KeyPattern& annotation : checked.annotations) {
-        keys.emplace_back(annotation.key);
-      }
-      if (std::find(keys.begin(), keys.end(), key) == keys.end()) {
-        const Word near = Nearest(key, keys);
-        Say(reference.at,
-            fmt::format("\"{}\" takes the policy from an annotation that \"match\" does not ask "
-                        "for; {}",
-                        Escape(reference.value),
-                        near.empty()
-                            ? fmt::format("write \"match\": {{\"annotation\": {{\"{}\": \"*\"}}}}",
-                                          Escape(key))
-                            : fmt::format("did you mean \"${}\"?", near)));
-      }
-      checked.policy_annotation = key;
-      return;
-    }
-    if (!policies_.contains(reference.value)) {
-      Say(reference.at, fmt::format("there is no policy \"{}\"{}", Escape(reference.value),
-                                    DidYouMean(reference.value, policy_names_)));
-    }
-    checked.policy = reference.value;
-  }
-
-  const Sources& sources_;
-  Diagnostics& diagnostics_;
+  CheckContext context_;
   std::map<Word, Location> policies_;
   std::map<Word, Location> proxy_places_;
   std::map<Word, Proxy> proxies_;

@@ -3,6 +3,7 @@
 #ifndef OAKUM_POLICY_CHECKED_H_
 #define OAKUM_POLICY_CHECKED_H_
 
+#include <cerrno>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -58,6 +59,13 @@ enum class DnsRule : uint8_t {
   kDeny,
 };
 
+struct SyscallRules {
+  bool strict = false;  // only what is listed and what `allow` names; else whatever the engine lets
+  int errno_value = EPERM;  // of what is refused: 1..4095
+  std::vector<std::string> allow;
+  std::vector<std::string> deny;  // wins over `allow`, which names none of these
+};
+
 struct CheckedPolicy {
   std::string name;
   Place place;
@@ -70,6 +78,7 @@ struct CheckedPolicy {
   std::vector<AddressRule> incoming;
   Verdict unix_default = Verdict::kAllow;
   std::vector<UnixRule> unix_rules;
+  SyscallRules syscalls;
 };
 
 // A glob pattern over a fact of a container; key is used by annotations and labels.

@@ -6,18 +6,20 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cerrno>
 #include <span>
 #include <string_view>
 #include <utility>
+
+#include "policy/compiled.h"
+#include "policy/plan_conditions.h"
+#include "policy/plan_syscalls.h"
 
 namespace oakum::policy {
 
 namespace {
 
 using oci::ArgCondition;
-using oci::Compare;
 using oci::FilterAction;
 using oci::FilterBranch;
 using oci::SyscallPlan;
@@ -28,62 +30,8 @@ using oci::SyscallPlan;
 // upper half is never allowed by mistake: it ends in a branch that notifies. No value or mask has
 // more than 32 bits: on 32-bit architectures libseccomp compares the lower half only.
 
-ArgCondition Equal(uint32_t index, uint64_t value) {
-  return {.index = index, .compare = Compare::kEqual, .value = value};
-}
-ArgCondition NotEqual(uint32_t index, uint64_t value) {
-  return {.index = index, .compare = Compare::kNotEqual, .value = value};
-}
-ArgCondition Less(uint32_t index, uint64_t value) {
-  return {.index = index, .compare = Compare::kLess, .value = value};
-}
-ArgCondition Greater(uint32_t index, uint64_t value) {
-  return {.index = index, .compare = Compare::kGreater, .value = value};
-}
-ArgCondition Masked(uint32_t index, uint64_t mask, uint64_t value) {
-  return {.index = index, .compare = Compare::kMaskedEqual, .value = mask, .value_two = value};
-}
-
-// Branches have one comparison for each argument, so "none of these values" is written as what is
-// left of the register when they are taken out: one Greater for all that is beyond the next power
-// of two, and aligned blocks below it (Masked on every bit of the lower half but the low ones of
-// the block: where the upper half has something, Greater says the same).
-constexpr uint64_t kLowHalf = 0xffffffff;
-
-void AddBlocks(uint32_t index, std::span<const uint64_t> values, uint64_t begin, uint64_t size,
-               std::vector<ArgCondition>& out) {
-  bool holds_value = false;
-  for (const uint64_t value : values) {
-    holds_value = holds_value || (value >= begin && value < begin + size);
-  }
-  if (!holds_value) {
-    out.push_back(size == 1 ? Equal(index, begin) : Masked(index, kLowHalf & ~(size - 1), begin));
-  } else if (size > 1) {
-    AddBlocks(index, values, begin, size / 2, out);
-    AddBlocks(index, values, begin + size / 2, size / 2, out);
-  }
-}
-
-// Conditions that hold exactly where the register is none of `values` (not empty).
-std::vector<ArgCondition> NoneOf(uint32_t index, std::span<const uint64_t> values) {
-  uint64_t largest = 0;
-  for (const uint64_t value : values) {
-    largest = std::max(largest, value);
-  }
-  const uint64_t end = std::bit_ceil(largest + 1);
-  std::vector<ArgCondition> out;
-  AddBlocks(index, values, 0, end, out);
-  out.push_back(Greater(index, end - 1));
-  return out;
-}
-
 void AddBranch(SyscallPlan& plan, std::vector<ArgCondition> conditions, FilterAction action) {
   plan.branches.push_back({.conditions = std::move(conditions), .action = action});
-}
-
-SyscallPlan Always(std::string_view name, FilterAction action, int errno_value = 0) {
-  return {.name = std::string(name),
-          .branches = {{.conditions = {}, .action = action, .errno_value = errno_value}}};
 }
 
 // socket(2): argument 0 the family, 1 the type with flags, 2 the protocol.
@@ -227,6 +175,7 @@ oci::SeccompPlan Plan(const Policy& policy) {
     for (const std::string_view name : {"io_uring_setup", "io_uring_enter", "io_uring_register"}) {
       plan.syscalls.push_back(Always(name, FilterAction::kErrno, ENOSYS));
     }
+    ApplySyscallRules(policy.compiled().source.syscalls, plan);
   }
   return plan;
 }

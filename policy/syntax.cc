@@ -29,7 +29,7 @@ constexpr std::array kIncomingKeys = {Word("default"), Word("allow"), Word("deny
 constexpr std::array kUnixKeys = {Word("default"), Word("allow"), Word("deny")};
 constexpr std::array kHandshakeKeys = {Word("require"), Word("auth"), Word("isolation")};
 constexpr std::array kHandshakeRequired = {Word("require")};
-constexpr std::array kSyscallsKeys = {Word("base"), Word("allow"), Word("deny")};
+constexpr std::array kSyscallsKeys = {Word("base"), Word("allow"), Word("deny"), Word("errno")};
 constexpr std::array kContainerKeys = {Word("match"), Word("policy")};
 constexpr std::array kMatchKeys = {Word("annotation"), Word("label"), Word("name"),   Word("image"),
                                    Word("namespace"),  Word("pod"),   Word("engine"), Word("id")};
@@ -238,8 +238,17 @@ class Reader {
     CheckKeys(*value, kSyscalls, "\"syscalls\"");
     return Syscalls{.at = value->at,
                     .base = ReadMember(*value, "base"),
+                    .errno_value = ReadErrno(*value),
                     .allow = ReadList(*value, "allow"),
                     .deny = ReadList(*value, "deny")};
+  }
+
+  std::optional<Text> ReadErrno(const jsonc::Value& syscalls) {
+    const jsonc::Value* value = syscalls.Find("errno");
+    if (value != nullptr && value->kind == jsonc::Kind::kNumber) {
+      return Text{.value = value->text, .at = value->at};
+    }
+    return ReadMember(syscalls, "errno");
   }
 
   Policy ReadPolicy(const Text& name, const jsonc::Value& value) {

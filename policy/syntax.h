@@ -57,6 +57,7 @@ struct Handshake {
 struct Syscalls {
   Location at;
   std::optional<Text> base;
+  std::optional<Text> errno_value;  // a name, or a number as written
   std::vector<Text> allow;
   std::vector<Text> deny;
 };

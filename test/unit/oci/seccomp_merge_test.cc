@@ -126,7 +126,7 @@ TEST(MergeSeccompTest, RefusesProfilesThatLeaveSocketcallToLibseccomp) {
               HasSubstr("does not decide socketcall itself"));
   SeccompPlan plan = Plan();
   plan.syscalls.erase(plan.syscalls.begin() + 1);
-  EXPECT_THAT(RefusalText("null", plan), HasSubstr("names socket calls but not socketcall"));
+  EXPECT_THAT(RefusalText("null", plan), HasSubstr("names calls of socketcall but not socketcall"));
 }
 
 TEST(MergeSeccompTest, CountsNamesThatNothingIsLeftToSayAbout) {

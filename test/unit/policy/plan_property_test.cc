@@ -5,6 +5,7 @@
 #include <linux/audit.h>
 #include <linux/net.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <random>
 #include <string>
@@ -37,6 +38,10 @@ constexpr const char* kPolicies[] = {
     R"({"mode": "enforce", "outgoing": {"default": "deny", "allow": ["10.0.0.0/8"]}})",
     R"({"mode": "kill", "outgoing": {"default": "deny"},
         "incoming": {"default": "deny", "allow": ["0.0.0.0:80/tcp from 10.0.0.0/8"]}})",
+    R"({"mode": "enforce", "syscalls": {"base": "strict"}})",
+    R"({"mode": "enforce", "incoming": {"default": "deny"}, "syscalls": {"base": "strict",
+        "errno": "ENOSYS", "allow": ["ptrace", "clone3"], "deny": ["shmget", "bind", "mkdir"]}})",
+    R"({"mode": "enforce", "syscalls": {"deny": ["semop", "listen", "ptrace"], "errno": 95}})",
 };
 
 Json Section(const std::string& name) {
@@ -78,11 +83,16 @@ TEST_P(PlanPropertyTest, IsIdempotent) {
   }
 }
 
-// The 32-bit way round every rule on registers: socketcall, whatever the order of the rules.
-TEST_P(PlanPropertyTest, NotifiesEverySocketcall) {
+// The 32-bit way round every rule on registers: socketcall, whatever the order of the rules, and as
+// refused as what it carries.
+TEST_P(PlanPropertyTest, NotifiesOrRefusesEverySocketcall) {
   for (const char* policy : kPolicies) {
+    const oci::SeccompPlan plan = PlanOf(policy);
+    const auto planned = std::ranges::find(plan.syscalls, "socketcall", &oci::SyscallPlan::name);
+    ASSERT_NE(planned, plan.syscalls.end());
+    const bool refused = planned->branches.at(0).action == oci::FilterAction::kErrno;
     const auto merged =
-        oci::MergeSeccomp(Section(GetParam()), PlanOf(policy), {"/run/oakum/agent.sock", "", {}});
+        oci::MergeSeccomp(Section(GetParam()), plan, {"/run/oakum/agent.sock", "", {}});
     ASSERT_TRUE(merged) << merged.error().ToString();
     for (const auto kind :
          {oci::RuntimeKind::kRunc, oci::RuntimeKind::kRuncSorted, oci::RuntimeKind::kCrun}) {
@@ -97,7 +107,9 @@ TEST_P(PlanPropertyTest, NotifiesEverySocketcall) {
           for (int i = 1; i < 6; ++i) {
             data.args[i] = pointer;
           }
-          EXPECT_EQ(oci::RunBpf(*program, data), SECCOMP_RET_USER_NOTIF) << call << " " << pointer;
+          const uint32_t action = oci::RunBpf(*program, data).value_or(0) & SECCOMP_RET_ACTION_FULL;
+          ASSERT_EQ(action, refused ? SECCOMP_RET_ERRNO : SECCOMP_RET_USER_NOTIF)
+              << policy << " " << call << " " << pointer;
         }
       }
     }
