@@ -61,9 +61,8 @@ std::vector<ArgCondition> NoneOfLowHalf(uint32_t index, std::span<const uint64_t
   std::vector<ArgCondition> out;
   AddBlocks(index, values, false, 0, kLowHalf + 1, out);
   // Each then takes half of what is left, which the merge can follow without splitting it further.
-  std::ranges::stable_sort(out, {}, [](const ArgCondition& block) {
-    return std::popcount(block.value);
-  });
+  std::ranges::stable_sort(out, {},
+                           [](const ArgCondition& block) { return std::popcount(block.value); });
   return out;
 }
 

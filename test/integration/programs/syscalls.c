@@ -1,5 +1,5 @@
-// syscalls NAME...: makes each call once, with arguments that do no harm, and prints one JSON object a
-// line: {"op": NAME, "ret": ..., "errno": "EPERM"} (errno is empty where it worked).
+// syscalls NAME...: makes each call once, with arguments that do no harm, and prints one JSON
+// object a line: {"op": NAME, "ret": ..., "errno": "EPERM"} (errno is empty where it worked).
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -44,19 +45,37 @@ static long ProcessVmReadv(void) {
 }
 
 static long Unshare(void) { return syscall(SYS_unshare, 0L); }
-static long Ptrace(void) { return syscall(SYS_ptrace, 0L, 0L, 0L, 0L); }  // PTRACE_TRACEME
-static long Userfaultfd(void) { return syscall(SYS_userfaultfd, 1L); }    // UFFD_USER_MODE_ONLY
+static long Ptrace(void) {
+  const pid_t child = fork();
+  if (child == 0) {
+    pause();
+    _exit(0);
+  }
+  const long result = syscall(SYS_ptrace, (long)PTRACE_SEIZE, (long)child, 0L, 0L);
+  const int error = errno;
+  kill(child, SIGKILL);
+  waitpid(child, NULL, 0);
+  errno = error;
+  return result;
+}
+static long Userfaultfd(void) { return syscall(SYS_userfaultfd, 1L); }  // UFFD_USER_MODE_ONLY
 static long Setns(void) { return syscall(SYS_setns, open("/proc/self/ns/ipc", O_RDONLY), 0L); }
 static long Keyctl(void) {
   return syscall(SYS_keyctl, (long)KEYCTL_GET_KEYRING_ID, (long)KEY_SPEC_PROCESS_KEYRING, 1L);
 }
-static long Mount(void) { return syscall(SYS_mount, "none", "/tmp", "tmpfs", 0L, 0L); }
+// ENODEV where the call is made at all: it must not change the machine when there is no container.
+static long Mount(void) { return syscall(SYS_mount, "none", "/proc/self", "oakum-none", 0L, 0L); }
 static long PidfdGetfd(void) {
   return syscall(SYS_pidfd_getfd, syscall(SYS_pidfd_open, getpid(), 0L), 0L, 0L);
 }
 static long MkdirAt(void) {
-  (void)!rmdir("/tmp/made");
-  return syscall(SYS_mkdirat, AT_FDCWD, "/tmp/made", 0700L);
+  static char name[64];
+  snprintf(name, sizeof name, "/tmp/oakum-made-%d", (int)getpid());
+  const long result = syscall(SYS_mkdirat, AT_FDCWD, name, 0700L);
+  if (result == 0) {
+    rmdir(name);
+  }
+  return result;
 }
 static long Newer(void) { return syscall(2000L); }
 // Nobody's terminal: EBADF where the call is made at all.
@@ -68,7 +87,9 @@ static long Tcgets(void) { return syscall(SYS_ioctl, -1L, (long)TCGETS, 0L); }
 // The same by the 32-bit entry: numbers of arch/x86/entry/syscalls/syscall_32.tbl.
 static long Int80(long number, long a, long b) {
   long result = number;
-  __asm__ volatile("int $0x80" : "+a"(result) : "b"(a), "c"(b), "d"(0L), "S"(0L), "D"(0L)
+  __asm__ volatile("int $0x80"
+                   : "+a"(result)
+                   : "b"(a), "c"(b), "d"(0L), "S"(0L), "D"(0L)
                    : "memory", "r8", "r9", "r10", "r11");
   if (result < 0 && result > -4096) {
     errno = (int)-result;
