@@ -2,6 +2,9 @@
 #ifndef OAKUM_AGENT_CONTAINER_PARTS_H_
 #define OAKUM_AGENT_CONTAINER_PARTS_H_
 
+#include <memory>
+#include <utility>
+
 #include "agent/container_view.h"
 #include "agent/native_unix.h"
 
@@ -9,7 +12,8 @@ namespace oakum::agent {
 
 struct ContainerParts {
   // `pid`: the container's first process, 0 when unknown.
-  explicit ContainerParts(pid_t pid) : view(pid), native_unix(pid) {}
+  ContainerParts(pid_t pid, std::shared_ptr<GuardedCgroups> cgroups)
+      : view(pid), native_unix(pid, std::move(cgroups)) {}
 
   ContainerView view;
   NativeUnix native_unix;

@@ -38,6 +38,9 @@ struct EventSource {
 
 struct Event {
   int64_t time_ns = 0;  // CLOCK_REALTIME
+  // Not a call: a socket that the container was started with. Then `operation` is kSocket, both
+  // endpoints may be set, and the verdict is kAllow or kAudit.
+  bool inherited = false;
   EventVerdict verdict = EventVerdict::kDeny;
   policy::Verdict would = policy::Verdict::kDeny;  // what enforce would have done (kAudit only)
   bool leak = false;                               // it went, or would have gone, around the proxy
@@ -45,7 +48,7 @@ struct Event {
   policy::Transport transport = policy::Transport::kTcp;
   enum class Family : uint8_t { kNone, kIpv4, kIpv6, kUnix, kOther } family = Family::kNone;
   policy::Endpoint destination;  // kConnect, kSend: remote; kBind, kListen, kAccept: local
-  policy::Endpoint source;       // kAccept: the peer
+  policy::Endpoint source;       // kAccept: the peer; inherited: the local address
   std::string unix_name;         // path or @name, as bytes
   std::string syscall;           // "connect"
   std::string detail;   // what else there is to say: "socket family 17", errno name; may be empty

@@ -52,17 +52,18 @@ uint64_t ExactHash(const Event& event) {
   Mix(event.unix_name, hash);
   Mix(event.syscall, hash);
   Mix(event.detail, hash);
+  Mix(static_cast<uint64_t>(event.inherited), hash);
   Mix(event.rule, hash);
   Mix(Executable(event), hash);
   return hash;
 }
 
 bool SameExactly(const Event& a, const Event& b) {
-  return SameSource(a, b) && a.would == b.would && a.operation == b.operation &&
-         a.transport == b.transport && a.family == b.family && a.errno_value == b.errno_value &&
-         a.destination == b.destination && a.source.ip == b.source.ip &&
-         a.unix_name == b.unix_name && a.syscall == b.syscall && a.detail == b.detail &&
-         a.rule == b.rule && Executable(a) == Executable(b);
+  return SameSource(a, b) && a.inherited == b.inherited && a.would == b.would &&
+         a.operation == b.operation && a.transport == b.transport && a.family == b.family &&
+         a.errno_value == b.errno_value && a.destination == b.destination &&
+         a.source.ip == b.source.ip && a.unix_name == b.unix_name && a.syscall == b.syscall &&
+         a.detail == b.detail && a.rule == b.rule && Executable(a) == Executable(b);
 }
 
 }  // namespace

@@ -67,6 +67,9 @@ std::string_view EventType(const Event& event) {
 // "event.outcome". Under a policy that audits, calls go on in the kernel, where their result is not
 // seen.
 std::string_view Outcome(const Event& event) {
+  if (event.inherited) {
+    return "unknown";
+  }
   const auto& policy = event.source_of->policy;
   if (Passed(event.verdict) && (event.verdict == EventVerdict::kAudit ||
                                 (policy && policy->mode() == policy::Mode::kAudit))) {
@@ -80,7 +83,7 @@ void AppendEventFields(const Event& event, JsonComposer& composer) {
   composer.Literal("kind", event.leak ? "alert" : "event");
   composer.Raw("category", R"(["network"])");
   composer.Raw("type", EventType(event));
-  composer.Literal("action", ToString(event.operation));
+  composer.Literal("action", event.inherited ? "inherited-socket" : ToString(event.operation));
   composer.Literal("outcome", Outcome(event));
 }
 
@@ -153,7 +156,7 @@ void AppendEndpoints(const Event& event, JsonComposer& composer) {
     AppendIp(composer, event.destination.ip);
     composer.Number("port", event.destination.port);
     composer.Close();
-    if (event.operation == policy::Operation::kAccept) {
+    if (event.operation == policy::Operation::kAccept || event.inherited) {
       composer.Open("source");
       AppendIp(composer, event.source.ip);
       composer.Number("port", event.source.port);

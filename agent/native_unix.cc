@@ -129,7 +129,7 @@ bool ShowsMoreCgroups(const std::vector<Mount>& mounts, std::string_view cgroup)
   });
 }
 
-std::optional<ConnectGuard> NativeUnix::Guard(pid_t tid) {
+std::optional<uint64_t> NativeUnix::Guard(pid_t tid) {
   const pid_t first = pid_ > 0 ? pid_ : tid;
   const std::string process = std::to_string(first);
   if (!KernelGuardsEverySocket()) {
@@ -165,24 +165,24 @@ std::optional<ConnectGuard> NativeUnix::Guard(pid_t tid) {
     return std::nullopt;
   }
   const UniqueFd cgroup(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!cgroup) {
+  const UniqueFd root(open(mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const auto id = cgroup ? CgroupId(cgroup.get()) : Expected<uint64_t>(ErrnoError("open"));
+  if (!id || !root || std::ranges::count(cgroup_, '/') > kMaxGuardedLevel) {
     return std::nullopt;
   }
-  const auto level = static_cast<uint32_t>(std::ranges::count(cgroup_, '/'));
   // CAP_SYS_ADMIN stands for the other two (bpf(2)) where only that is permitted.
   const ScopedCapabilities raised(CapabilityBit(CAP_BPF) | CapabilityBit(CAP_NET_ADMIN) |
                                       CapabilityBit(CAP_SYS_ADMIN) | kPerformerCapabilities,
                                   kPerformerCapabilities);
-  auto guard = ConnectGuard::Attach(cgroup.get(), level);
-  return guard ? std::optional(std::move(*guard)) : std::nullopt;
+  return cgroups_->Add(root.get(), *id) ? std::optional(*id) : std::nullopt;
 }
 
 bool NativeUnix::IsGuarded(pid_t tid) {
   if (state_ == State::kUntried) {
-    guard_ = Guard(tid);
-    state_ = guard_ ? State::kGuarded : State::kRefused;
+    guarded_ = Guard(tid);
+    state_ = guarded_ ? State::kGuarded : State::kRefused;
   }
-  // A caller that was put somewhere else makes sockets that the guard does not cover.
+  // A caller that was put somewhere else is not held by the guard.
   return state_ == State::kGuarded && IsAtOrBelow(UnifiedCgroup(ReadProc(tid, "cgroup")), cgroup_);
 }
 
@@ -196,16 +196,11 @@ bool NativeUnix::AllowsListen(pid_t tid, const TaskStatus& status) {
   return owners_.Owns(tid, status);
 }
 
-void NativeUnix::Distrust() {
-  const std::lock_guard lock(mutex_);
-  guard_.reset();
-  state_ = State::kRefused;
-}
-
 void NativeUnix::Release() {
   const std::lock_guard lock(mutex_);
-  if (state_ == State::kGuarded) {
-    guard_.reset();
+  if (guarded_) {
+    cgroups_->Remove(*guarded_);
+    guarded_.reset();
     state_ = State::kUntried;
   }
 }

@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -21,8 +22,9 @@ namespace oakum::agent {
 // where no rule denies a unix socket (policy::Policy::guards_unix() is false: the caller's
 // business). Against the second one of two things must hold:
 //
-// - The container is alone in a cgroup (v2) that it cannot leave, and a ConnectGuard is on it: then
-//   no internet socket of the container can be connected by the container. Sockets of other
+// - The container is alone in a cgroup (v2) that it cannot leave and that a ConnectGuard guards:
+// then
+//   the container can connect no internet socket, wherever it has it from. Sockets of other
 //   families that could be connected cannot be made under a guard.
 // - Or the caller is the only task that has its descriptor table.
 //
@@ -30,15 +32,17 @@ namespace oakum::agent {
 class NativeUnix {
  public:
   // `pid`: the container's first process, 0 when unknown.
-  explicit NativeUnix(pid_t pid) : pid_(pid) {}
+  NativeUnix(pid_t pid, std::shared_ptr<GuardedCgroups> cgroups)
+      : pid_(pid), cgroups_(std::move(cgroups)) {}
+  ~NativeUnix() { Release(); }
+  NativeUnix(const NativeUnix&) = delete;
+  NativeUnix& operator=(const NativeUnix&) = delete;
 
   // Whether connect(2) of thread `tid`, which waits for its answer, may be left to the kernel.
   [[nodiscard]] bool AllowsConnect(pid_t tid, const TaskStatus& status);
   // The same for listen(2), which no ConnectGuard covers.
   [[nodiscard]] bool AllowsListen(pid_t tid, const TaskStatus& status);
 
-  // The container has a socket that was made outside: no ConnectGuard covers it.
-  void Distrust();
   // Takes the guard off: the policy audits now, and lets the container connect by itself.
   void Release();
 
@@ -46,14 +50,15 @@ class NativeUnix {
   enum class State : uint8_t { kUntried, kGuarded, kRefused };
 
   [[nodiscard]] bool IsGuarded(pid_t tid);  // under mutex_
-  // Empty when it cannot be done.
-  [[nodiscard]] std::optional<ConnectGuard> Guard(pid_t tid);
+  // The id of the container's cgroup, which is guarded then; empty when it cannot be done.
+  [[nodiscard]] std::optional<uint64_t> Guard(pid_t tid);
 
   const pid_t pid_;
+  const std::shared_ptr<GuardedCgroups> cgroups_;
   std::mutex mutex_;
   State state_ = State::kUntried;
   std::string cgroup_;  // path from the root of the hierarchy
-  std::optional<ConnectGuard> guard_;
+  std::optional<uint64_t> guarded_;
   TableOwners owners_;
 };
 

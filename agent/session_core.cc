@@ -1,5 +1,6 @@
 #include "agent/session_core.h"
 
+#include <fmt/format.h>
 #include <linux/capability.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -9,6 +10,7 @@
 #include <csignal>
 #include <ctime>
 
+#include "agent/calls.h"
 #include "agent/identity.h"
 #include "agent/process_info.h"
 
@@ -173,6 +175,57 @@ Ruling SessionCore::JudgeUnsupported(const GuardedCall& call, policy::Operation 
   event.family = Event::Family::kOther;
   event.detail = std::move(detail);
   return Apply(call, {policy::Verdict::kDeny, "not supported"}, true, std::move(event));
+}
+
+void SessionCore::ReportInherited(pid_t pid, const InheritedSocket& socket) {
+  Event event;
+  event.inherited = true;
+  event.source_of = source();
+  event.operation = policy::Operation::kSocket;
+  event.transport = socket.is_inet() ? socket.transport() : policy::Transport::kOther;
+  event.detail =
+      fmt::format("descriptor {}{}", socket.number,
+                  socket.connected ? ", connected" : (socket.listening ? ", listening" : ""));
+  const auto& policy = event.source_of->policy;
+  policy::Decision decision{policy::Verdict::kAllow, {}};
+  bool leaky = true;
+  if (socket.is_inet()) {
+    event.family = socket.domain == AF_INET ? Event::Family::kIpv4 : Event::Family::kIpv6;
+    event.destination = socket.peer;
+    event.source = socket.local;
+    if (policy != nullptr && (socket.connected || socket.listening)) {
+      decision = policy->Decide(policy::InetRequest{
+          .operation = socket.connected ? policy::Operation::kConnect : policy::Operation::kListen,
+          .transport = event.transport,
+          .remote = socket.peer,
+          .local = socket.local});
+    }
+  } else if (socket.domain == AF_UNIX) {
+    leaky = false;
+    event.family = Event::Family::kUnix;
+    event.unix_name = socket.unix_peer.empty() ? socket.unix_local : socket.unix_peer;
+    if (policy != nullptr && socket.connected && !socket.unix_peer.empty()) {
+      decision = policy->Decide(
+          policy::UnixRequest{.operation = policy::Operation::kConnect, .name = socket.unix_peer});
+    }
+  } else {
+    event.family = Event::Family::kOther;
+    event.detail += fmt::format(", socket family {}, type {}", socket.domain, socket.type);
+    if (!IsPlainSocket(socket.domain, socket.type, socket.protocol)) {
+      decision = {policy::Verdict::kDeny, "not supported"};
+    }
+  }
+  const bool denied = decision.verdict != policy::Verdict::kAllow;
+  event.leak = denied && leaky;
+  if (event.leak) {
+    leaks_.fetch_add(1, std::memory_order_relaxed);
+  }
+  event.process = ReadProcessInfo(pid);
+  event.time_ns = RealtimeNanoseconds();
+  event.verdict = denied ? EventVerdict::kAudit : EventVerdict::kAllow;
+  event.would = decision.verdict;
+  event.rule = decision.rule;
+  events_.Push(std::move(event));
 }
 
 void SessionCore::Deliver(const GuardedCall& call, Answer answer, int socket_fd) {

@@ -11,6 +11,7 @@
 
 #include "agent/container_parts.h"
 #include "agent/event.h"
+#include "agent/inherited_sockets.h"
 #include "agent/notify_fd.h"
 #include "agent/operation.h"
 #include "agent/session_manager.h"
@@ -46,6 +47,9 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   // Something that no rule can allow: `detail` says what it was.
   [[nodiscard]] Ruling JudgeUnsupported(const GuardedCall& call, policy::Operation operation,
                                         std::string detail);
+  // Reports a socket that process `pid` was started with. It is let be, whatever the policy says:
+  // the event tells what connecting or listening would have met.
+  void ReportInherited(pid_t pid, const InheritedSocket& socket);
   // Whether the session's policy is in audit mode now.
   [[nodiscard]] bool Audits() const;
 

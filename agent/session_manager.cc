@@ -60,6 +60,7 @@ class Sessions final : public SessionManager {
     auto core =
         std::make_shared<SessionCore>(number, std::move(*notify), SourceOf(state), state.init_pid,
                                       InitPidfd(state), PartsOf(state), events_);
+    ReportInherited(state, *core);
     auto session = Session::Start(core, *reactor_, options_, [this, number] { Ended(number); });
     if (!session) {
       return std::unexpected(std::move(session.error()));
@@ -179,7 +180,18 @@ class Sessions final : public SessionManager {
         return core.container();
       }
     }
-    return std::make_shared<ContainerParts>(state.init_pid);
+    return std::make_shared<ContainerParts>(state.init_pid, cgroups_);
+  }
+
+  // Before the program runs, if the runtime leaves the time.
+  static void ReportInherited(const oci::ContainerProcessState& state, SessionCore& core) {
+    const pid_t pid = state.pid > 0 ? state.pid : state.init_pid;
+    if (pid <= 0) {
+      return;
+    }
+    for (const InheritedSocket& socket : FindInheritedSockets(pid)) {
+      core.ReportInherited(pid, socket);
+    }
   }
 
   void Ended(uint64_t number) {
@@ -252,6 +264,7 @@ class Sessions final : public SessionManager {
   EventSink& events_;
   const Log& log_;
   std::unique_ptr<Reactor> reactor_;
+  const std::shared_ptr<GuardedCgroups> cgroups_ = std::make_shared<GuardedCgroups>();
   const UniqueFd epoll_;
   const UniqueFd wake_;
   mutable std::mutex mutex_;

@@ -4,6 +4,7 @@ import ctypes
 import os
 import socket
 import struct
+import subprocess
 import threading
 
 from lib import agent, bundle, case, env, network, proc, rootfs, runtime
@@ -330,6 +331,92 @@ class UnixSockets(case.Case):
             self.assertFailed(connect, "EACCES")
             self.assertEqual(far.packets(far.BAD4), 0)
             self.assertGreater(far.packets(far.GOOD4), 0)
+
+    def run_with(self, engine, given, path, guarded=True, meanwhile=lambda: None):
+        """Runs a bundle whose program is started with a socket as descriptor 3."""
+        name = engine.new_id()
+        self.addCleanup(engine.delete, name)
+        command = engine.command("run", "--preserve-fds", "1", "--bundle", path, name,
+                                 guarded=guarded)
+        with subprocess.Popen(["/bin/sh", "-c", 'exec "$@" 3<&0 </dev/null', "sh", *command],
+                              stdin=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, env=env.clean_environment()) as process:
+            try:
+                meanwhile()
+            finally:
+                output, _ = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 0, output)
+        return runtime.parse_probe(output)
+
+    def test_sockets_that_it_is_started_with_are_reported(self):
+        """They are not stopped: what was connected is connected. A policy that enforces says so in
+        an event as soon as the runtime hands the container over."""
+        far = self.far
+        for name in runtime.Runtime.NAMES:
+            for address, leak in ((far.BAD4, True), (far.GOOD4, False)):
+                with self.subTest(runtime=name, address=address):
+                    policy = {"mode": "enforce",
+                              "outgoing": {"default": "deny", "allow": [far.GOOD4]}}
+                    guard, engine = self.engine(policy, name)
+                    # Runtimes do not wait for the agent: a program that has ended is not seen.
+                    seen = os.path.join(self.shared, f"seen-{name}-{address}")
+                    path = self.bundle("inherited", 3, f"/shared/{os.path.basename(seen)}")
+
+                    def wait_for_event(agents=guard, done=seen):
+                        try:
+                            agents.wait_events(1, timeout=20)
+                        finally:
+                            with open(done, "w", encoding="ascii"):
+                                pass
+
+                    with self.made_inside(socket.SOCK_DGRAM) as given:
+                        given.connect((address, 443))
+                        local = given.getsockname()
+                        far.reset()
+                        step, = self.run_with(engine, given, self.bundle("inherited", 3), False)
+                        self.assertWorked(step)
+                        step, = self.run_with(engine, given, path, meanwhile=wait_for_event)
+                        self.assertWorked(step)
+                        self.assertEqual(far.packets(address), 2)
+                    event, = guard.wait_events(1)
+                    self.assertEqual(event["event"]["action"], "inherited-socket")
+                    self.assertEqual(event["event"]["kind"], "alert" if leak else "event")
+                    self.assertEqual(event["destination"]["ip"], address)
+                    self.assertEqual(event["destination"]["port"], 443)
+                    self.assertEqual((event["source"]["ip"], event["source"]["port"]), local)
+                    self.assertEqual(event["network"]["transport"], "udp")
+                    self.assertEqual(event["oakum"]["leak"], leak)
+                    self.assertEqual(event["oakum"]["verdict"], "audit" if leak else "allow")
+                    self.assertEqual(event["oakum"]["detail"], "descriptor 3, connected")
+                    if leak:
+                        self.assertEqual(event["oakum"]["would"], "deny")
+                        self.assertEqual(event["rule"]["name"], "outgoing.default deny")
+
+    def test_swapping_in_a_socket_from_outside_reaches_nothing(self):
+        """The guard is on all sockets, whoever has made them: one that the container was started
+        with, and one that is handed over."""
+        far, server = self.far, self.server()
+        _, engine = self.engine(FREE)
+        arguments = (f"/shared/{os.path.basename(server.path)}", far.BAD4, 80)
+        for guarded in (False, True):
+            with self.subTest(guarded=guarded), self.made_inside(socket.SOCK_STREAM) as given:
+                far.reset()
+                path = self.bundle("swap-given", *arguments, 500000 if guarded else 10000000)
+                reached, stopped = self.run_with(engine, given, path, guarded)
+                if guarded:
+                    self.assertEqual((reached["ret"], far.packets()), (0, 0))
+                    self.assertGreater(stopped["ret"], 0)
+                else:
+                    self.assertEqual(reached["ret"], 1, "the race is not even open natively")
+                    self.assertGreater(far.packets(far.BAD4), 0)
+
+    def test_an_ordinary_start_reports_nothing(self):
+        server = self.server()
+        for name in runtime.Runtime.NAMES:
+            for no_new_privileges in (True, False):
+                guard, engine = self.engine(FREE, name)
+                self.run_client(engine, server, 0, no_new_privileges=no_new_privileges)
+                self.assertEqual(guard.events(event__action="inherited-socket"), [])
 
 
 if __name__ == "__main__":

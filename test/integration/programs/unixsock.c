@@ -1,11 +1,12 @@
 // Unix sockets from inside a container: who the other side sees, and what hostile programs try.
 // Each result is a line of JSON with the name of the errno.
-//   client PATH THREADS      connects, sends its pid and waits for an answer, beside idle threads
+//   client PATH THREADS      connects, sends its pid, waits for an answer, beside idle threads
 //   server PATH THREADS      listens, accepts one connection, waits for its end
 //   swap PATH IP PORT ROUNDS connects to PATH while a thread puts a TCP socket under the number
 //   fork-swap ...            the same with a process that shares the descriptor table
-//   receive PATH IP PORT     takes a descriptor (SCM_RIGHTS), writes to it, connects and sends with
-//   it inherited FD             writes to a descriptor that it was started with
+//   swap-given ...           the same with descriptor 3 for the TCP socket
+//   receive PATH IP PORT     takes a descriptor (SCM_RIGHTS), writes to it, connects, sends
+//   inherited FD [PATH]      writes to a descriptor it was started with, and waits for PATH
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -97,13 +98,14 @@ static union {
 static atomic_int* g_done;
 static int g_number;
 static int g_unix;
+static int g_given = -1;
 static struct sockaddr_in g_tcp_address;
 static struct sockaddr_un g_unix_address;
 
 // Sockets are made before the race, so that the switch itself takes no time.
 static void* Swap(void* unused) {
   while (!atomic_load(g_done)) {
-    const int tcp = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    const int tcp = g_given >= 0 ? dup(g_given) : socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     for (int i = 0; i < 16; ++i) {
       dup2(tcp, g_number);
       memcpy(&g_address, &g_tcp_address, sizeof g_tcp_address);
@@ -201,11 +203,19 @@ int main(int argc, char** argv) {
   if (argc > 5 && (strcmp(what, "swap") == 0 || strcmp(what, "fork-swap") == 0)) {
     return SwapWhileConnecting(argv + 2, what[0] == 'f');
   }
+  if (argc > 5 && strcmp(what, "swap-given") == 0) {
+    g_given = 3;
+    fcntl(g_given, F_SETFL, O_NONBLOCK);  // whatever the runtime made of it
+    return SwapWhileConnecting(argv + 2, 0);
+  }
   if (argc > 4 && strcmp(what, "receive") == 0) {
     return Receive(argv + 2);
   }
   if (argc > 2 && strcmp(what, "inherited") == 0) {
     Report("write", write(atoi(argv[2]), "hello", 5));
+    for (int i = 0; argc > 3 && access(argv[3], F_OK) != 0 && i < 3000; ++i) {
+      usleep(10000);
+    }
     return 0;
   }
   fprintf(stderr, "unixsock: unknown way \"%s\"\n", what);

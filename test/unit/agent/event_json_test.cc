@@ -121,6 +121,26 @@ TEST(EventJson, AcceptHasBothEnds) {
   EXPECT_EQ(line["network"]["type"], "ipv6");
 }
 
+TEST(EventJson, SocketOfTheStartHasBothEndsAndNoResult) {
+  Event event = Denied(Source("c"));
+  event.inherited = true;
+  event.operation = policy::Operation::kSocket;
+  event.transport = policy::Transport::kUdp;
+  event.verdict = EventVerdict::kAudit;
+  event.source = {.ip = policy::IpAddress::FromV4({10, 0, 0, 2}), .port = 5000};
+  event.errno_value = 0;
+  event.syscall.clear();
+  const json line = Parsed(event);
+  EXPECT_EQ(line["event"]["action"], "inherited-socket");
+  EXPECT_EQ(line["event"]["kind"], "alert");
+  EXPECT_EQ(line["event"]["outcome"], "unknown");
+  EXPECT_EQ(line["destination"]["ip"], "10.1.2.3");
+  EXPECT_EQ(line["source"]["ip"], "10.0.0.2");
+  EXPECT_EQ(line["source"]["port"], 5000);
+  EXPECT_EQ(line["oakum"]["would"], "deny");
+  EXPECT_FALSE(line["oakum"].contains("syscall"));
+}
+
 TEST(EventJson, UnixNameIsTheAddress) {
   Event event = Denied(Source("c"));
   event.family = Event::Family::kUnix;

@@ -100,7 +100,10 @@ TEST(ConnectGuardTest, HoldsWhoIsInTheCgroupAndNobodyElse) {
     GTEST_SKIP() << "needs root and a cgroup (v2) hierarchy";
   }
   const UniqueFd directory(open(cgroup.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  ASSERT_TRUE(directory.valid());
+  const UniqueFd root(openat(directory.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const auto id = CgroupId(directory.get());
+  ASSERT_TRUE(id.has_value() && root.valid());
+  const Endpoint outside(AF_INET);  // the child has it, too
   std::array<int, 2> steps{};
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, steps.data()), 0);
   const pid_t child = fork();
@@ -113,7 +116,8 @@ TEST(ConnectGuardTest, HoldsWhoIsInTheCgroupAndNobodyElse) {
     const Endpoint inet4(AF_INET);
     const Endpoint inet6(AF_INET6);
     for (char byte = 0; read(steps[1], &byte, 1) == 1;) {
-      const std::array<int, 4> answer = {inet4.Connect(), inet6.Connect(), inet4.fd, inet6.fd};
+      const std::array<int, 4> answer = {inet4.Connect(), inet6.Connect(), outside.Connect(),
+                                         inet4.fd};
       if (write(steps[1], answer.data(), sizeof answer) != sizeof answer) {
         break;
       }
@@ -130,17 +134,23 @@ TEST(ConnectGuardTest, HoldsWhoIsInTheCgroupAndNobodyElse) {
   EXPECT_EQ(ask()[0], 0);
   const bool has_inet6 = ask()[1] == 0;
   {
-    const auto guard = ConnectGuard::Attach(directory.get(), 1);
-    ASSERT_TRUE(guard.has_value()) << guard.error().ToString();
+    GuardedCgroups cgroups;
+    ASSERT_TRUE(cgroups.Add(root.get(), *id).has_value());
+    ASSERT_TRUE(cgroups.Add(root.get(), *id).has_value());
+    cgroups.Remove(*id);  // one reason is left
     const auto held = ask();
     EXPECT_EQ(held[0], EPERM);
     EXPECT_EQ(held[1], has_inet6 ? EPERM : held[1]);
+    EXPECT_EQ(held[2], EPERM);
     // The same sockets, connected by somebody outside.
     const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, child, 0)));
-    const UniqueFd theirs(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), held[2], 0)));
-    const Endpoint own(AF_INET);
-    EXPECT_EQ(ConnectError(theirs.get(), own.address, own.length), 0);
-    EXPECT_EQ(own.Connect(), 0);
+    const UniqueFd theirs(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), held[3], 0)));
+    EXPECT_EQ(ConnectError(theirs.get(), outside.address, outside.length), 0);
+    EXPECT_EQ(outside.Connect(), 0);
+    cgroups.Remove(*id);
+    EXPECT_EQ(ask()[0], 0);
+    ASSERT_TRUE(cgroups.Add(root.get(), *id).has_value());
+    EXPECT_EQ(ask()[0], EPERM);
   }
   EXPECT_EQ(ask()[0], 0) << "the guard has not gone with its object";
   close(steps[0]);

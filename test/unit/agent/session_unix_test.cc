@@ -7,8 +7,10 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
+#include <array>
 #include <atomic>
 #include <filesystem>
+#include <map>
 
 #include "test/unit/agent/guarded_session.h"
 
@@ -387,6 +389,54 @@ TEST(UnixSessionTest, AnAllowedNameLeadsToNothingElse) {
     EXPECT_EQ(good.Drain(), 1);
     unlink((directory / "allowed").c_str());
   }
+}
+
+TEST(UnixSessionTest, SocketsAtTheStartAreReported) {
+  const Directory directory;
+  const Server denied(SOCK_DGRAM);
+  const Server listener(SOCK_STREAM);
+  const UnixServer service(directory / "service", SOCK_DGRAM);
+  const UniqueFd connected(socket(AF_INET, SOCK_DGRAM, 0));
+  const sockaddr_in address = Loopback(denied.port());
+  ASSERT_EQ(connect(connected.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address),
+            0);
+  const UniqueFd listening(dup(listener.fd()));
+  const UniqueFd closed(dup(listener.fd()));
+  ASSERT_EQ(fcntl(closed.get(), F_SETFD, FD_CLOEXEC), 0);
+  const UniqueFd named(socket(AF_UNIX, SOCK_DGRAM, 0));
+  const UnixAddress peer(directory / "service");
+  ASSERT_EQ(connect(named.get(), peer.get(), peer.length), 0);
+  std::array<int, 2> pair{};
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, pair.data()), 0);
+  const UniqueFd ends[] = {UniqueFd(pair[0]), UniqueFd(pair[1])};
+  Guarded guarded(Policies("kill", R"("outgoing": {"default": "deny"})"));
+  // The container is not ended, and what is connected can be used.
+  EXPECT_EQ(guarded.Run([&](int) { return send(connected.get(), "x", 1, 0) == 1 ? 0 : 1; }), 0);
+  EXPECT_TRUE(denied.Reached());
+  std::map<std::string, Event> events;
+  for (const Event& event : guarded.sink().events()) {
+    EXPECT_TRUE(event.inherited);
+    events.emplace(event.detail, event);
+  }
+  const auto take = [&](const UniqueFd& fd, std::string_view state) {
+    return events[fmt::format("descriptor {}{}", fd.get(), state)];
+  };
+  const Event udp = take(connected, ", connected");
+  EXPECT_EQ(udp.verdict, EventVerdict::kAudit);
+  EXPECT_EQ(udp.would, policy::Verdict::kDeny);
+  EXPECT_TRUE(udp.leak);
+  EXPECT_EQ(udp.rule, "outgoing.default deny");
+  EXPECT_EQ(udp.transport, policy::Transport::kUdp);
+  EXPECT_EQ(udp.destination.port, denied.port());
+  EXPECT_NE(udp.source.port, 0);
+  const Event tcp = take(listening, ", listening");
+  EXPECT_EQ(tcp.verdict, EventVerdict::kAllow);
+  EXPECT_EQ(tcp.source.port, listener.port());
+  const Event unix_socket = take(named, ", connected");
+  EXPECT_EQ(unix_socket.unix_name, directory / "service");
+  EXPECT_FALSE(unix_socket.leak);
+  EXPECT_FALSE(events.contains(fmt::format("descriptor {}, listening", closed.get())));
+  EXPECT_FALSE(events.contains(fmt::format("descriptor {}, connected", pair[0])));
 }
 
 // A thread that keeps switching what the name leads to, by renaming symbolic links over it.
