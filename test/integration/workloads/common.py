@@ -1,6 +1,7 @@
 """What the workloads share. Each is a program that runs inside a container, makes what it needs below
 /tmp, starts its own servers there, checks what came out, and prints one JSON line: `outcome`, which
 does not depend on the machine, and `figures`, which do. Only the standard library."""
+import ctypes
 import errno
 import hashlib
 import json
@@ -143,11 +144,15 @@ class Timer:
 
 
 def guard():
-    """What a connect to an address gets that only a guard refuses; everywhere else on the far side
-    somebody says that nothing listens there."""
+    """What two calls get that only a guard refuses: a connect to an address that the policy names
+    (everywhere else on the far side somebody says that nothing listens there), and a system call
+    that is not on the strict list (PTRACE_CONT of a process that does not exist)."""
     with socket.socket() as probe:
         probe.settimeout(20)
-        return errno.errorcode.get(probe.connect_ex((REFUSED, 1)), "")
+        connected = probe.connect_ex((REFUSED, 1))
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace(7, -1, None, None)
+    return [errno.errorcode.get(connected, ""), errno.errorcode[ctypes.get_errno()]]
 
 
 def report(outcome, **figures):
