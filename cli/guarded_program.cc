@@ -15,10 +15,6 @@
 #include "oci/seccomp_proof.h"
 #include "oci/seccomp_section.h"
 
-#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV  // Linux 5.19
-#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
-#endif
-
 namespace oakum::cli {
 
 namespace {
@@ -47,26 +43,21 @@ ssize_t ReadRetry(int fd, void* data, size_t size) {
   return got;
 }
 
-// The listener has close-on-exec set (seccomp(2), SECCOMP_FILTER_FLAG_NEW_LISTENER).
+// The listener has close-on-exec set (seccomp(2), SECCOMP_FILTER_FLAG_NEW_LISTENER). Without
+// SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: with it a signal that has a handler would wait for as
+// long as an accept or a connect does.
 ChildReport Install(const sock_fprog& program) {
   ChildReport report;
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
     report.error = errno;
     return report;
   }
-  for (const unsigned long flags :
-       {SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
-        SECCOMP_FILTER_FLAG_NEW_LISTENER}) {
-    const long listener = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
-    if (listener >= 0) {
-      report.listener = static_cast<int>(listener);
-      report.error = 0;
-      return report;
-    }
+  const long listener =
+      syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+  if (listener < 0) {
     report.error = errno;
-    if (report.error != EINVAL) {  // EINVAL: a flag that this kernel does not know
-      break;
-    }
+  } else {
+    report.listener = static_cast<int>(listener);
   }
   return report;
 }

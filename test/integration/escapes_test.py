@@ -325,6 +325,61 @@ class OutOfReach(Escapes):
         self.assertTrue(blind.process.running())
 
 
+class OrdinaryUser(Escapes):
+    """Under `oakum run` without root: the guard has no more rights than the program."""
+
+    def setUp(self):
+        super().setUp()
+        self.oakum = shutil.copy(env.program("oakum"), self.directory)
+        self.program = shutil.copy(env.test_program("escapes"), self.directory)
+        self.fidelity = shutil.copy(env.test_program("fidelity"), self.directory)
+
+    def run_as_user(self, *command, mode=None, policy=_STRICT):
+        """Without a mode: without a guard. Returns what the program says, and the events."""
+        guard = []
+        events = os.path.join(self.directory, self.engine.new_id())
+        os.mkdir(events, 0o777)
+        os.chmod(events, 0o777)
+        events += "/events.jsonl"
+        if mode is not None:
+            path = agent.write_json(os.path.join(self.directory, f"user-{mode}.json"),
+                                    agent.single_policy({**policy, "mode": mode}))
+            guard = [self.oakum, "run", "--policy", path, "--events", events, "--"]
+        done = self.far.exec_inner(
+            env.tool("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups", *guard,
+            *command, check=False, timeout=90)
+        told = []
+        if os.path.exists(events):
+            with open(events, encoding="utf-8") as lines:
+                told = [json.loads(line) for line in lines]
+        return parse(done.stdout), told
+
+    def test_a_process_that_the_guard_may_not_look_into(self):
+        """One that is not dumpable: denied with an event that says why, and let pass in audit."""
+        bare, _ = self.run_as_user(self.program, "tasks", _BARE, _GOOD)
+        self.assertEqual(set(bare.values()), {"0"}, bare)
+        self.far.settle(_BARE)
+        guarded, events = self.run_as_user(self.program, "tasks", _BAD, _GOOD, mode="enforce")
+        self.assertEqual(guarded, {
+            name: "EACCES" if name.endswith("bad") or name == "not dumpable good" else "0"
+            for name in bare})
+        told = [e for e in events if "may not look into" in json.dumps(e)]
+        self.assertGreaterEqual(len(told), 1, events)
+        self.assertEqual({e["oakum"]["verdict"] for e in told}, {"deny"})
+        self.assertEqual(self.bad_packets(), 0)
+        audited, events = self.run_as_user(self.program, "tasks", _BAD, _GOOD, mode="audit")
+        self.assertEqual(audited, bare)
+        self.assertTrue([e for e in events if "may not look into" in json.dumps(e)])
+
+    def test_what_is_bound_is_bound_as_without_a_guard(self):
+        for case_name in ("bind", "listen", "accept"):
+            bare, _ = self.run_as_user(self.fidelity, case_name)
+            guarded, _ = self.run_as_user(self.fidelity, case_name, mode="enforce",
+                                          policy={**_OPEN, "incoming": _STRICT["incoming"]})
+            self.assertGreater(len(bare), 1)
+            self.assertEqual(guarded, bare)
+
+
 class TheEnd(Escapes):
     def test_ended_containers_cost_nothing(self):
         """RECV answers ENOENT for ever once the last task has gone: the session ends, no thread
