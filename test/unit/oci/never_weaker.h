@@ -36,6 +36,10 @@ struct CheckResult {
 // The rules, and the whole plan, that an enforcing policy needs.
 [[nodiscard]] SeccompPlan EnforcingPlan();
 
+// The same as part of an allow-list: calls that stay, calls that get `errno_value` (with
+// `refuses_ipc` one that ipc(2) carries is among them), and all others.
+[[nodiscard]] SeccompPlan ClosedPlan(int errno_value, int others_errno, bool refuses_ipc);
+
 }  // namespace oakum::oci
 
 #endif  // OAKUM_TEST_UNIT_OCI_NEVER_WEAKER_H_

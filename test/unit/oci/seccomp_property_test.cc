@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <random>
 #include <string>
@@ -52,6 +53,7 @@ class RealProfileTest : public testing::TestWithParam<const char*> {};
 TEST_P(RealProfileTest, IsNeverWeakerAfterTheMerge) {
   std::mt19937_64 random(Seed());
   MustHold(Data(GetParam()), EnforcingPlan(), random);
+  MustHold(Data(GetParam()), ClosedPlan(EACCES, ENOSYS, true), random);
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, RealProfileTest,
@@ -72,6 +74,8 @@ TEST_P(HandPickedTest, IsNeverWeakerAfterTheMerge) {
   const auto section = ParseJson(GetParam().second, "section");
   ASSERT_TRUE(section) << section.error().ToString();
   MustHold(*section, EnforcingPlan(), random);
+  MustHold(*section, ClosedPlan(EACCES, ENOSYS, true), random);
+  MustHold(*section, ClosedPlan(ENOSYS, EPERM, false), random);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -137,6 +141,16 @@ INSTANTIATE_TEST_SUITE_P(
              {"index":1,"value":0,"valueTwo":5,"op":"SCMP_CMP_MASKED_EQ"}]},
             {"names":["sendto"],"action":"SCMP_ACT_ALLOW","args":[
              {"index":1,"value":0,"op":"SCMP_CMP_GE"}]}]})"),
+        std::pair("AllowThatWasSkipped", R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+            {"names":["mount","keyctl","vmsplice"],"action":"SCMP_ACT_ALLOW"},
+            {"names":["mount","keyctl","vmsplice"],"action":"SCMP_ACT_ERRNO","errnoRet":5},
+            {"names":["close","tee"],"action":"SCMP_ACT_ERRNO","errnoRet":38},
+            {"names":["close","tee"],"action":"SCMP_ACT_ERRNO","errnoRet":6}]})"),
+        std::pair("AllowWithIpc", R"({"defaultAction":"SCMP_ACT_ALLOW",
+            "architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86"],"syscalls":[
+            {"names":["ipc"],"action":"SCMP_ACT_ERRNO","errnoRet":1},
+            {"names":["semget"],"action":"SCMP_ACT_ERRNO","errnoRet":12,
+             "args":[{"index":1,"value":7,"op":"SCMP_CMP_EQ"}]}]})"),
         std::pair("OtherArchs", R"({"defaultAction":"SCMP_ACT_ERRNO",
             "architectures":["SCMP_ARCH_AARCH64","SCMP_ARCH_ARM"],"syscalls":[
             {"names":["socket","connect","sendto","accept","read"],"action":"SCMP_ACT_ALLOW"}]})"),
@@ -159,7 +173,13 @@ TEST(RandomProfileTest, IsNeverWeakerAfterTheMerge) {
       fmt::print("seed {}\n", seed + i);
       std::fflush(stdout);
     }
-    const SeccompPlan plan = i % 3 == 0 ? EnforcingPlan() : RandomPlan(random);
+    SeccompPlan plan =
+        i % 3 == 0   ? EnforcingPlan()
+        : i % 5 == 0 ? ClosedPlan(1 + static_cast<int>(random() % 4), ENOSYS, random() % 2 == 0)
+                     : RandomPlan(random);
+    if (i % 2 == 0) {
+      plan.others_errno = random() % 2 == 0 ? ENOSYS : EPERM;
+    }
     const CheckResult result = CheckNeverWeaker(section, plan, kKinds[i % 3], random);
     calls += result.calls;
     checked += result.outcome == MergeOutcome::kChecked ? 1 : 0;
