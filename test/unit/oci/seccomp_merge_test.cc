@@ -298,6 +298,112 @@ TEST(MergeSeccompTest, RefusesMalformedPlans) {
               HasSubstr("names mount twice"));
 }
 
+// What an allow-list asks: some calls stay, some get EACCES, all others ENOSYS.
+SeccompPlan ClosedPlan() {
+  SeccompPlan plan = Plan();
+  plan.syscalls.push_back({"read", {{{}, FilterAction::kAllow, 0}}});
+  plan.syscalls.push_back({"write", {{{}, FilterAction::kAllow, 0}}});
+  plan.syscalls.push_back({"mount", {{{}, FilterAction::kErrno, EACCES}}});
+  plan.syscalls.push_back({"ptrace", {{{}, FilterAction::kErrno, EACCES}}});
+  plan.others_errno = ENOSYS;
+  return plan;
+}
+
+TEST(MergeClosedTest, TurnsADefaultThatAllowsIntoOneThatRefuses) {
+  const Json merged = Merged(R"({"defaultAction":"SCMP_ACT_LOG","syscalls":[
+      {"names":["ptrace","keyctl"],"action":"SCMP_ACT_KILL"},
+      {"names":["bpf","mount"],"action":"SCMP_ACT_LOG"},
+      {"names":["setns"],"action":"SCMP_ACT_ALLOW"}]})",
+                             ClosedPlan());
+  EXPECT_EQ(merged["defaultAction"], "SCMP_ACT_ERRNO");
+  EXPECT_EQ(merged["defaultErrnoRet"], ENOSYS);
+  EXPECT_EQ(RulesFor(merged, "read"), R"({"names":["read","write"],"action":"SCMP_ACT_LOG"})"
+                                      "\n");
+  EXPECT_EQ(RulesFor(merged, "mount"),
+            R"({"names":["mount"],"action":"SCMP_ACT_ERRNO","errnoRet":13})"
+            "\n");
+  EXPECT_EQ(RulesFor(merged, "ptrace"), R"({"names":["ptrace","keyctl"],"action":"SCMP_ACT_KILL"})"
+                                        "\n")
+      << "denied before, so denied in the same way";
+  // Counted by runc, which answers ENOSYS above the largest number that is named.
+  EXPECT_EQ(RulesFor(merged, "setns"),
+            R"({"names":["bpf","setns"],"action":"SCMP_ACT_ERRNO","errnoRet":38})"
+            "\n");
+}
+
+TEST(MergeClosedTest, LeavesWhatStaysAllowedAsTheEngineWroteIt) {
+  const Json merged = Merged(R"({"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":1,"syscalls":[
+      {"names":["read","mount","getpid"],"action":"SCMP_ACT_ALLOW","comment":"mine"},
+      {"names":["write"],"action":"SCMP_ACT_ALLOW",
+       "args":[{"index":0,"value":7,"op":"SCMP_CMP_EQ"}]},
+      {"names":["write"],"action":"SCMP_ACT_KILL",
+       "args":[{"index":1,"value":8,"op":"SCMP_CMP_EQ"}]}]})",
+                             ClosedPlan());
+  EXPECT_EQ(merged["defaultErrnoRet"], EPERM);
+  EXPECT_EQ(merged["syscalls"][0].dump(),
+            R"({"names":["read"],"action":"SCMP_ACT_ALLOW","comment":"mine"})");
+  EXPECT_THAT(RulesFor(merged, "write"), HasSubstr("KILL"));
+  EXPECT_EQ(RulesFor(merged, "mount"),
+            R"({"names":["mount"],"action":"SCMP_ACT_ERRNO","errnoRet":13})"
+            "\n");
+  EXPECT_EQ(RulesFor(merged, "getpid"),
+            R"({"names":["getpid"],"action":"SCMP_ACT_ERRNO","errnoRet":38})"
+            "\n");
+}
+
+TEST(MergeClosedTest, IsIdempotentAndDoesNotBelieveThatASectionIsItsOwn) {
+  const Json once = Merged("null", ClosedPlan());
+  EXPECT_EQ(Merged(once.dump(), ClosedPlan()).dump(), once.dump());
+  const auto tampered = [&](auto change) {
+    Json section = once;
+    change(section);
+    return Refusal(section.dump(), ClosedPlan()).code;
+  };
+  EXPECT_EQ(tampered([](Json& section) { section["defaultAction"] = "SCMP_ACT_ALLOW"; }), EBUSY);
+  EXPECT_EQ(tampered([](Json& section) {
+              section["syscalls"].push_back({{"names", {"setns"}}, {"action", "SCMP_ACT_ALLOW"}});
+            }),
+            EBUSY);
+  EXPECT_EQ(tampered([](Json& section) {
+              section["syscalls"].push_back({{"names", {"getpid"}}, {"action", "SCMP_ACT_NOTIFY"}});
+            }),
+            EBUSY);
+}
+
+// A rule that says the default is skipped, and libseccomp then derives rules of socketcall from
+// those of socket calls.
+TEST(MergeClosedTest, GivesMultiplexersAnErrnoOfTheirOwn) {
+  const std::string archs = R"("architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86"])";
+  const Json taken = Merged(R"({"defaultAction":"SCMP_ACT_ALLOW",)" + archs + R"(,"syscalls":[
+      {"names":["socketcall"],"action":"SCMP_ACT_ERRNO","errnoRet":38}]})",
+                            ClosedPlan());
+  EXPECT_EQ(taken["defaultErrnoRet"], EPERM);
+  EXPECT_THAT(taken["syscalls"][0].dump(), HasSubstr("\"socketcall\""));
+  SeccompPlan refused = ClosedPlan();
+  refused.syscalls[1] = {"socketcall", {{{}, FilterAction::kErrno, EPERM}}};
+  const Json merged = Merged(R"({"defaultAction":"SCMP_ACT_ERRNO",)" + archs + R"(,"syscalls":[
+      {"names":["socketcall","connect","sendto","read"],"action":"SCMP_ACT_ALLOW"}]})",
+                             refused);
+  EXPECT_EQ(merged["syscalls"][0].dump(),
+            R"({"names":["socketcall"],"action":"SCMP_ACT_ERRNO","errnoRet":38})");
+}
+
+TEST(MergeClosedTest, RefusesWhatNoFilterCanRefuse) {
+  SeccompPlan plan = Plan();
+  plan.syscalls.push_back({"oakum", {{{}, FilterAction::kErrno, EACCES}}});
+  EXPECT_THAT(RefusalText("null", plan), HasSubstr("oakum: libseccomp does not know it"));
+  Merged(R"({"defaultAction":"SCMP_ACT_ERRNO","syscalls":[
+      {"names":["read","oakum"],"action":"SCMP_ACT_ALLOW"}]})",
+         plan);
+  plan.others_errno = ENOSYS;
+  Merged("null", plan);
+  plan.others_errno = 4096;
+  EXPECT_THAT(RefusalText("null", plan), HasSubstr("errno 4096 is not in 1..4095"));
+  plan = ClosedPlan();
+  plan.syscalls.push_back({"shmget", {{{}, FilterAction::kErrno, EACCES}}});
+  EXPECT_THAT(RefusalText("null", plan), HasSubstr("names calls of ipc but not ipc"));
+}
+
 TEST(SeccompArchTest, KnowsTheNativeArchitecture) {
   const SeccompArch* native = NativeArch();
   ASSERT_NE(native, nullptr);

@@ -11,6 +11,7 @@
 #include <map>
 #include <random>
 
+#include "plan_testing.h"
 #include "policy_testing.h"
 
 namespace oakum::policy {
@@ -20,52 +21,11 @@ using oci::ArgCondition;
 using oci::Compare;
 using oci::FilterAction;
 using oci::FilterBranch;
+using testing::BranchesOf;
+using testing::FindSyscall;
 using testing::MustParse;
 using testing::OnePolicy;
-
-using Registers = std::array<uint64_t, 6>;
-
-bool Holds(const ArgCondition& condition, const Registers& registers) {
-  const uint64_t value = registers[condition.index];
-  switch (condition.compare) {
-    case Compare::kNotEqual:
-      return value != condition.value;
-    case Compare::kLess:
-      return value < condition.value;
-    case Compare::kLessOrEqual:
-      return value <= condition.value;
-    case Compare::kEqual:
-      return value == condition.value;
-    case Compare::kGreaterOrEqual:
-      return value >= condition.value;
-    case Compare::kGreater:
-      return value > condition.value;
-    case Compare::kMaskedEqual:
-      return (value & condition.value) == condition.value_two;
-  }
-  return false;
-}
-
-std::vector<const FilterBranch*> BranchesOf(const oci::SyscallPlan& plan,
-                                            const Registers& registers) {
-  std::vector<const FilterBranch*> found;
-  for (const FilterBranch& branch : plan.branches) {
-    if (std::all_of(branch.conditions.begin(), branch.conditions.end(),
-                    [&](const ArgCondition& condition) { return Holds(condition, registers); })) {
-      found.push_back(&branch);
-    }
-  }
-  return found;
-}
-
-const oci::SyscallPlan* FindSyscall(const oci::SeccompPlan& plan, std::string_view name) {
-  for (const oci::SyscallPlan& syscall : plan.syscalls) {
-    if (syscall.name == name) {
-      return &syscall;
-    }
-  }
-  return nullptr;
-}
+using testing::Registers;
 
 const std::vector<std::string>& Policies() {
   static const std::vector<std::string> policies = [] {
