@@ -15,6 +15,8 @@
 #include <string_view>
 #include <thread>
 
+#include "far.h"
+
 namespace {
 
 sockaddr_in Loopback(uint16_t port) {
@@ -257,6 +259,9 @@ int main(int argc, char** argv) {
   }
   if (what == "rewrite-iovec") {
     return Rewrite(Target::kIovec, port(2), port(3), true, number(4));
+  }
+  if (what == "far") {
+    return SendFar(argc - 2, argv + 2);
   }
   if (what == "reuse") {
     return ReuseNumber(port(2), number(3));
