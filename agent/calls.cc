@@ -78,7 +78,7 @@ int Pin(const CallContext& context, pid_t tid, int fd, PinnedSocket& out) {
   if (!GetOption(out.fd.get(), SO_DOMAIN, out.domain) ||
       !GetOption(out.fd.get(), SO_TYPE, out.type) ||
       !GetOption(out.fd.get(), SO_PROTOCOL, out.protocol)) {
-    return ENOTSOCK;
+    return errno;  // ENOTSOCK, or EBADF for what was opened with O_PATH
   }
   return 0;
 }

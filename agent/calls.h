@@ -55,8 +55,7 @@ struct Outcome {
 // (raw(7)).
 [[nodiscard]] int SocketError(int domain, int type);
 
-// Pins descriptor `fd` of the caller. Returns 0 or an errno value; EBADF as natively. A descriptor
-// that is not a socket is ENOTSOCK with `out.fd` set.
+// Pins descriptor `fd` of the caller. Returns 0 or an errno value; EBADF and ENOTSOCK as natively.
 [[nodiscard]] int Pin(const CallContext& context, pid_t tid, int fd, PinnedSocket& out);
 
 // The arguments of one call, wherever they came from: registers, or the array that socketcall(2)

@@ -113,7 +113,7 @@ Outcome HandleConnect(const CallContext& context, const GuardedCall& call, Argum
   const pid_t tid = call.notification.tid;
   PinnedSocket socket;
   const int pinned = Pin(context, tid, static_cast<int>(args[0]), socket);
-  if (!socket.fd) {
+  if (pinned != 0 && pinned != ENOTSOCK) {  // which comes after the address
     return Outcome::Of(Answer::Error(pinned));
   }
   SockaddrCopy address;

@@ -155,12 +155,39 @@ bool NamesInterface(const cmsghdr& header, const char* data, size_t size) {
   return index != 0 && index != kLoopbackIndex;
 }
 
+// Internet sockets have no records that mean something else here: they are sent as they are, also
+// malformed, for which the kernel has its own order of errors and sends nothing (CMSG_OK in
+// __ip_cmsg_send(), ip6_datagram_send_ctl(), sock_cmsg_send()).
+void ScanInternet(const std::vector<char>& original, ControlMessages& out) {
+  out.bytes = original;
+  size_t at = 0;
+  while (original.size() - at >= sizeof(cmsghdr)) {
+    cmsghdr header = {};
+    memcpy(&header, original.data() + at, sizeof header);
+    if (header.cmsg_len < sizeof header || header.cmsg_len > original.size() - at) {
+      return;
+    }
+    out.routes = out.routes || NamesRoute(header);
+    out.names_interface =
+        out.names_interface ||
+        NamesInterface(header, original.data() + at + CMSG_LEN(0), header.cmsg_len - CMSG_LEN(0));
+    const size_t step = CMSG_ALIGN(header.cmsg_len);
+    if (step >= original.size() - at) {
+      return;
+    }
+    at += step;
+  }
+}
+
 }  // namespace
 
 int TranslateControl(const CallContext& context, pid_t tid, int domain,
                      const std::vector<char>& original, ControlMessages& out) {
+  if (domain == AF_INET || domain == AF_INET6) {
+    ScanInternet(original, out);
+    return 0;
+  }
   const bool is_unix = domain == AF_UNIX;
-  const bool is_inet = domain == AF_INET || domain == AF_INET6;
   TaskStatus status;
   if (is_unix) {
     auto read = ReadTaskStatus(tid);
@@ -181,11 +208,7 @@ int TranslateControl(const CallContext& context, pid_t tid, int domain,
     }
     const char* data = original.data() + at + CMSG_LEN(0);
     const size_t size = header.cmsg_len - CMSG_LEN(0);
-    if (is_inet) {
-      out.routes = out.routes || NamesRoute(header);
-      out.names_interface = out.names_interface || NamesInterface(header, data, size);
-      Append(out.bytes, header, data, size);
-    } else if (header.cmsg_level == SOL_SOCKET && header.cmsg_type == SCM_RIGHTS) {
+    if (header.cmsg_level == SOL_SOCKET && header.cmsg_type == SCM_RIGHTS) {
       if (!is_unix) {
         return EINVAL;
       }
@@ -231,6 +254,7 @@ int TranslateControl(const CallContext& context, pid_t tid, int domain,
 }
 
 void PinToLoopback(ControlMessages& control) {
+  control.bytes.resize(CMSG_ALIGN(control.bytes.size()));
   in6_pktinfo info = {};
   info.ipi6_ifindex = kLoopbackIndex;
   cmsghdr header = {};

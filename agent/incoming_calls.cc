@@ -330,13 +330,16 @@ Outcome HandleListen(const CallContext& context, const GuardedCall& call, Argume
 
 Outcome HandleAccept(const CallContext& context, const GuardedCall& call, Arguments args,
                      int flags) {
+  PinnedSocket socket;
+  const int pinned = Pin(context, call.notification.tid, static_cast<int>(args[0]), socket);
+  if (pinned != 0 && pinned != ENOTSOCK) {
+    return Outcome::Of(Answer::Error(pinned));
+  }
   if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0) {
     return Outcome::Of(Answer::Error(EINVAL));
   }
-  PinnedSocket socket;
-  if (const int error = Pin(context, call.notification.tid, static_cast<int>(args[0]), socket);
-      error != 0) {
-    return Outcome::Of(Answer::Error(error));
+  if (pinned != 0) {
+    return Outcome::Of(Answer::Error(pinned));
   }
   auto status = ReadTaskStatus(call.notification.tid);
   if (!status || !context.core.notify().IdValid(call.notification.id)) {

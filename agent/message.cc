@@ -42,10 +42,9 @@ uint64_t AddressOf(const void* pointer) { return reinterpret_cast<uintptr_t>(poi
 int DecodePieces(const std::vector<char>& raw, bool compat, MessageHeader& out) {
   const size_t stride = compat ? sizeof(CompatIovec) : sizeof(iovec);
   const size_t count = raw.size() / stride;
-  out.pieces.clear();
-  out.size = 0;
+  std::vector<iovec> pieces(count);
   for (size_t i = 0; i < count; ++i) {
-    iovec piece = {};
+    iovec& piece = pieces[i];
     if (compat) {
       const auto small = Load<CompatIovec>(raw.data() + i * stride);
       if (static_cast<int32_t>(small.length) < 0) {
@@ -57,6 +56,16 @@ int DecodePieces(const std::vector<char>& raw, bool compat, MessageHeader& out) 
       if (static_cast<ssize_t>(piece.iov_len) < 0) {
         return EINVAL;
       }
+    }
+  }
+  out.pieces.clear();
+  out.size = 0;
+  for (iovec& piece : pieces) {
+    if (count == 1) {
+      piece.iov_len = std::min(piece.iov_len, kMaxBytes);  // __import_iovec_ubuf()
+    }
+    if (!IsUserRange(AddressOf(piece.iov_base), piece.iov_len)) {
+      return EFAULT;
     }
     // import_iovec() cuts the total silently.
     piece.iov_len = std::min(piece.iov_len, kMaxBytes - out.size);
@@ -70,6 +79,17 @@ int DecodePieces(const std::vector<char>& raw, bool compat, MessageHeader& out) 
 
 }  // namespace
 
+bool IsUserRange(uint64_t address, uint64_t size) {
+#if defined(__x86_64__)
+  uint64_t end = 0;
+  constexpr uint64_t kTaskSize = (uint64_t{1} << 56) - 4096;  // with five levels of page tables
+  return !__builtin_add_overflow(address, size, &end) && end <= kTaskSize;
+#else
+  // Addresses carry tags in their upper bits: what cannot be read will not be.
+  return address + size >= address;
+#endif
+}
+
 size_t RawHeaderSize(bool compat) { return compat ? sizeof(CompatMsghdr) : sizeof(msghdr); }
 
 size_t RawMultipleHeaderSize(bool compat) {
@@ -79,14 +99,22 @@ size_t RawMultipleHeaderSize(bool compat) {
 RawMessageHeader DecodeRawHeader(const char* bytes, bool compat) {
   if (compat) {
     const auto header = Load<CompatMsghdr>(bytes);
-    return {header.name,    static_cast<uint32_t>(header.name_length),
-            header.pieces,  header.piece_count,
-            header.control, header.control_length};
+    return {header.name,
+            static_cast<uint32_t>(header.name_length),
+            header.pieces,
+            header.piece_count,
+            header.control,
+            header.control_length,
+            static_cast<int>(header.flags)};
   }
   const auto header = Load<msghdr>(bytes);
-  return {AddressOf(header.msg_name),    header.msg_namelen,
-          AddressOf(header.msg_iov),     header.msg_iovlen,
-          AddressOf(header.msg_control), header.msg_controllen};
+  return {AddressOf(header.msg_name),
+          header.msg_namelen,
+          AddressOf(header.msg_iov),
+          header.msg_iovlen,
+          AddressOf(header.msg_control),
+          header.msg_controllen,
+          header.msg_flags};
 }
 
 int ReadSockaddr(pid_t tid, uint64_t address, int32_t length, SockaddrCopy& out) {
@@ -105,7 +133,7 @@ int ReadSockaddr(pid_t tid, uint64_t address, int32_t length, SockaddrCopy& out)
 int ReadMessageHeader(pid_t tid, const RawMessageHeader& raw, bool compat, MessageHeader& out) {
   // The order of the checks is that of copy_msghdr_from_user() and ____sys_sendmsg().
   const auto name_length = static_cast<int32_t>(raw.name_length);
-  if (name_length < 0) {
+  if (name_length < 0 && raw.name != 0) {
     return EINVAL;
   }
   const size_t name_size =
@@ -122,17 +150,22 @@ int ReadMessageHeader(pid_t tid, const RawMessageHeader& raw, bool compat, Messa
     return EMSGSIZE;
   }
   std::vector<char> pieces(raw.piece_count * (compat ? sizeof(CompatIovec) : sizeof(iovec)));
-  if (ReadMemory(tid, raw.pieces, pieces.data(), pieces.size()) != pieces.size()) {
+  const size_t got = ReadMemory(tid, raw.pieces, pieces.data(), pieces.size());
+  const bool complete = got == pieces.size();
+  pieces.resize(got);
+  // A length that is no length comes before the fault behind it (copy_iovec_from_user()).
+  if (const int error = DecodePieces(pieces, compat, out); error == EINVAL || complete) {
+    if (error != 0) {
+      return error;
+    }
+  } else {
     return EFAULT;
-  }
-  if (const int error = DecodePieces(pieces, compat, out); error != 0) {
-    return error;
   }
   out.control.clear();
   if (raw.control_length > kMaxControl) {
     return ENOBUFS;
   }
-  if (raw.control_length > 0 && raw.control != 0) {
+  if (raw.control_length > 0) {
     out.control.resize(raw.control_length);
     if (ReadMemory(tid, raw.control, out.control.data(), out.control.size()) !=
         out.control.size()) {

@@ -34,7 +34,12 @@ struct RawMessageHeader {
   uint64_t piece_count = 0;
   uint64_t control = 0;
   uint64_t control_length = 0;
+  int flags = 0;  // of which sendmmsg(2) takes MSG_EOR
 };
+
+// Whether the kernel would look at `size` bytes from `address` at all (access_ok()): beyond a
+// process's half of the addresses it says EFAULT before anything else.
+[[nodiscard]] bool IsUserRange(uint64_t address, uint64_t size);
 
 // Size of one msghdr and one mmsghdr in memory.
 [[nodiscard]] size_t RawHeaderSize(bool compat);

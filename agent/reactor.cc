@@ -194,8 +194,9 @@ class PendingCall {
   void End(Answer answer) {
     over_ = true;
     core_->CountWaiting(-1);
-    core_->Deliver(call_, std::move(answer), operation_->socket_fd());
+    const uint64_t cookie = answer.performed ? SocketCookie(operation_->socket_fd()) : 0;
     Release();
+    core_->Deliver(call_, std::move(answer), cookie);
   }
 
   // Closes the pinned descriptors at once: as long as they are open, the container's close(2) does

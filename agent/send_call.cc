@@ -35,6 +35,7 @@ bool IsForbidden(const GuardedCall& call, int flags) {
 struct Prepared {
   enum class Kind : uint8_t { kSend, kPass, kError, kGone } kind = Kind::kError;
   int error = 0;
+  bool unreached = false;        // kError: a unix name leads nowhere
   bool loopback = false;         // an internet destination on this machine
   bool pin_to_loopback = false;  // ... that only a control message keeps there
   OutgoingMessage message;
@@ -96,7 +97,12 @@ Prepared JudgeDestination(const CallContext& context, const GuardedCall& call,
         return Prepared::Of(Prepared::Kind::kGone);
       }
       if (found != 0) {
-        return audits ? Prepared::Of(Prepared::Kind::kPass) : Prepared::Error(found);
+        if (audits) {
+          return Prepared::Of(Prepared::Kind::kPass);
+        }
+        prepared = Prepared::Error(found);
+        prepared.unreached = true;
+        return prepared;
       }
       prepared = FromRuling(context.core.Judge(call, policy::Operation::kSend, peer.names));
       prepared.message.name = peer.address;
@@ -114,6 +120,27 @@ Prepared JudgeDestination(const CallContext& context, const GuardedCall& call,
   return prepared;
 }
 
+// What the kernel finds before it looks up the name of a unix datagram's receiver, which said
+// `found` (unix_dgram_sendmsg(), net/unix/af_unix.c).
+int ErrorBeforeLookup(const GuardedCall& call, const PinnedSocket& socket,
+                      const MessageHeader& header, int flags, int found) {
+  constexpr size_t kOverhead = 32;
+  if ((flags & MSG_OOB) != 0) {
+    return EOPNOTSUPP;
+  }
+  int room = 0;
+  socklen_t length = sizeof room;
+  (void)getsockopt(socket.fd.get(), SOL_SOCKET, SO_SNDBUF, &room, &length);
+  if (header.size + kOverhead > static_cast<size_t>(room) || header.size > kMaxDatagram) {
+    return EMSGSIZE;
+  }
+  std::vector<char> payload(header.size);
+  return ReadPayload(call.notification.tid, header.pieces, 0, payload.data(), payload.size()) ==
+                 payload.size()
+             ? found
+             : EFAULT;
+}
+
 // Everything up to the payload. `header` has been copied.
 Prepared Prepare(const CallContext& context, const GuardedCall& call, const PinnedSocket& socket,
                  MessageHeader header, int flags) {
@@ -121,7 +148,21 @@ Prepared Prepare(const CallContext& context, const GuardedCall& call, const Pinn
   if ((flags & MSG_FASTOPEN) != 0 && !context.core.Audits()) {
     return Prepared::Error(EOPNOTSUPP);
   }
+  ControlMessages control;
+  if (!context.core.Audits() && (!header.control.empty() || socket.domain == AF_UNIX)) {
+    if (const int error = TranslateControl(context, call.notification.tid, socket.domain,
+                                           header.control, control);
+        error != 0) {
+      return Prepared::Error(error);
+    }
+    if (!context.core.notify().IdValid(call.notification.id)) {
+      return Prepared::Of(Prepared::Kind::kGone);
+    }
+  }
   Prepared prepared = JudgeDestination(context, call, socket, header.name);
+  if (prepared.unreached) {
+    prepared.error = ErrorBeforeLookup(call, socket, header, flags, prepared.error);
+  }
   if (prepared.kind != Prepared::Kind::kSend) {
     return prepared;
   }
@@ -131,33 +172,22 @@ Prepared Prepare(const CallContext& context, const GuardedCall& call, const Pinn
   message.pieces = std::move(header.pieces);
   message.size = header.size;
   message.flags = flags & ~kCmsgCompat;
-  if (!socket.is_stream() && message.size > (socket.is_inet() ? kMaxInetDatagram : kMaxDatagram)) {
-    return Prepared::Error(EMSGSIZE);
+  message.largest = socket.is_inet() ? kMaxInetDatagram : kMaxDatagram;
+  message.control = std::move(control);
+  message.set_credentials = socket.domain == AF_UNIX;
+  if (message.control.routes &&
+      context.core.JudgeUnsupported(call, policy::Operation::kSend,
+                                    "a control message that routes") == Ruling::kRefuse) {
+    return Prepared::Error(EACCES);
   }
-  if (!header.control.empty() || socket.domain == AF_UNIX) {
-    if (const int error = TranslateControl(context, call.notification.tid, socket.domain,
-                                           header.control, message.control);
-        error != 0) {
-      return Prepared::Error(error);
-    }
-    if (!context.core.notify().IdValid(call.notification.id)) {
-      return Prepared::Of(Prepared::Kind::kGone);
-    }
-    message.set_credentials = socket.domain == AF_UNIX;
-    if (message.control.routes &&
-        context.core.JudgeUnsupported(call, policy::Operation::kSend,
-                                      "a control message that routes") == Ruling::kRefuse) {
-      return Prepared::Error(EACCES);
-    }
-    // Loopback through another interface leaves the machine; where a message without a name goes
-    // is not known here.
-    if (message.control.names_interface && (message.name.length == 0 || prepared.loopback) &&
-        DeniesByDefault(context) &&
-        context.core.JudgeUnsupported(call, policy::Operation::kSend,
-                                      "loopback through another network interface") ==
-            Ruling::kRefuse) {
-      return Prepared::Error(EACCES);
-    }
+  // Loopback through another interface leaves the machine; where a message without a name goes is
+  // not known here.
+  if (message.control.names_interface && (message.name.length == 0 || prepared.loopback) &&
+      DeniesByDefault(context) &&
+      context.core.JudgeUnsupported(call, policy::Operation::kSend,
+                                    "loopback through another network interface") ==
+          Ruling::kRefuse) {
+    return Prepared::Error(EACCES);
   }
   if (prepared.pin_to_loopback) {
     PinToLoopback(message.control);
@@ -264,7 +294,8 @@ class SendMultipleOperation final : public Operation {
     if (!core_->notify().IdValid(call_.notification.id)) {
       return std::nullopt;
     }
-    Prepared prepared = Prepare(context, call_, socket_, std::move(header), flags_);
+    Prepared prepared =
+        Prepare(context, call_, socket_, std::move(header), flags_ | (raw.flags & MSG_EOR));
     switch (prepared.kind) {
       case Prepared::Kind::kPass:
         // The policy turned to audit in the middle of a call: the rest is for the caller to repeat.
@@ -333,6 +364,9 @@ Outcome AuditMultiple(const CallContext& context, const GuardedCall& call,
 
 Outcome HandleSendto(const CallContext& context, const GuardedCall& call, Arguments args) {
   const pid_t tid = call.notification.tid;
+  if (!IsUserRange(args[1], std::min<uint64_t>(args[2], kMaxBytes))) {
+    return Outcome::Of(Answer::Error(EFAULT));
+  }
   PinnedSocket socket;
   if (const int error = Pin(context, tid, static_cast<int>(args[0]), socket); error != 0) {
     return Outcome::Of(Answer::Error(error));
@@ -348,8 +382,12 @@ Outcome HandleSendto(const CallContext& context, const GuardedCall& call, Argume
     return Gone();
   }
   if (args[4] != 0 && header.name.length == 0 && socket.is_inet() && !socket.is_stream()) {
-    // sendto(2) gives the protocol an address of no length; sendmsg(2) would give it none.
-    return Outcome::Of(context.core.Audits() ? Answer::Continue() : Answer::Error(EINVAL));
+    // sendto(2) gives the protocol an address of no length, sendmsg(2) would give it none: one that
+    // is just as short for each of them.
+    if (context.core.Audits()) {
+      return Outcome::Of(Answer::Continue());
+    }
+    header.name.length = 1;
   }
   header.size = std::min<size_t>(args[2], kMaxBytes);
   if (header.size > 0) {
@@ -403,7 +441,9 @@ Outcome HandleSendmmsg(const CallContext& context, const GuardedCall& call, Argu
   if (!context.core.notify().IdValid(call.notification.id)) {
     return Gone();
   }
-  headers.resize(got - got % stride);
+  // The last one counts without its msg_len, which is only written.
+  const bool has_header = got % stride >= RawHeaderSize(call.kind.compat);
+  headers.resize(got - got % stride + (has_header ? stride : 0));
   if (headers.empty()) {
     return Outcome::Of(count == 0 ? Answer::Value(0) : Answer::Error(EFAULT));
   }

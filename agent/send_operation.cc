@@ -18,6 +18,9 @@ namespace {
 // session waits longer than that takes.
 constexpr size_t kStreamPiece = 256 * 1024;
 constexpr size_t kStepBudget = 1024 * 1024;
+// What the kernel itself copies at a time: a piece with a fault in it is not sent at all
+// (SKB_FRAG_PAGE_ORDER, unix_stream_sendmsg()).
+constexpr size_t kKernelPiece = 32 * 1024;
 constexpr std::chrono::milliseconds kSlowestRetry{20};
 constexpr int kFastopen = MSG_FASTOPEN;
 
@@ -113,6 +116,21 @@ ssize_t MessageSender::SendOnce(const char* data, size_t size, bool with_control
   return SendAs(message_, socket_fd_, header, flags);
 }
 
+// What the kernel says to a message of `size` bytes that cannot be read from here either: its own
+// checks come first, in its own order, and then EFAULT, for which `error` is meant. Nothing is
+// sent.
+MessageSender::Result MessageSender::Fail(size_t size, int error) {
+  if (sent_ > 0) {
+    return {.finished = true, .sent = sent_, .error = error};
+  }
+  const ssize_t put = SendOnce(nullptr, size, true);
+  if (put >= 0) {
+    return {.finished = true, .sent = static_cast<size_t>(put)};  // MSG_PROBE: nothing is looked at
+  }
+  const int said = errno == EFAULT ? error : errno;
+  return {.finished = said != EAGAIN && said != EWOULDBLOCK, .sent = 0, .error = said};
+}
+
 MessageSender::Result MessageSender::Push(const NotifyFd& notify) {
   size_t budget = kStepBudget;
   for (;;) {
@@ -120,15 +138,22 @@ MessageSender::Result MessageSender::Push(const NotifyFd& notify) {
     const size_t wanted = stream_ ? std::min(left, kStreamPiece) : left;
     const bool zero_copy = (message_.flags & MSG_ZEROCOPY) != 0;
     std::optional<Pages> pages;
+    if (!stream_ && message_.size > message_.largest) {
+      return Fail(message_.size, EMSGSIZE);
+    }
     if (!loaded_ || (stream_ && payload_start_ != sent_)) {
       payload_.resize(wanted);
-      const size_t got = ReadPayload(message_.tid, message_.pieces, sent_, payload_.data(), wanted);
+      size_t got = ReadPayload(message_.tid, message_.pieces, sent_, payload_.data(), wanted);
       // The number of the thread may have been reused: then this was somebody else's memory.
       if (!notify.IdValid(message_.notification_id)) {
         return {.finished = true, .sent = sent_, .error = EINTR, .gone = true};
       }
-      if (got < wanted && (!stream_ || got == 0)) {
-        return {.finished = true, .sent = sent_, .error = EFAULT};
+      if (got < wanted) {
+        got = stream_ ? got - got % kKernelPiece : 0;
+        if (got == 0) {
+          payload_ = {};
+          return Fail(wanted, EFAULT);
+        }
       }
       payload_.resize(got);
       payload_start_ = sent_;

@@ -19,6 +19,7 @@ struct OutgoingMessage {
   uint64_t notification_id = 0;
   std::vector<iovec> pieces;  // in the container's memory
   size_t size = 0;
+  size_t largest = 0;   // a datagram beyond this is not copied: the kernel refuses it
   SockaddrCopy name;    // length 0: none
   UniqueFd name_inode;  // keeps a unix name's inode
   ControlMessages control;
@@ -46,6 +47,7 @@ class MessageSender {
 
  private:
   [[nodiscard]] ssize_t SendOnce(const char* data, size_t size, bool with_control);
+  [[nodiscard]] Result Fail(size_t size, int error);
 
   const int socket_fd_;
   const bool stream_;

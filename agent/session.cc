@@ -192,10 +192,12 @@ void Session::Loop() {
     const CallContext context{*core_, descriptors, uring.get()};
     Outcome outcome = Answered(context, call, interrupted);
     if (outcome.answer) {
-      core_->Deliver(call, std::move(*outcome.answer), outcome.socket.get());
+      const uint64_t cookie = outcome.answer->performed ? SocketCookie(outcome.socket.get()) : 0;
+      outcome.socket.Reset();
+      core_->Deliver(call, std::move(*outcome.answer), cookie);
     } else if (!reactor_.HasRoomFor(*core_)) {
       auto done_so_far = outcome.operation->Abandon();
-      core_->Deliver(call, done_so_far ? std::move(*done_so_far) : Answer::Error(ENOBUFS), -1);
+      core_->Deliver(call, done_so_far ? std::move(*done_so_far) : Answer::Error(ENOBUFS), 0);
     } else {
       waiting.Add(reactor_, call.notification.tid,
                   reactor_.Add(core_, call, std::move(outcome.operation)));

@@ -24,15 +24,6 @@ int64_t RealtimeNanoseconds() {
   return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
 
-uint64_t SocketCookie(int socket_fd) {
-  uint64_t cookie = 0;
-  socklen_t length = sizeof cookie;
-  if (socket_fd < 0 || getsockopt(socket_fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) != 0) {
-    return 0;
-  }
-  return cookie;
-}
-
 long SendSignal(int pidfd, int signal) {
   return syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0);
 }
@@ -65,6 +56,15 @@ EventVerdict VerdictOf(policy::Mode mode, bool denied) {
 }
 
 }  // namespace
+
+uint64_t SocketCookie(int socket_fd) {
+  uint64_t cookie = 0;
+  socklen_t length = sizeof cookie;
+  if (socket_fd < 0 || getsockopt(socket_fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) != 0) {
+    return 0;
+  }
+  return cookie;
+}
 
 SessionCore::SessionCore(uint64_t number, NotifyFd notify,
                          std::shared_ptr<const EventSource> source, pid_t init_pid,
@@ -228,7 +228,7 @@ void SessionCore::ReportInherited(pid_t pid, const InheritedSocket& socket) {
   events_.Push(std::move(event));
 }
 
-void SessionCore::Deliver(const GuardedCall& call, Answer answer, int socket_fd) {
+void SessionCore::Deliver(const GuardedCall& call, Answer answer, uint64_t socket_cookie) {
   const uint64_t id = call.notification.id;
   int error = 0;
   switch (answer.kind) {
@@ -251,7 +251,7 @@ void SessionCore::Deliver(const GuardedCall& call, Answer answer, int socket_fd)
       return;
   }
   if (error == ENOENT && answer.performed) {
-    KeepForReplay(call, std::move(answer), socket_fd);
+    replays_.Keep(call, socket_cookie, std::move(answer));
     return;
   }
   if (error == 0 && answer.sigpipe) {

@@ -28,6 +28,10 @@ enum class Ruling : uint8_t {
   kRefuse,   // denied, or the container is being killed
 };
 
+// What tells a socket from all others as long as the machine runs (socket(7), SO_COOKIE); 0 for
+// none.
+[[nodiscard]] uint64_t SocketCookie(int socket_fd);
+
 class SessionCore : public std::enable_shared_from_this<SessionCore> {
  public:
   // `init_pidfd` may be invalid: then `kill` ends only the process that called.
@@ -55,8 +59,10 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
 
   // Sends the answer. What was performed and could not be delivered because the caller is gone for
   // a moment (a signal) is kept and given to the caller when it makes the same call again.
-  // `socket_fd` is the socket it was performed on, -1 for none.
-  void Deliver(const GuardedCall& call, Answer answer, int socket_fd);
+  // `socket_cookie` names the socket it was performed on. The agent's own duplicate of that is
+  // better closed before: a caller that closes its socket at once must find its address or name
+  // free again.
+  void Deliver(const GuardedCall& call, Answer answer, uint64_t socket_cookie);
   // Keeps `answer` for a caller that has left before the operation ended.
   void KeepForReplay(const GuardedCall& call, Answer answer, int socket_fd);
   // The kept answer to exactly this call on this socket, if there is one.

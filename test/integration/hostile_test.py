@@ -159,6 +159,21 @@ class Hostile(case.Case):
             (f"ping {FAR.BAD4} 0", (FAR.BAD4, 0), self.EACCES),
         ])
 
+    def test_bad_input_gets_the_kernels_errno(self):
+        """As root in a container of runc, with every kind of call decided and all allowed."""
+        _, engine = self.container({
+            "mode": "enforce", "outgoing": {"default": "allow"}, "dns": "allow",
+            "incoming": {"default": "deny", "allow": ["*", "* from *"]},
+            "unix": {"default": "allow", "deny": ["/nobody/asks"]}})
+        for seed in (101, 102):
+            config = bundle.make_config(self.rootfs, ["/bin/hostile", "bad-input", str(seed), "3000"],
+                                        netns=self.far.netns)
+            path = bundle.make_bundle(os.path.join(self.directory, engine.new_id()), config)
+            native = engine.run(path, guarded=False).stdout.splitlines()
+            guarded = engine.run(path).stdout.splitlines()
+            self.assertEqual(len(native), 3000)
+            self.assertEqual([pair for pair in zip(guarded, native) if pair[0] != pair[1]], [])
+
     def test_addresses_that_carry_ipv4_are_decided_as_both(self):
         # 203.0.113.20
         self.check(CARRIERS, [

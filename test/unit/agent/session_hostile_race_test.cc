@@ -172,9 +172,10 @@ class HostileCallTest : public testing::TestWithParam<const char*> {
     process_.emplace(policy::Plan(*found), [this](int) { return Call(); });
     auto notify = NotifyFd::Create(process_->TakeListener());
     EXPECT_TRUE(notify.has_value());
-    core_ = std::make_shared<SessionCore>(1, std::move(*notify), std::move(source), process_->pid(),
-                                          UniqueFd(),
-                                          std::make_shared<ContainerParts>(process_->pid()), sink_);
+    core_ = std::make_shared<SessionCore>(
+        1, std::move(*notify), std::move(source), process_->pid(), UniqueFd(),
+        std::make_shared<ContainerParts>(process_->pid(), std::make_shared<GuardedCgroups>()),
+        sink_);
     process_->Go();
     const NotifyFd::Buffer buffer = core_->notify().NewBuffer();
     EXPECT_EQ(core_->notify().Receive(buffer.get(), call_.notification), 0);
@@ -214,7 +215,7 @@ TEST_P(HostileCallTest, IsNeverContinued) {
   ASSERT_TRUE(outcome.answer.has_value());
   EXPECT_NE(outcome.answer->kind, Answer::Kind::kContinue);
   EXPECT_EQ(outcome.answer->error, 0);
-  core_->Deliver(call_, std::move(*outcome.answer), -1);
+  core_->Deliver(call_, std::move(*outcome.answer), 0);
   EXPECT_NE(process_->Wait(), 255);
   EXPECT_EQ(Drain(server_), std::string_view(GetParam()) == "connect" ? 0 : 1);
 }

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <thread>
 
+#include "bad_input.h"
 #include "far.h"
 
 namespace {
@@ -259,6 +260,9 @@ int main(int argc, char** argv) {
   }
   if (what == "rewrite-iovec") {
     return Rewrite(Target::kIovec, port(2), port(3), true, number(4));
+  }
+  if (what == "bad-input") {
+    return CallBadly(static_cast<unsigned>(number(2)), number(3));
   }
   if (what == "far") {
     return SendFar(argc - 2, argv + 2);
