@@ -3,30 +3,11 @@ policy in `enforce` that decides every call and allows everything, and once with
 system calls as well. What comes out is the same; how long it took is printed, and is of the same order.
 
 `real_programs_test.py Programs.test_curl` runs one of them; each is a test of ctest, real.curl."""
-import json
 import os
-import time
 
-from lib import agent, bundle, case, env, host_rootfs, network, proc, runtime
+from lib import agent, case, env, host_rootfs, network, proc, workload_case
+from lib.workload_case import WORKLOADS
 
-WORKLOADS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "workloads")
-# Docker's own filter is what a container has beside Oakum's.
-ENGINE_PROFILE = os.path.join(env.SOURCE_DIR, "test/data/seccomp/docker-default.json")
-ALLOWED = {
-    "mode": "enforce",
-    # Nothing that a workload needs: what shows that the guard is there.
-    "outgoing": {"default": "allow", "deny": [network.FarSide.BAD4]},
-    "dns": "allow",
-    # Not the same as leaving them out: with rules, bind, listen, accept and paths are decided.
-    "incoming": {"default": "deny", "allow": ["*", "* from *"]},
-    "unix": {"default": "allow", "deny": ["/nowhere/at/all"]},
-}
-POLICY = {
-    "version": 1,
-    "policies": {"allowed": ALLOWED, "strict": {**ALLOWED, "syscalls": {"base": "strict"}}},
-    "containers": [{"match": {"annotation": {"io.oakum.policy": "*"}},
-                    "policy": "$io.oakum.policy"}],
-}
 # What the workload's guard() is told, by policy.
 GUARD = {
     None: ["ECONNREFUSED", "ESRCH"],
@@ -63,58 +44,7 @@ def expected(event):
             agent.field(event, "process.name") == "sshd")
 
 
-class Programs(case.Case):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.far = network.FarSide(cls.directory)
-        cls.addClassCleanup(cls.far.close)
-        proc.run([env.tool("ip"), "-n", cls.far.inner, "link", "set", "lo", "up"])
-        cls.rootfs = host_rootfs.make(os.path.join(cls.directory, "rootfs"))
-        cls.data = os.path.join(cls.directory, "data")
-        os.makedirs(cls.data)
-        with open(ENGINE_PROFILE, encoding="utf-8") as profile:
-            cls.profile = json.load(profile)
-        cls.engines = {}
-        for name in runtime.Runtime.NAMES:
-            guard = agent.Agent(cls.directory, POLICY, runtime=name).start()
-            cls.addClassCleanup(guard.stop)
-            engine = runtime.Runtime(name, cls.directory, config=guard.config)
-            cls.addClassCleanup(engine.close)
-            cls.engines[name] = (engine, guard)
-        cls.far_server = proc.Process(
-            [env.tool("ip"), "netns", "exec", cls.far.far, "/usr/bin/python3",
-             os.path.join(WORKLOADS, "http_server.py"), cls.far.GOOD4, "8080", "200"],
-            os.path.join(cls.directory, "far-http.log"))
-        cls.addClassCleanup(cls.far_server.stop)
-
-    def bundle(self, workload, *, uid, policy):
-        config = bundle.make_config(
-            self.rootfs, ["/usr/bin/python3", f"/workloads/{workload}.py"], netns=self.far.netns,
-            uid=uid, capabilities=host_rootfs.CAPABILITIES, no_new_privileges=False,
-            seccomp=self.profile, annotations={"io.oakum.policy": policy} if policy else None)
-        config["process"]["env"] = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp",
-                                    "LANG=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1",
-                                    f"OAKUM_FAR={self.far.GOOD4}",
-                                    f"OAKUM_REFUSED={self.far.BAD4}"]
-        config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "hard": 4096, "soft": 4096}]
-        config["root"]["readonly"] = True
-        config["mounts"] += host_rootfs.mounts(
-            self.rootfs, {"/workloads": WORKLOADS, "/data": self.data})
-        return bundle.make_bundle(
-            os.path.join(self.directory, runtime.Runtime.new_id()), config)
-
-    def run_workload(self, engine_name, workload, *, uid=0, policy=None):
-        """What the workload reports, with the seconds that the container took."""
-        engine, _ = self.engines[engine_name]
-        path = self.bundle(workload, uid=uid, policy=policy)
-        start = time.monotonic()
-        result = engine.run(path, guarded=policy is not None, timeout=150)
-        seconds = time.monotonic() - start
-        report = json.loads(result.stdout.splitlines()[-1])
-        report["figures"]["total_s"] = round(seconds, 3)
-        return report
-
+class Programs(workload_case.WorkloadCase):
     def check(self, workload, *, uid=0):
         for program in NEEDS[workload]:
             env.tool(program)
