@@ -17,6 +17,7 @@
 #include "policy/config.h"
 #include "policy/container.h"
 #include "policy/explain.h"
+#include "policy/explain_syscall.h"
 #include "policy/plan.h"
 #include "policy/policy_set.h"
 #include "policy/schema.h"
@@ -153,6 +154,32 @@ void Print(const policy::Policy& policy, const policy::Explanation& explanation,
   }
 }
 
+void PrintSyscall(const policy::Policy& policy, const std::string& call, Context& context) {
+  const auto explained = policy::ExplainSyscall(policy, call);
+  if (!explained) {
+    context.Fail(kUsage, explained.error().what);
+    return;
+  }
+  const auto answer = [&]() -> std::string {
+    switch (explained->answer) {
+      case policy::SyscallExplanation::Answer::kAllowed:
+        return "allow";
+      case policy::SyscallExplanation::Answer::kByArguments:
+        return "allow, but for some arguments";
+      case policy::SyscallExplanation::Answer::kGuarded:
+        return "decided by its arguments";
+      case policy::SyscallExplanation::Answer::kRefused:
+        return fmt::format("deny ({})", explained->errno_name);
+    }
+    return "deny";
+  };
+  context.out << fmt::format("{}: syscall {}\n  decided by: {}\n", answer(), Escape(call),
+                             explained->rule);
+  for (const std::string& note : explained->notes) {
+    context.out << fmt::format("  note: {}\n", note);
+  }
+}
+
 struct ExplainOptions {
   Where where;
   std::optional<std::string> policy;
@@ -204,6 +231,10 @@ void Explain(const ExplainOptions& options, Context& context) {
   }
   const policy::Policy* policy = ChoosePolicy(options, *set, context);
   if (policy == nullptr || !request) {
+    return;
+  }
+  if (const auto* syscall = std::get_if<SyscallRequestText>(&*request)) {
+    PrintSyscall(*policy, syscall->name, context);
     return;
   }
   const std::string text = fmt::format("{}", fmt::join(options.request, " "));
@@ -315,7 +346,7 @@ void AddExplain(CLI::App& parent, Context& context) {
   command
       ->add_option("request", options->request,
                    "connect|send|bind|listen ADDRESS:PORT[/tcp|/udp|/icmp], "
-                   "accept ADDRESS:PORT from ADDRESS, unix PATH|@NAME")
+                   "accept ADDRESS:PORT from ADDRESS, unix PATH|@NAME, syscall NAME")
       ->type_name("REQUEST");
   command->callback([options, &context] { Explain(*options, context); });
 }

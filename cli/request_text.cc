@@ -32,8 +32,8 @@ constexpr std::array<Verb, 5> kVerbs = {{{"connect", Operation::kConnect, Transp
                                          {"bind", Operation::kBind, Transport::kTcp},
                                          {"listen", Operation::kListen, Transport::kTcp},
                                          {"accept", Operation::kAccept, Transport::kTcp}}};
-constexpr std::array<std::string_view, 6> kVerbWords = {"connect", "send",   "bind",
-                                                        "listen",  "accept", "unix"};
+constexpr std::array<std::string_view, 7> kVerbWords = {"connect", "send", "bind",   "listen",
+                                                        "accept",  "unix", "syscall"};
 
 struct Target {
   Endpoint endpoint;
@@ -165,6 +165,12 @@ Expected<Request> ParseRequest(std::span<const std::string> words) {
       return MakeError(EINVAL, "write: unix /PATH, or: unix @NAME");
     }
     return UnixRequestText{.name = words[1]};
+  }
+  if (words[0] == "syscall") {
+    if (words.size() != 2) {
+      return MakeError(EINVAL, "write: syscall NAME");
+    }
+    return SyscallRequestText{.name = words[1]};
   }
   for (const Verb& verb : kVerbs) {
     if (verb.word == words[0]) {

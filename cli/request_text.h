@@ -18,11 +18,15 @@ struct UnixRequestText {
   std::string name;
 };
 
-using Request = std::variant<policy::InetRequest, UnixRequestText>;
+struct SyscallRequestText {
+  std::string name;
+};
+
+using Request = std::variant<policy::InetRequest, UnixRequestText, SyscallRequestText>;
 
 // `connect|send|bind|listen ADDRESS:PORT[/tcp|/udp|/icmp]`, `accept ADDRESS:PORT from
-// ADDRESS[:PORT]`, `unix PATH|@NAME`. Without a protocol, send means udp and the others tcp.
-// Errors: EINVAL.
+// ADDRESS[:PORT]`, `unix PATH|@NAME`, `syscall NAME`. Without a protocol, send means udp and the
+// others tcp. Errors: EINVAL.
 [[nodiscard]] Expected<Request> ParseRequest(std::span<const std::string> words);
 
 // `KEY=VALUE[,KEY=VALUE...]` with the keys of "match" in a policy file; `label.KEY=VALUE` and

@@ -1,9 +1,7 @@
 #include "policy/check_syscalls.h"
 
 #include <fmt/format.h>
-#include <seccomp.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <map>
@@ -26,28 +24,13 @@ using syntax::Text;
 // Calls that the guard answers with ENOSYS whatever a policy says.
 constexpr Word kIoUring = "io_uring_";
 
-bool IsKnownToLibseccomp(Word name) {
-  return seccomp_syscall_resolve_name(std::string(name).c_str()) != __NR_SCMP_ERROR;
-}
-
-std::vector<Word> ListedCalls() {
-  std::vector<Word> calls;
-  for (const SyscallGroup& group : SyscallList()) {
-    for (Word rest = group.calls; !rest.empty();) {
-      calls.push_back(NextCall(rest));
-    }
-  }
-  return calls;
-}
-
 // Whether there is such a call; says so when there is not.
 bool CheckName(const Text& text, CheckContext& context) {
-  if (FindSyscallGroup(text.value) != nullptr || IsKnownToLibseccomp(text.value)) {
-    return true;
+  const std::string unknown = UnknownSyscall(text.value);
+  if (!unknown.empty()) {
+    context.Say(text.at, unknown);
   }
-  context.Say(text.at, fmt::format("there is no system call \"{}\"{}", Escape(text.value),
-                                   DidYouMean(text.value, ListedCalls())));
-  return false;
+  return unknown.empty();
 }
 
 int CheckErrno(const std::optional<Text>& text, CheckContext& context) {

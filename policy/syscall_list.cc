@@ -1,6 +1,13 @@
 #include "policy/syscall_list.h"
 
+#include <fmt/format.h>
+#include <seccomp.h>
+
 #include <array>
+#include <vector>
+
+#include "base/error.h"
+#include "policy/suggest.h"
 
 namespace oakum::policy {
 
@@ -183,6 +190,23 @@ const SyscallGroup* FindSyscallGroup(std::string_view call) {
     }
   }
   return nullptr;
+}
+
+bool IsKnownToLibseccomp(std::string_view call) {
+  return seccomp_syscall_resolve_name(std::string(call).c_str()) != __NR_SCMP_ERROR;
+}
+
+std::string UnknownSyscall(std::string_view call) {
+  if (FindSyscallGroup(call) != nullptr || IsKnownToLibseccomp(call)) {
+    return {};
+  }
+  std::vector<std::string_view> known;
+  for (const SyscallGroup& group : kList) {
+    for (std::string_view rest = group.calls; !rest.empty();) {
+      known.push_back(NextCall(rest));
+    }
+  }
+  return fmt::format("there is no system call \"{}\"{}", Escape(call), DidYouMean(call, known));
 }
 
 }  // namespace oakum::policy

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace oakum::policy {
@@ -31,6 +32,13 @@ struct SyscallGroup {
 
 // The group of the call, or nullptr.
 [[nodiscard]] const SyscallGroup* FindSyscallGroup(std::string_view call);
+
+// Whether the libseccomp of this machine has a number for the name, on whatever architecture.
+[[nodiscard]] bool IsKnownToLibseccomp(std::string_view call);
+
+// What is wrong with the name when neither the list nor libseccomp knows it, with a suggestion;
+// empty otherwise.
+[[nodiscard]] std::string UnknownSyscall(std::string_view call);
 
 }  // namespace oakum::policy
 

@@ -248,6 +248,43 @@ TEST_F(PolicyCommandTest, Seccomp) {
             "oakum: --socket \"rel\" is not an absolute path\n");
 }
 
+TEST_F(PolicyCommandTest, ExplainSaysWhatBecomesOfASystemCall) {
+  Write("policy.json", R"({"version": 1, "policies": {
+    "tor-only": {"mode": "enforce", "syscalls": {"base": "strict", "allow": ["unshare"],
+                                                 "deny": ["bind"], "errno": 4000}},
+    "open": {"mode": "enforce"}, "watch": {"mode": "audit", "syscalls": {"base": "strict"}}},
+    "containers": []})");
+  const auto first_lines = [&](const std::string& policy, const std::string& call) {
+    const Result result = Run({"policy", "explain", "--policy", policy, "syscall", call});
+    EXPECT_EQ(result.status, kOk) << result.err;
+    return result.out.substr(0, result.out.find("\n", result.out.find("\n") + 1));
+  };
+  EXPECT_EQ(first_lines("tor-only", "ptrace"),
+            "deny (4000): syscall ptrace\n  decided by: syscalls.base strict");
+  EXPECT_EQ(first_lines("tor-only", "unshare"),
+            "allow: syscall unshare\n  decided by: syscalls.allow unshare");
+  EXPECT_EQ(first_lines("tor-only", "socketcall"),
+            "deny (4000): syscall socketcall\n  decided by: syscalls.deny bind");
+  EXPECT_EQ(first_lines("tor-only", "connect"),
+            "decided by its arguments: syscall connect\n  decided by: the guard");
+  EXPECT_EQ(first_lines("tor-only", "clone"),
+            "allow, but for some arguments: syscall clone\n  decided by: syscalls.base strict");
+  EXPECT_EQ(first_lines("tor-only", "clone3"),
+            "deny (ENOSYS): syscall clone3\n  decided by: syscalls.base strict");
+  EXPECT_EQ(first_lines("open", "io_uring_setup"),
+            "deny (ENOSYS): syscall io_uring_setup\n  decided by: the guard");
+  EXPECT_EQ(first_lines("open", "ptrace"),
+            "allow: syscall ptrace\n  decided by: syscalls.base keep");
+  EXPECT_EQ(first_lines("watch", "ptrace"), "allow: syscall ptrace\n  decided by: mode audit");
+  EXPECT_EQ(Run({"policy", "explain", "--policy", "open", "syscall", "ptrac"}).err,
+            "oakum: there is no system call \"ptrac\"; did you mean \"ptrace\"?\n");
+  EXPECT_EQ(Run({"policy", "explain", "--policy", "open", "syscall"}).err,
+            "oakum: write: syscall NAME\n");
+  const Result why = Run({"policy", "explain", "--policy", "tor-only", "syscall", "keyctl"});
+  EXPECT_NE(why.out.find("\"strict\" refuses it under \"keys\": The kernel's keyrings"),
+            std::string::npos);
+}
+
 TEST_F(PolicyCommandTest, SeccompOnTopOfAProfile) {
   Write("base.json", R"({
     "defaultAction": "SCMP_ACT_ERRNO",
