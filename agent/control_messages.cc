@@ -155,6 +155,8 @@ bool NamesInterface(const cmsghdr& header, const char* data, size_t size) {
   return index != 0 && index != kLoopbackIndex;
 }
 
+}  // namespace
+
 // Internet sockets have no records that mean something else here: they are sent as they are, also
 // malformed, for which the kernel has its own order of errors and sends nothing (CMSG_OK in
 // __ip_cmsg_send(), ip6_datagram_send_ctl(), sock_cmsg_send()).
@@ -178,8 +180,6 @@ void ScanInternet(const std::vector<char>& original, ControlMessages& out) {
     at += step;
   }
 }
-
-}  // namespace
 
 int TranslateControl(const CallContext& context, pid_t tid, int domain,
                      const std::vector<char>& original, ControlMessages& out) {

@@ -33,6 +33,10 @@ struct ControlMessages {
 [[nodiscard]] int TranslateControl(const CallContext& context, pid_t tid, int domain,
                                    const std::vector<char>& original, ControlMessages& out);
 
+// Keeps `original`, the records of a message on an internet socket, as they are, and notes what
+// they name.
+void ScanInternet(const std::vector<char>& original, ControlMessages& out);
+
 // Adds what keeps a message of an IPv6 socket on the loopback interface whatever that socket is
 // bound to: EINVAL where they disagree (ip6_datagram_send_ctl(), net/ipv6/datagram.c).
 void PinToLoopback(ControlMessages& control);

@@ -38,45 +38,6 @@ T Load(const char* bytes) {
 
 uint64_t AddressOf(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
 
-// Fills `out.pieces` and `out.size` from the raw iovec array.
-int DecodePieces(const std::vector<char>& raw, bool compat, MessageHeader& out) {
-  const size_t stride = compat ? sizeof(CompatIovec) : sizeof(iovec);
-  const size_t count = raw.size() / stride;
-  std::vector<iovec> pieces(count);
-  for (size_t i = 0; i < count; ++i) {
-    iovec& piece = pieces[i];
-    if (compat) {
-      const auto small = Load<CompatIovec>(raw.data() + i * stride);
-      if (static_cast<int32_t>(small.length) < 0) {
-        return EINVAL;
-      }
-      piece = {reinterpret_cast<void*>(uintptr_t{small.base}), small.length};  // NOLINT: remote
-    } else {
-      piece = Load<iovec>(raw.data() + i * stride);
-      if (static_cast<ssize_t>(piece.iov_len) < 0) {
-        return EINVAL;
-      }
-    }
-  }
-  out.pieces.clear();
-  out.size = 0;
-  for (iovec& piece : pieces) {
-    if (count == 1) {
-      piece.iov_len = std::min(piece.iov_len, kMaxBytes);  // __import_iovec_ubuf()
-    }
-    if (!IsUserRange(AddressOf(piece.iov_base), piece.iov_len)) {
-      return EFAULT;
-    }
-    // import_iovec() cuts the total silently.
-    piece.iov_len = std::min(piece.iov_len, kMaxBytes - out.size);
-    out.size += piece.iov_len;
-    if (piece.iov_len > 0) {
-      out.pieces.push_back(piece);
-    }
-  }
-  return 0;
-}
-
 }  // namespace
 
 bool IsUserRange(uint64_t address, uint64_t size) {
@@ -115,6 +76,44 @@ RawMessageHeader DecodeRawHeader(const char* bytes, bool compat) {
           AddressOf(header.msg_control),
           header.msg_controllen,
           header.msg_flags};
+}
+
+int DecodePieces(const std::vector<char>& raw, bool compat, MessageHeader& out) {
+  const size_t stride = compat ? sizeof(CompatIovec) : sizeof(iovec);
+  const size_t count = raw.size() / stride;
+  std::vector<iovec> pieces(count);
+  for (size_t i = 0; i < count; ++i) {
+    iovec& piece = pieces[i];
+    if (compat) {
+      const auto small = Load<CompatIovec>(raw.data() + i * stride);
+      if (static_cast<int32_t>(small.length) < 0) {
+        return EINVAL;
+      }
+      piece = {reinterpret_cast<void*>(uintptr_t{small.base}), small.length};  // NOLINT: remote
+    } else {
+      piece = Load<iovec>(raw.data() + i * stride);
+      if (static_cast<ssize_t>(piece.iov_len) < 0) {
+        return EINVAL;
+      }
+    }
+  }
+  out.pieces.clear();
+  out.size = 0;
+  for (iovec& piece : pieces) {
+    if (count == 1) {
+      piece.iov_len = std::min(piece.iov_len, kMaxBytes);  // __import_iovec_ubuf()
+    }
+    if (!IsUserRange(AddressOf(piece.iov_base), piece.iov_len)) {
+      return EFAULT;
+    }
+    // import_iovec() cuts the total silently.
+    piece.iov_len = std::min(piece.iov_len, kMaxBytes - out.size);
+    out.size += piece.iov_len;
+    if (piece.iov_len > 0) {
+      out.pieces.push_back(piece);
+    }
+  }
+  return 0;
 }
 
 int ReadSockaddr(pid_t tid, uint64_t address, int32_t length, SockaddrCopy& out) {

@@ -47,6 +47,10 @@ struct RawMessageHeader {
 // Decodes one msghdr from `bytes` (RawHeaderSize of them).
 [[nodiscard]] RawMessageHeader DecodeRawHeader(const char* bytes, bool compat);
 
+// Fills `out.pieces` and `out.size` from the bytes of an iovec array: 0, EINVAL or EFAULT, as
+// import_iovec() (lib/iov_iter.c).
+[[nodiscard]] int DecodePieces(const std::vector<char>& raw, bool compat, MessageHeader& out);
+
 // Copies a socket address: 0, EINVAL for a length outside 0..128, EFAULT
 // (move_addr_to_kernel(), net/socket.c).
 [[nodiscard]] int ReadSockaddr(pid_t tid, uint64_t address, int32_t length, SockaddrCopy& out);
