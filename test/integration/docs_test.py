@@ -70,12 +70,45 @@ class OakumPage(unittest.TestCase):
 
 
 class ThreatModel(unittest.TestCase):
-    def test_every_test_that_is_named_exists(self):
-        units = "\n".join(path.read_text() for path in (SOURCE / "test/unit").rglob("*.cc"))
+    HOSTILE_FILES = ("hostile_test", "escapes_test")
+
+    @staticmethod
+    def units():
+        return "\n".join(path.read_text() for path in (SOURCE / "test/unit").rglob("*.cc"))
+
+    @staticmethod
+    def named():
+        """The tests that the tables name: (suite or file, test)."""
         rows = [line for line in (SOURCE / "docs/threat-model.md").read_text().split("\n")
                 if line.startswith("|")]
-        names = re.findall(r"`(\w+)\.(\w+)`", "\n".join(row.split("|")[-2] for row in rows))
-        self.assertGreater(len(names), 15)
+        return re.findall(r"`(\w+)\.(\w+)`", "\n".join(row.split("|")[-2] for row in rows))
+
+    def test_every_test_of_a_hostile_program_is_named(self):
+        """Suites whose name begins with "Hostile", and the files of HOSTILE_FILES."""
+        tests = re.findall(r"^TEST(?:_[FP])?\((Hostile\w+), (\w+)\)", self.units(), re.MULTILINE)
+        for name in self.HOSTILE_FILES:
+            text = (SOURCE / f"test/integration/{name}.py").read_text()
+            tests += [(name, test) for test in re.findall(r"^    def (test_\w+)\(", text, re.MULTILINE)]
+        self.assertGreater(len(tests), 40)
+        self.assertEqual(sorted(set(tests) - set(self.named())), [])
+
+    def test_every_row_has_a_test_or_says_why_not(self):
+        text = (SOURCE / "docs/threat-model.md").read_text()
+        ways = text.split("\n## Ways around")[1].split("\n## ")[0]
+        rows = [line.split("|") for line in ways.split("\n") if line.startswith("| ")]
+        self.assertGreater(len(rows), 60)
+        for row in rows:
+            if row[1].strip() == "way":
+                continue
+            with self.subTest(way=row[1].strip()):
+                self.assertEqual(len(row), 5)
+                self.assertTrue(re.search(r"`[\w./]+`", row[3]) or "out of scope" in row[2] or
+                                row[2].strip().startswith(("not asked", "not guarded")), row[3])
+
+    def test_every_test_that_is_named_exists(self):
+        units = self.units()
+        names = self.named()
+        self.assertGreater(len(names), 100)
         for group, name in names:
             with self.subTest(test=f"{group}.{name}"):
                 if name.startswith("test_"):

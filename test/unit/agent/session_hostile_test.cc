@@ -1,9 +1,13 @@
 // Programs that try to get past a session. Each way is first shown to be open without a guard.
+#include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/userfaultfd.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -42,6 +46,78 @@ class FullServer {
   uint16_t port_ = 0;
   std::array<UniqueFd, 4> fillers_;
 };
+
+// Memory that is never there: whoever reads it waits (userfaultfd(2)), the kernel as well as the
+// agent. As long as the program lives.
+class AbsentMemory {
+ public:
+  AbsentMemory()
+      : fd_(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC))),
+        page_(mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
+    uffdio_api api = {};
+    api.api = UFFD_API;
+    uffdio_register range = {};
+    range.range = {reinterpret_cast<uintptr_t>(page_), kSize};
+    range.mode = UFFDIO_REGISTER_MODE_MISSING;
+    ok_ = fd_.valid() && ioctl(fd_.get(), UFFDIO_API, &api) == 0 &&
+          ioctl(fd_.get(), UFFDIO_REGISTER, &range) == 0;
+  }
+  bool ok() const { return ok_; }
+  const sockaddr* get() const { return static_cast<const sockaddr*>(page_); }
+
+ private:
+  static constexpr size_t kSize = 4096;
+  UniqueFd fd_;
+  void* page_;
+  bool ok_ = false;
+};
+
+TEST(HostileMemoryTest, ReadersThatWaitHoldUpNoOtherContainer) {
+  const Server server(SOCK_STREAM);
+  Guarded guarded(AllowOnly(server.port()));
+  std::array<int, 2> go = {-1, -1};
+  ASSERT_EQ(pipe2(go.data(), O_CLOEXEC), 0);
+  const UniqueFd go_read(go[0]);
+  UniqueFd go_write(go[1]);
+  const auto body = [&](int) {
+    go_write.Reset();
+    AbsentMemory memory;
+    if (!memory.ok()) {
+      return 77;
+    }
+    std::thread([&] {
+      connect(socket(AF_INET, SOCK_STREAM, 0), memory.get(), sizeof(sockaddr_in));
+      _exit(1);  // nobody has filled the page
+    }).detach();
+    char byte = 0;
+    _exit(read(go_read.get(), &byte, 1) == 1 ? 42 : 2);
+    return 0;
+  };
+  GuardedProcess holder(guarded.Plan(), body);
+  guarded.Attach(holder);
+  holder.Go();
+  const auto is_held = [&] {
+    const auto sessions = guarded.manager().List();
+    return sessions.empty() || sessions[0].calls > 0;
+  };
+  for (int i = 0; i < 500 && !is_held(); ++i) {
+    usleep(10'000);
+  }
+  if (guarded.manager().List().empty()) {
+    ASSERT_EQ(holder.Wait(), 77);
+    GTEST_SKIP() << "userfaultfd: not permitted";
+  }
+  ASSERT_TRUE(is_held());
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(guarded.Run([&](int) { return ConnectError(server.port()); }), 0);
+  }
+  ASSERT_EQ(write(go_write.get(), "g", 1), 1);
+  EXPECT_EQ(holder.Wait(), 42);
+  for (int i = 0; i < 500 && !guarded.manager().List().empty(); ++i) {
+    usleep(10'000);
+  }
+  EXPECT_TRUE(guarded.manager().List().empty());
+}
 
 class WaysTest : public testing::TestWithParam<Options> {};
 
