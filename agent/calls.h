@@ -77,6 +77,10 @@ using Arguments = const uint64_t (&)[6];
 // accept(2) has no flags: 0.
 [[nodiscard]] Outcome HandleAccept(const CallContext& context, const GuardedCall& call,
                                    Arguments args, int flags);
+// Writes whose a connection is where accept(2) was told to. Returns 0 or an errno value; nothing
+// when nobody waits for the call any more: then nothing was written.
+[[nodiscard]] std::optional<int> WritePeer(const SessionCore& core, const GuardedCall& call,
+                                           const PeerName& peer);
 [[nodiscard]] Outcome HandleSocket(const CallContext& context, const GuardedCall& call,
                                    Arguments args);
 [[nodiscard]] Outcome HandleSetsockopt(const CallContext& context, const GuardedCall& call,

@@ -195,39 +195,20 @@ class AcceptOperation final : public Operation {
         return std::nullopt;
       }
     }
-    if (const int error = WritePeer(peer); error != 0) {
-      return Answer::Performed(0, error);
-    }
     Answer answer;
+    PeerName name{peer, address_, length_address_};
+    const auto written = WritePeer(*core_, call_, name);
+    if (written.value_or(0) != 0) {
+      return Answer::Performed(0, *written);
+    }
+    if (!written) {
+      answer.unwritten = std::make_unique<PeerName>(std::move(name));
+    }
     answer.kind = Answer::Kind::kFd;
     answer.fd = std::move(accepted);
     answer.fd_flags = (flags_ & SOCK_CLOEXEC) != 0 ? O_CLOEXEC : 0;
     answer.performed = true;
     return answer;
-  }
-
-  // move_addr_to_user(), net/socket.c: as much as there is room for, and the whole length.
-  int WritePeer(const SockaddrCopy& peer) {
-    if (address_ == 0) {
-      return 0;
-    }
-    const pid_t tid = call_.notification.tid;
-    int32_t room = 0;
-    if (ReadMemory(tid, length_address_, &room, sizeof room) != sizeof room) {
-      return EFAULT;
-    }
-    if (room < 0) {
-      return EINVAL;
-    }
-    const auto length = static_cast<int32_t>(peer.length);
-    const auto size = static_cast<size_t>(std::min(room, length));
-    if (!core_->notify().IdValid(call_.notification.id)) {
-      return 0;  // nobody waits: the descriptor is kept for a replay
-    }
-    return WriteMemory(tid, address_, &peer.storage, size) &&
-                   WriteMemory(tid, length_address_, &length, sizeof length)
-               ? 0
-               : EFAULT;
   }
 
   const std::shared_ptr<SessionCore> core_;
@@ -241,6 +222,32 @@ class AcceptOperation final : public Operation {
 };
 
 }  // namespace
+
+std::optional<int> WritePeer(const SessionCore& core, const GuardedCall& call,
+                             const PeerName& peer) {
+  if (peer.address == 0) {
+    return 0;
+  }
+  const pid_t tid = call.notification.tid;
+  int32_t room = 0;
+  const bool readable = ReadMemory(tid, peer.length_address, &room, sizeof room) == sizeof room;
+  if (!core.notify().IdValid(call.notification.id)) {
+    return std::nullopt;
+  }
+  if (!readable) {
+    return EFAULT;
+  }
+  if (room < 0) {
+    return EINVAL;
+  }
+  // move_addr_to_user(), net/socket.c: as much as there is room for, and the whole length.
+  const auto length = static_cast<int32_t>(peer.name.length);
+  const auto size = static_cast<size_t>(std::min(room, length));
+  return WriteMemory(tid, peer.address, &peer.name.storage, size) &&
+                 WriteMemory(tid, peer.length_address, &length, sizeof length)
+             ? 0
+             : EFAULT;
+}
 
 Outcome HandleBind(const CallContext& context, const GuardedCall& call, Arguments args) {
   const pid_t tid = call.notification.tid;

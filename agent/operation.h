@@ -5,9 +5,11 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "agent/notify_fd.h"
+#include "agent/sockaddr.h"
 #include "agent/syscall_table.h"
 #include "agent/uring_calls.h"
 #include "base/unique_fd.h"
@@ -19,6 +21,14 @@ using Clock = std::chrono::steady_clock;
 struct GuardedCall {
   Notification notification;
   CallKind kind;
+};
+
+// The second result of accept(2): whose the connection is, and where the caller wants to read it
+// (`address` 0: nowhere).
+struct PeerName {
+  SockaddrCopy name;
+  uint64_t address = 0;
+  uint64_t length_address = 0;
 };
 
 // What the container is told.
@@ -36,6 +46,8 @@ struct Answer {
   uint32_t fd_flags = 0;
   bool sigpipe = false;    // EPIPE on a stream: the thread also gets SIGPIPE, as natively
   bool performed = false;  // something happened that must not happen twice
+  // kFd: what is still to be written into the caller's memory, because the caller had left.
+  std::unique_ptr<PeerName> unwritten;
 
   [[nodiscard]] static Answer Error(int error) {
     Answer answer;

@@ -67,6 +67,20 @@ Outcome Unseen(const CallContext& context, const GuardedCall& call, std::string 
   return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue() : Answer::Error(EACCES));
 }
 
+// The result of a call that is made again, with what its caller was not there to get.
+Answer Completed(const CallContext& context, const GuardedCall& call, Answer answer) {
+  if (answer.unwritten != nullptr) {
+    const auto error = WritePeer(context.core, call, *answer.unwritten);
+    if (error.value_or(0) != 0) {
+      return Answer::Performed(0, *error);
+    }
+    if (error) {
+      answer.unwritten.reset();
+    }
+  }
+  return answer;
+}
+
 Outcome Answered(const CallContext& context, const GuardedCall& call, bool interrupted) {
   if (call.notification.tid == 0) {
     return Unseen(context, call, "a process outside the agent's pid namespace");
@@ -75,7 +89,7 @@ Outcome Answered(const CallContext& context, const GuardedCall& call, bool inter
     PinnedSocket socket;
     (void)Pin(context, call.notification.tid, static_cast<int>(call.notification.args[0]), socket);
     if (auto answer = context.core.TakeReplay(call, socket.fd.get()); answer) {
-      return Outcome::Of(std::move(*answer), std::move(socket.fd));
+      return Outcome::Of(Completed(context, call, std::move(*answer)), std::move(socket.fd));
     }
   }
   if (interrupted) {
