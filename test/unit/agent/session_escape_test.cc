@@ -55,10 +55,13 @@ TEST(EscapeSessionTest, AHundredEndedSessionsCostNothing) {
   const size_t descriptors = Descriptors();
   {
     std::vector<std::unique_ptr<GuardedProcess>> processes;
+    // All are forked before there is a session thread that could hold a lock of the allocator.
     for (int i = 0; i < kSessions; ++i) {
       processes.push_back(std::make_unique<GuardedProcess>(
           guarded.Plan(), [&](int) { return ConnectError(server.port()) == EACCES ? 0 : 1; }));
-      guarded.Attach(*processes.back());
+    }
+    for (const auto& process : processes) {
+      guarded.Attach(*process);
     }
     EXPECT_EQ(guarded.manager().List().size(), size_t{kSessions});
     for (const auto& process : processes) {
