@@ -1,12 +1,11 @@
 // Calls that signals interrupt between the act and the answer: what the repeated call gets is what
 // the first one would have got.
-#include <sys/syscall.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 #include <array>
-#include <atomic>
 #include <csignal>
 #include <cstring>
-#include <thread>
 
 #include "test/unit/agent/guarded_session.h"
 
@@ -16,32 +15,44 @@ namespace {
 constexpr int kPeers = 3000;
 constexpr uint16_t kPattern = 0x5a5a;
 
-// Sends a signal that restarts calls to the calling thread every few microseconds.
-class Storm {
+// A process beside the calling one, which is ended with it. Processes and not threads: the guarded
+// one was forked by a program that has threads, and ThreadSanitizer does not like new ones there.
+class Beside {
  public:
-  Storm() {
-    struct sigaction action = {};
-    action.sa_handler = [](int) {};
-    action.sa_flags = SA_RESTART;
-    sigaction(SIGURG, &action, nullptr);
-    thread_ = std::thread([this, pid = getpid(), tid = gettid()] {
-      while (!over_.load()) {
-        (void)syscall(SYS_tgkill, pid, tid, SIGURG);
-        usleep(20);
-      }
-    });
+  template <typename Work>
+  explicit Beside(const Work& work) : child_(fork()) {
+    if (child_ == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+      work();
+      _exit(0);
+    }
   }
-  ~Storm() {
-    over_.store(true);
-    thread_.join();
+  ~Beside() {
+    kill(child_, SIGKILL);
+    waitpid(child_, nullptr, 0);
   }
-  Storm(const Storm&) = delete;
-  Storm& operator=(const Storm&) = delete;
+  Beside(const Beside&) = delete;
+  Beside& operator=(const Beside&) = delete;
 
  private:
-  std::atomic<bool> over_{false};
-  std::thread thread_;
+  const pid_t child_;
 };
+
+// Sends a process a signal that restarts calls, every few microseconds.
+void Storm(pid_t target) {
+  while (kill(target, SIGURG) == 0) {
+    usleep(20);
+  }
+}
+
+void ConnectAll(const sockaddr_in& address) {
+  for (int i = 0; i < kPeers; ++i) {
+    const UniqueFd fd(socket(AF_INET, SOCK_STREAM, 0));
+    (void)connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+    char end = 0;
+    (void)!read(fd.get(), &end, sizeof end);  // until it has been looked at
+  }
+}
 
 // Accepts kPeers connections under a storm of signals. How many of them came with the address and
 // length that their peer has, and left what is behind a short buffer alone.
@@ -54,41 +65,35 @@ int AcceptUnderSignals(int flags) {
       getsockname(listener.get(), reinterpret_cast<sockaddr*>(&own), &length) != 0) {
     return -1;
   }
-  std::thread peers([&own] {
-    for (int i = 0; i < kPeers; ++i) {
-      const UniqueFd fd(socket(AF_INET, SOCK_STREAM, 0));
-      (void)connect(fd.get(), reinterpret_cast<const sockaddr*>(&own), sizeof own);
-      char end = 0;
-      (void)!read(fd.get(), &end, sizeof end);  // until it has been looked at
-    }
-  });
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGURG, &action, nullptr);
+  const Beside peers([&own] { ConnectAll(own); });
+  const Beside storm([self = getpid()] { Storm(self); });
   int right = 0;
-  {
-    const Storm storm;
-    for (int taken = 0; taken < kPeers; ++taken) {
-      // Every other time there is room for the family and the port only.
-      const socklen_t room = taken % 2 == 0 ? sizeof(sockaddr_in) : 4;
-      std::array<uint16_t, sizeof(sockaddr_in) / sizeof(uint16_t)> got;
-      UniqueFd accepted;
-      while (!accepted) {
-        got.fill(kPattern);
-        length = room;
-        accepted.Reset(accept4(listener.get(), reinterpret_cast<sockaddr*>(got.data()), &length,
-                               SOCK_CLOEXEC));
-        if (!accepted && errno != EAGAIN) {
-          return -errno;
-        }
+  for (int taken = 0; taken < kPeers; ++taken) {
+    // Every other time there is room for the family and the port only.
+    const socklen_t room = taken % 2 == 0 ? sizeof(sockaddr_in) : 4;
+    std::array<uint16_t, sizeof(sockaddr_in) / sizeof(uint16_t)> got;
+    UniqueFd accepted;
+    while (!accepted) {
+      got.fill(kPattern);
+      length = room;
+      accepted.Reset(
+          accept4(listener.get(), reinterpret_cast<sockaddr*>(got.data()), &length, SOCK_CLOEXEC));
+      if (!accepted && errno != EAGAIN) {
+        return -errno;
       }
-      sockaddr_in peer = {};
-      socklen_t size = sizeof peer;
-      getpeername(accepted.get(), reinterpret_cast<sockaddr*>(&peer), &size);
-      std::array<uint16_t, got.size()> want;
-      want.fill(kPattern);
-      memcpy(want.data(), &peer, room);
-      right += length == sizeof peer && got == want ? 1 : 0;
     }
+    sockaddr_in peer = {};
+    socklen_t size = sizeof peer;
+    getpeername(accepted.get(), reinterpret_cast<sockaddr*>(&peer), &size);
+    std::array<uint16_t, got.size()> want;
+    want.fill(kPattern);
+    memcpy(want.data(), &peer, room);
+    right += length == sizeof peer && got == want ? 1 : 0;
   }
-  peers.join();
   return right;
 }
 
