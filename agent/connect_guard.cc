@@ -46,8 +46,10 @@ UniqueFd CreateMap() {
 // Looks each cgroup that the caller is in, from the root on, up in the map; returns 0 (EPERM) if
 // one is there, else 1.
 std::vector<bpf_insn> Program(int map_fd) {
-  constexpr int kCode = BPF_ALU64 | BPF_MOV | BPF_K;
-  constexpr int16_t kKey = -8;  // on the stack
+  constexpr int kMove = BPF_ALU64 | BPF_MOV | BPF_K;
+  constexpr int kAdd = BPF_ALU64;           // | BPF_ADD | BPF_K, which are 0
+  constexpr int kLoadImmediate64 = BPF_DW;  // | BPF_LD | BPF_IMM, which are 0
+  constexpr int16_t kKey = -8;              // on the stack
   constexpr size_t kPerLevel = 10;
   constexpr size_t kAllow = kPerLevel * kMaxGuardedLevel;
   constexpr size_t kDeny = kAllow + 2;
@@ -58,20 +60,20 @@ std::vector<bpf_insn> Program(int map_fd) {
     code.push_back(Instruction(BPF_JMP | operation | BPF_K, BPF_REG_0, 0, offset, 0));
   };
   for (uint32_t level = 1; level <= kMaxGuardedLevel; ++level) {
-    code.push_back(Instruction(kCode, BPF_REG_1, 0, 0, static_cast<int32_t>(level)));
+    code.push_back(Instruction(kMove, BPF_REG_1, 0, 0, static_cast<int32_t>(level)));
     code.push_back(
         Instruction(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_get_current_ancestor_cgroup_id));
     jump(BPF_JEQ, kAllow);  // the caller's own cgroup is less deep
     code.push_back(Instruction(BPF_STX | BPF_MEM | BPF_DW, BPF_REG_10, BPF_REG_0, kKey, 0));
     code.push_back(Instruction(BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_2, BPF_REG_10, 0, 0));
-    code.push_back(Instruction(BPF_ALU64 | BPF_ADD | BPF_K, BPF_REG_2, 0, 0, kKey));
-    code.push_back(Instruction(BPF_LD | BPF_DW | BPF_IMM, BPF_REG_1, BPF_PSEUDO_MAP_FD, 0, map_fd));
+    code.push_back(Instruction(kAdd, BPF_REG_2, 0, 0, kKey));
+    code.push_back(Instruction(kLoadImmediate64, BPF_REG_1, BPF_PSEUDO_MAP_FD, 0, map_fd));
     code.push_back(Instruction(0, 0, 0, 0, 0));
     code.push_back(Instruction(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_map_lookup_elem));
     jump(BPF_JNE, kDeny);
   }
   for (const int32_t verdict : {1, 0}) {
-    code.push_back(Instruction(kCode, BPF_REG_0, 0, 0, verdict));
+    code.push_back(Instruction(kMove, BPF_REG_0, 0, 0, verdict));
     code.push_back(Instruction(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
   }
   return code;

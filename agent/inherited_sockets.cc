@@ -23,7 +23,7 @@ namespace oakum::agent {
 
 namespace {
 
-constexpr size_t kMaxProcFile = 64 * 1024;
+constexpr size_t kMaxProcFile = size_t{64} * 1024;
 constexpr size_t kMaxSockets = 256;
 
 // Whether a runtime's own code still runs in the process. runc calls it "runc:[2:INIT]" until

@@ -19,7 +19,7 @@ namespace oakum::agent {
 
 namespace {
 
-constexpr size_t kMaxProcFile = 1024 * 1024;
+constexpr size_t kMaxProcFile = size_t{1024} * 1024;
 constexpr size_t kMaxCgroups = 256;  // of one container
 // Inode of the first cgroup namespace (include/linux/proc_ns.h, PROC_CGROUP_INIT_INO): only there
 // paths begin at the root of the hierarchy.

@@ -26,7 +26,7 @@ namespace oakum::agent {
 
 namespace {
 
-constexpr size_t kMaxStatus = 256 * 1024;  // a process may be in 65,536 groups
+constexpr size_t kMaxStatus = size_t{256} * 1024;  // a process may be in 65,536 groups
 
 int PidfdOpen(pid_t pid, unsigned flags) {
   return static_cast<int>(syscall(SYS_pidfd_open, pid, flags));

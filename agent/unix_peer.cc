@@ -66,7 +66,9 @@ std::optional<OwnLink> ParseOwnLink(std::string_view path) {
       return std::nullopt;
     }
     path.remove_prefix(static_cast<size_t>(end - path.data()));
-  } else if (!in_proc || !(take("root") || (link.is_cwd = take("cwd")))) {
+  } else if (in_proc && take("cwd")) {
+    link.is_cwd = true;
+  } else if (!in_proc || !take("root")) {
     return std::nullopt;
   }
   if (!path.empty() && path.front() != '/') {

@@ -6,6 +6,7 @@ import socket
 import struct
 import subprocess
 import threading
+import unittest
 
 from lib import agent, bundle, case, env, network, proc, rootfs, runtime
 
@@ -24,6 +25,14 @@ def namespace_pid(pid):
             key, _, value = line.partition(":")
             fields[key] = value.split()
     return int(fields["NSpid"][-1]), fields["Name"][0]
+
+
+def require_few_tasks():
+    """The agent looks at 512 tasks at most (agent/task.cc)."""
+    with open("/proc/loadavg", encoding="ascii") as loadavg:
+        tasks = int(loadavg.read().split()[3].partition("/")[2])
+    if tasks > 450:
+        raise unittest.SkipTest(f"{tasks} tasks are more than the agent looks at")
 
 
 class Server:
@@ -152,6 +161,7 @@ class UnixSockets(case.Case):
     def test_without_a_guard_on_the_cgroup_only_one_that_cannot_swap_is_seen(self):
         """With CAP_SYS_ADMIN a container could leave its cgroup, so the programs are not relied on;
         crun has no cgroup (v2) here."""
+        require_few_tasks()
         server = self.server()
         with_admin = bundle.make_config(self.rootfs, [])["process"]["capabilities"]["bounding"]
         for name, options in (("runc", {"capabilities": [*with_admin, "CAP_SYS_ADMIN"]}),
@@ -200,6 +210,7 @@ class UnixSockets(case.Case):
 
     def test_a_client_sees_the_server(self):
         """listen(2) is decided under this policy; bind and listen stay native under others."""
+        require_few_tasks()
         _, free = self.engine(FREE)
         _, decided = self.engine({**FREE, "incoming": {"default": "deny"}})
         self.assertEqual(self.listen(decided, 3, guarded=False), ("unixsock", NOBODY))

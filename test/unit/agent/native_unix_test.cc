@@ -16,6 +16,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <functional>
 #include <thread>
 
@@ -197,6 +198,11 @@ class Child {
 void SayReady(int fd) { (void)!write(fd, "x", 1); }
 
 TEST(DescriptorTableTest, OneTaskOwnsItsTable) {
+  const auto loadavg = ReadFile("/proc/loadavg", 256);  // "0.1 0.2 0.3 1/234 5678"
+  ASSERT_TRUE(loadavg.has_value());
+  if (strtoul(loadavg->c_str() + loadavg->find('/') + 1, nullptr, 10) > 450) {
+    GTEST_SKIP() << "there are more tasks than are looked at";
+  }
   const Child child([](int ready) { SayReady(ready); });
   EXPECT_TRUE(child.OwnsTable());
 }
