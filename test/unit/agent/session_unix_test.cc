@@ -112,6 +112,13 @@ int RunUnguarded(const std::function<int(int)>& body) {
   return process.Wait();
 }
 
+// With sessions of its own each time: the child is forked while nothing else goes on in this
+// process.
+int RunGuarded(const std::string& policy, const std::function<int(int)>& body) {
+  Guarded guarded(policy);
+  return guarded.Run(body);
+}
+
 std::string DenyUnix(std::string_view rules, std::string_view more = R"("default": "allow")") {
   return Policies("enforce", fmt::format(R"("outgoing": {{"default": "allow"}},
       "unix": {{{}, "deny": [{}]}})",
@@ -234,12 +241,14 @@ TEST_P(NamesTest, ADeniedSocketHasNoOtherName) {
     const int bare = RunUnguarded(body);
     ASSERT_EQ(bare, 0) << "the way is not even open natively: " << strerror(bare);
     ASSERT_EQ(server.Drain(), 1);
-    Guarded denied(DenyUnix(fmt::format(R"("{}/secret/{}")", directory.path(), rule)));
-    EXPECT_EQ(denied.Run(body), GetParam().guarded == 0 ? EACCES : GetParam().guarded);
+    const std::string denied_policy(
+        DenyUnix(fmt::format(R"("{}/secret/{}")", directory.path(), rule)));
+    EXPECT_EQ(RunGuarded(denied_policy, body),
+              GetParam().guarded == 0 ? EACCES : GetParam().guarded);
     EXPECT_EQ(server.Drain(), 0);
     // The same guard lets it through where no rule is in the way.
-    Guarded allowed(DenyUnix(fmt::format(R"("{}/other")", directory.path())));
-    EXPECT_EQ(allowed.Run(body), GetParam().guarded);
+    const std::string allowed_policy(DenyUnix(fmt::format(R"("{}/other")", directory.path())));
+    EXPECT_EQ(RunGuarded(allowed_policy, body), GetParam().guarded);
     EXPECT_EQ(server.Drain(), GetParam().guarded == 0 ? 1 : 0);
   }
 }
@@ -257,9 +266,11 @@ TEST(UnixSessionTest, DatagramsAreDecidedByTheFileTheyReach) {
       const auto body = [&](int) { return SendUnixError(directory / name, how); };
       ASSERT_EQ(RunUnguarded(body), 0);
       ASSERT_EQ(denied.Drain(), 1);
-      Guarded guarded(DenyUnix(fmt::format(R"("{}/denied")", directory.path())));
-      EXPECT_EQ(guarded.Run(body), EACCES) << how << " " << name;
-      EXPECT_EQ(guarded.Run([&](int) { return SendUnixError(directory / "allowed", how); }), 0);
+      const std::string guarded_policy(DenyUnix(fmt::format(R"("{}/denied")", directory.path())));
+      EXPECT_EQ(RunGuarded(guarded_policy, body), EACCES) << how << " " << name;
+      EXPECT_EQ(RunGuarded(guarded_policy,
+                           [&](int) { return SendUnixError(directory / "allowed", how); }),
+                0);
       EXPECT_EQ(denied.Drain(), 0);
       EXPECT_EQ(allowed.Drain(), 1);
     }
@@ -275,12 +286,15 @@ TEST(UnixSessionTest, AbstractNamesAreDecidedAsTheyAre) {
   for (const std::string_view how : kSends) {
     ASSERT_EQ(RunUnguarded([&](int) { return SendUnixError(name, how); }), 0);
     ASSERT_EQ(denied.Drain(), 1);
-    Guarded guarded(DenyUnix(fmt::format(R"("{}", "@/tmp/**")", name)));
-    EXPECT_EQ(guarded.Run([&](int) { return SendUnixError(name, how); }), EACCES) << how;
-    EXPECT_EQ(guarded.Run([&](int) { return SendUnixError(name + "x", how); }), 0) << how;
-    EXPECT_EQ(guarded.Run([&](int) {
-      return SendUnixError(fmt::format("@/tmp/oakum-test-{}", getppid()), how);
-    }),
+    const std::string guarded_policy(DenyUnix(fmt::format(R"("{}", "@/tmp/**")", name)));
+    EXPECT_EQ(RunGuarded(guarded_policy, [&](int) { return SendUnixError(name, how); }), EACCES)
+        << how;
+    EXPECT_EQ(RunGuarded(guarded_policy, [&](int) { return SendUnixError(name + "x", how); }), 0)
+        << how;
+    EXPECT_EQ(RunGuarded(guarded_policy,
+                         [&](int) {
+                           return SendUnixError(fmt::format("@/tmp/oakum-test-{}", getppid()), how);
+                         }),
               EACCES);
     EXPECT_EQ(denied.Drain(), 0);
     EXPECT_EQ(path.Drain(), 0);
@@ -295,13 +309,13 @@ TEST(UnixSessionTest, AbstractNamesStayInTheirNetworkNamespace) {
   }
   const std::string name = fmt::format("@oakum-test-{}", getpid());
   const UnixServer server(name, SOCK_DGRAM);
-  Guarded guarded(DenyUnix(R"("/nowhere")"));
+  const std::string guarded_policy(DenyUnix(R"("/nowhere")"));
   const auto elsewhere = [&](int) {
     return unshare(CLONE_NEWNET) == 0 ? SendUnixError(name, "sendto") : EIO;
   };
   EXPECT_EQ(RunUnguarded(elsewhere), ECONNREFUSED);
-  EXPECT_EQ(guarded.Run(elsewhere), ECONNREFUSED);
-  EXPECT_EQ(guarded.Run([&](int) { return SendUnixError(name, "sendto"); }), 0);
+  EXPECT_EQ(RunGuarded(guarded_policy, elsewhere), ECONNREFUSED);
+  EXPECT_EQ(RunGuarded(guarded_policy, [&](int) { return SendUnixError(name, "sendto"); }), 0);
   EXPECT_EQ(server.Drain(), 1);
 }
 
@@ -324,8 +338,8 @@ TEST(UnixSessionTest, AutobindIsNative) {
   };
   const int bare = RunUnguarded(body);
   EXPECT_EQ(bare, static_cast<int>(sizeof(sa_family_t)) + 6);  // NUL and five digits
-  Guarded guarded(DenyUnix(R"("/nowhere")"));
-  EXPECT_EQ(guarded.Run(body), bare);
+  const std::string guarded_policy(DenyUnix(R"("/nowhere")"));
+  EXPECT_EQ(RunGuarded(guarded_policy, body), bare);
 }
 
 TEST(UnixSessionTest, ADeniedSocketStaysDeniedUnderANewName) {
@@ -340,12 +354,13 @@ TEST(UnixSessionTest, ADeniedSocketStaysDeniedUnderANewName) {
   ASSERT_EQ(RunUnguarded(body), 0);
   ASSERT_EQ(server.Drain(), 1);
   ASSERT_EQ(rename((directory / "new").c_str(), (directory / "denied").c_str()), 0);
-  Guarded guarded(DenyUnix(fmt::format(R"("{}/denied")", directory.path())));
+  const std::string guarded_policy(DenyUnix(fmt::format(R"("{}/denied")", directory.path())));
   // The session has looked at the rule's path by the time it answers its first call.
-  EXPECT_EQ(guarded.Run([&](int) {
-    const int first = ConnectUnixError(directory / "denied");
-    return first == EACCES ? body(0) : 100;
-  }),
+  EXPECT_EQ(RunGuarded(guarded_policy,
+                       [&](int) {
+                         const int first = ConnectUnixError(directory / "denied");
+                         return first == EACCES ? body(0) : 100;
+                       }),
             EACCES);
   EXPECT_EQ(server.Drain(), 0);
 }
@@ -380,11 +395,13 @@ TEST(UnixSessionTest, AnAllowedNameLeadsToNothingElse) {
     ASSERT_EQ(RunUnguarded(body), 0);
     ASSERT_EQ(other.Drain(), 1);
     unlink((directory / "allowed").c_str());
-    Guarded guarded(Policies("enforce", fmt::format(R"("outgoing": {{"default": "allow"}},
+    const std::string guarded_policy(
+        Policies("enforce", fmt::format(R"("outgoing": {{"default": "allow"}},
         "unix": {{"default": "deny", "allow": ["{0}/good", "{0}/allowed"]}})",
-                                                    directory.path())));
-    EXPECT_EQ(guarded.Run([&](int) { return ConnectUnixError(directory / "good"); }), 0);
-    EXPECT_EQ(guarded.Run(body), EACCES);
+                                        directory.path())));
+    EXPECT_EQ(RunGuarded(guarded_policy, [&](int) { return ConnectUnixError(directory / "good"); }),
+              0);
+    EXPECT_EQ(RunGuarded(guarded_policy, body), EACCES);
     EXPECT_EQ(other.Drain(), 0);
     EXPECT_EQ(good.Drain(), 1);
     unlink((directory / "allowed").c_str());
@@ -476,8 +493,8 @@ TEST(UnixSessionTest, SwitchingTheLinkReachesNothing) {
         Policies("enforce", fmt::format(R"("outgoing": {{"default": "allow"}},
             "unix": {{"default": "deny", "allow": ["{}/good"]}})",
                                         directory.path()))}) {
-    Guarded guarded(policy);
-    EXPECT_EQ(guarded.Run(body(1000)), 0);
+    const std::string& guarded_policy = policy;
+    EXPECT_EQ(RunGuarded(guarded_policy, body(1000)), 0);
     EXPECT_EQ(denied.Drain(), 0);
   }
 }
