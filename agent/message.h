@@ -16,7 +16,7 @@ namespace oakum::agent {
 // data than net.core.optmem_max allows is ENOBUFS.
 inline constexpr size_t kMaxPieces = 1024;
 inline constexpr size_t kMaxBytes = 0x7ffff000;
-inline constexpr size_t kMaxControl = 256 * 1024;
+inline constexpr size_t kMaxControl = size_t{256} * 1024;
 
 // A msghdr whose parts have been read, its payload not yet.
 struct MessageHeader {

@@ -15,7 +15,7 @@ namespace oakum::agent {
 namespace {
 
 // Enough for the deepest path with room to spare; only what is touched takes memory.
-constexpr size_t kStackSize = 256 * 1024;
+constexpr size_t kStackSize = size_t{256} * 1024;
 
 // Without SA_RESTART, so that a blocked receive returns EINTR.
 int NudgeSignal() { return SIGRTMIN + 1; }

@@ -48,7 +48,10 @@ void Storm(pid_t target) {
 void ConnectAll(const sockaddr_in& address) {
   for (int i = 0; i < kPeers; ++i) {
     const UniqueFd fd(socket(AF_INET, SOCK_STREAM, 0));
-    (void)connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+    if (!fd ||
+        connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+      return;
+    }
     char end = 0;
     (void)!read(fd.get(), &end, sizeof end);  // until it has been looked at
   }
@@ -60,7 +63,7 @@ int AcceptUnderSignals(int flags) {
   const UniqueFd listener(socket(AF_INET, SOCK_STREAM | flags, 0));
   sockaddr_in own = Loopback(0);
   socklen_t length = sizeof own;
-  if (bind(listener.get(), reinterpret_cast<sockaddr*>(&own), sizeof own) != 0 ||
+  if (!listener || bind(listener.get(), reinterpret_cast<sockaddr*>(&own), sizeof own) != 0 ||
       listen(listener.get(), 512) != 0 ||
       getsockname(listener.get(), reinterpret_cast<sockaddr*>(&own), &length) != 0) {
     return -1;
