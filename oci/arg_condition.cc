@@ -244,6 +244,19 @@ bool IsSubset(const RegisterSet& x, const RegisterSet& y) {
   return false;
 }
 
+bool Overlap(const RegisterSet& x, const RegisterSet& y) {
+  if (x.shape == Shape::kMasked && y.shape == Shape::kMasked) {
+    return ((x.b ^ y.b) & x.a & y.a) == 0;
+  }
+  if (x.shape == Shape::kRange && y.shape == Shape::kRange) {
+    return std::max(x.a, y.a) <= std::min(x.b, y.b);
+  }
+  if (x.IsAny() || y.IsAny()) {
+    return true;
+  }
+  return !Intersect(x, y).empty();
+}
+
 Expected<std::vector<ArgRegion>> ToRegions(std::span<const ArgCondition> conditions) {
   ArgRegion region = kAnyArgs;
   std::array<bool, kArgCount> seen = {};
@@ -273,13 +286,22 @@ std::unexpected<Error> TooMany() {
 }  // namespace
 
 Expected<std::vector<ArgRegion>> Intersect(const ArgRegion& x, const ArgRegion& y) {
-  std::vector<ArgRegion> regions = {kAnyArgs};
+  std::vector<ArgRegion> regions = {x};
   for (size_t arg = 0; arg < kArgCount; ++arg) {
-    const std::vector<RegisterSet> sets = Intersect(x[arg], y[arg]);
+    if (IsSubset(x[arg], y[arg])) {
+      continue;
+    }
+    const std::vector<RegisterSet> sets =
+        x[arg].IsAny() ? std::vector{y[arg]} : Intersect(x[arg], y[arg]);
     if (regions.size() * sets.size() > kMaxRegions) {
       return TooMany();
     }
+    if (sets.size() == 1) {
+      std::ranges::for_each(regions, [&](ArgRegion& region) { region[arg] = sets[0]; });
+      continue;
+    }
     std::vector<ArgRegion> next;
+    next.reserve(regions.size() * sets.size());
     for (const ArgRegion& region : regions) {
       for (const RegisterSet& set : sets) {
         next.push_back(region);
@@ -314,6 +336,9 @@ Expected<std::vector<ArgRegion>> Subtract(const ArgRegion& x, std::span<const Ar
       // Outside the hole's first argument; or inside it and outside the second; and so on.
       ArgRegion inside = kAnyArgs;
       for (size_t arg = 0; arg < kArgCount; ++arg) {
+        if (IsSubset(region[arg], hole[arg])) {
+          continue;
+        }
         for (const RegisterSet& outside : Complement(hole[arg])) {
           ArgRegion piece = inside;
           piece[arg] = outside;
@@ -345,7 +370,7 @@ bool IsSubset(const ArgRegion& x, const ArgRegion& y) {
 
 bool Overlap(const ArgRegion& x, const ArgRegion& y) {
   for (size_t arg = 0; arg < kArgCount; ++arg) {
-    if (Intersect(x[arg], y[arg]).empty()) {
+    if (!Overlap(x[arg], y[arg])) {
       return false;
     }
   }

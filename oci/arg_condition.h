@@ -39,6 +39,7 @@ struct RegisterSet {
 // Pairwise disjoint sets whose union is everything outside `x`.
 [[nodiscard]] std::vector<RegisterSet> Complement(const RegisterSet& x);
 [[nodiscard]] bool IsSubset(const RegisterSet& x, const RegisterSet& y);
+[[nodiscard]] bool Overlap(const RegisterSet& x, const RegisterSet& y);
 
 // A non-empty set of argument combinations: one register set for each argument, all of which hold.
 using ArgRegion = std::array<RegisterSet, kArgCount>;

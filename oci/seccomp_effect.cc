@@ -40,7 +40,8 @@ NamedRules::NamedRules(const SeccompSection& section) : section_(section) {
       }
     }
   }
-  std::ranges::sort(entries_);
+  // Profiles have long runs in order.
+  std::ranges::stable_sort(entries_, {}, &Entry::first);
   const auto repeated = std::ranges::unique(entries_);
   entries_.erase(repeated.begin(), repeated.end());
   for (const Entry& entry : entries_) {
