@@ -53,6 +53,7 @@ void CheckReference(const syntax::ContainerRule& rule, std::span<const Word> pol
   if (reference.value.starts_with('$')) {
     const Word key = reference.value.substr(1);
     std::vector<Word> keys;
+    keys.reserve(checked.annotations.size());
     for (const KeyPattern& annotation : checked.annotations) {
       keys.emplace_back(annotation.key);
     }

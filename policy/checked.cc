@@ -139,13 +139,10 @@ class Checker {
     CheckedPolicy checked;
     checked.name = policy.name.value;
     checked.place = PlaceOf(policy.name.at);
-    switch (Choose(policy.mode, "mode", kModes).value_or(1)) {
-      case 0:
-        checked.mode = Mode::kAudit;
-        break;
-      case 2:
-        checked.mode = Mode::kKill;
-        break;
+    if (const auto mode = Choose(policy.mode, "mode", kModes); mode == 0U) {
+      checked.mode = Mode::kAudit;
+    } else if (mode == 2U) {
+      checked.mode = Mode::kKill;
     }
     if (Choose(policy.log, "log", kLogs) == 1U) {
       checked.log = LogLevel::kAll;
@@ -174,13 +171,11 @@ class Checker {
   }
 
   void CheckOutgoing(const syntax::Section& section, CheckedPolicy& checked) {
-    switch (Choose(section.default_verdict, "outgoing.default", kOutgoingDefaults).value_or(1)) {
-      case 0:
-        checked.outgoing_default = Verdict::kAllow;
-        break;
-      case 2:
-        NotBuilt(section.default_verdict->at, "outgoing.default \"redirect\"");
-        break;
+    if (const auto word = Choose(section.default_verdict, "outgoing.default", kOutgoingDefaults);
+        word == 0U) {
+      checked.outgoing_default = Verdict::kAllow;
+    } else if (word == 2U) {
+      NotBuilt(section.default_verdict->at, "outgoing.default \"redirect\"");
     }
     std::vector<AddressRule>& rules = checked.outgoing;
     rules.reserve(section.allow.size() + section.deny.size() + section.redirect.size() + 1);
@@ -384,7 +379,7 @@ class Checker {
       return;
     }
     try {
-      const std::regex checked(text.value.begin(), text.value.end());
+      static_cast<void>(std::regex(text.value.begin(), text.value.end()));
     } catch (const std::regex_error& error) {
       Say(text.at,
           fmt::format("\"{}\" is not a regular expression (ECMAScript)", Escape(text.value)));
