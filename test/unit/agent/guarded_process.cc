@@ -12,7 +12,14 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <system_error>
+#include <thread>
 #include <vector>
 
 // Linux 5.19; younger than the headers of some distributions.
@@ -101,6 +108,29 @@ int Install(const oci::SeccompPlan& plan, bool wait_killable) {
   return seccomp_notify_fd(context);
 }
 
+// fork(2) copies locks as they are, and a sanitizer's allocator has some that no fork handler
+// releases: waits until every other thread of this process sleeps, which it does not with one held.
+void WaitUntilOthersSleep() {
+  const auto sleeps = [](const std::filesystem::path& task) {
+    std::ifstream file(task / "stat");
+    const std::string stat((std::istreambuf_iterator<char>(file)), {});
+    const size_t name_end = stat.rfind(") ");
+    return name_end == std::string::npos || stat[name_end + 2] != 'R';
+  };
+  const std::string own = std::to_string(gettid());
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    bool all = true;
+    std::error_code ignored;
+    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task", ignored)) {
+      all = all && (task.path().filename() == own || sleeps(task.path()));
+    }
+    if (all) {
+      return;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
 }  // namespace
 
 GuardedProcess::GuardedProcess(const oci::SeccompPlan& plan, std::function<int(int output_fd)> body,
@@ -113,6 +143,7 @@ GuardedProcess::GuardedProcess(const oci::SeccompPlan& plan, std::function<int(i
     ADD_FAILURE() << "pipe2";
     return;
   }
+  WaitUntilOthersSleep();
   pid_ = fork();
   if (pid_ == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
