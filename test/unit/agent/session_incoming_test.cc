@@ -6,7 +6,6 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-#include <atomic>
 #include <csignal>
 #include <fstream>
 
@@ -167,6 +166,7 @@ int ForkedServers(int fd, int peers) {
   return failures;
 }
 
+#if !defined(__SANITIZE_THREAD__)  // which cannot follow threads of a forked child
 int ThreadServers(int fd, int peers) {
   int pipes[2] = {-1, -1};
   (void)!pipe(pipes);
@@ -184,6 +184,7 @@ int ThreadServers(int fd, int peers) {
   }
   _exit(failures);
 }
+#endif
 
 struct Make {
   const char* name;
@@ -191,7 +192,10 @@ struct Make {
 };
 constexpr Make kMakes[] = {{"Blocking", BlockingServer}, {"Timeout", TimeoutServer},
                            {"Poll", PollServer},         {"Edge", EdgeServer},
-                           {"Processes", ForkedServers}, {"Threads", ThreadServers}};
+#if !defined(__SANITIZE_THREAD__)
+                           {"Threads", ThreadServers},
+#endif
+                           {"Processes", ForkedServers}};
 
 struct IncomingCase {
   Make make;
@@ -443,20 +447,20 @@ TEST(IncomingSessionTest, ListenersThatShareAPort) {
     return listeners[0];
   };
   const auto serve = [&](int) {
-    std::atomic<int> left{8};
-    std::vector<std::thread> threads;
-    for (const int listener : listeners) {
-      threads.emplace_back([&left, listener] {
-        fcntl(listener, F_SETFL, O_NONBLOCK);
-        while (left.load() > 0) {
-          pollfd ready = {listener, POLLIN, 0};
-          poll(&ready, 1, 50);
-          left -= Serve(accept(listener, nullptr, nullptr)) ? 1 : 0;
-        }
-      });
+    std::array<pollfd, 4> ready{};
+    for (size_t i = 0; i < ready.size(); ++i) {
+      fcntl(listeners[i], F_SETFL, O_NONBLOCK);
+      ready[i] = {listeners[i], POLLIN, 0};
     }
-    for (std::thread& thread : threads) {
-      thread.join();
+    for (int left = 8; left > 0;) {
+      if (poll(ready.data(), ready.size(), 30'000) <= 0) {
+        return 1;
+      }
+      for (const pollfd& listener : ready) {
+        left -= (listener.revents & POLLIN) != 0 && Serve(accept(listener.fd, nullptr, nullptr))
+                    ? 1
+                    : 0;
+      }
     }
     return 0;
   };
