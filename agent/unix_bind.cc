@@ -34,38 +34,36 @@ struct Job {
   int socket_fd;
   const SockaddrCopy& address;
   bool switch_ids;
-  int error = EACCES;
 };
 
-// Runs in a process that shares the memory of a thread which waits for it: nothing here allocates,
-// and the calls are raw ones, for glibc's wrappers of set*id would signal the agent's threads.
-void Perform(Job& job) {
+// Runs in a process that is a copy of one thread of ours, whatever the others hold: nothing here
+// allocates, and the calls are raw ones, for glibc's wrappers of set*id would signal other threads.
+// 0 or an errno value.
+int Perform(const Job& job) {
   const TaskStatus& status = job.caller.status;
   // The caller is in its working directory already, whoever else may go there.
   SetEffectiveCapabilities(CapabilityBit(CAP_SYS_CHROOT) | CapabilityBit(CAP_DAC_READ_SEARCH) |
                            CapabilityBit(CAP_SETUID) | CapabilityBit(CAP_SETGID));
-  const bool moved =
-      job.caller.same_root || (fchdir(job.caller.root.get()) == 0 && chroot(".") == 0);
-  if (!moved || fchdir(job.caller.cwd.get()) != 0) {
-    job.error = errno;
-    return;
+  const bool moved = job.caller.same_root || (syscall(SYS_fchdir, job.caller.root.get()) == 0 &&
+                                              syscall(SYS_chroot, ".") == 0);
+  if (!moved || syscall(SYS_fchdir, job.caller.cwd.get()) != 0) {
+    return errno;
   }
-  umask(status.umask);
-  // Linux 5.9.
-  if (dup2(job.socket_fd, 0) != 0 || syscall(SYS_close_range, 1U, ~0U, 0) != 0) {
-    job.error = errno;
-    return;
+  syscall(SYS_umask, status.umask);
+  // close_range(2): Linux 5.9.
+  if ((job.socket_fd != 0 && syscall(SYS_dup3, job.socket_fd, 0, 0) != 0) ||
+      syscall(SYS_close_range, 1U, ~0U, 0) != 0) {
+    return errno;
   }
   if (job.switch_ids && (syscall(SYS_setgroups, status.groups.size(), status.groups.data()) != 0 ||
                          syscall(SYS_setresgid, -1, status.egid, -1) != 0 ||
                          syscall(SYS_setresuid, -1, status.euid, -1) != 0)) {
-    job.error = EPERM;
-    return;
+    return EPERM;
   }
   constexpr uint64_t kFiles = CapabilityBit(CAP_DAC_OVERRIDE) | CapabilityBit(CAP_DAC_READ_SEARCH);
   SetEffectiveCapabilities(job.caller.same_user_namespace ? status.effective_capabilities & kFiles
                                                           : 0);
-  job.error = bind(0, job.address.get(), job.address.length) == 0 ? 0 : errno;
+  return syscall(SYS_bind, 0, job.address.get(), job.address.length) == 0 ? 0 : errno;
 }
 
 }  // namespace
@@ -95,26 +93,25 @@ int BindUnixPath(const Caller& caller, int socket_fd, const SockaddrCopy& addres
   }
   Job job{caller, socket_fd, address, own == 0};
   const auto stack = std::make_unique<char[]>(kChildStack);
-  // No handler may run in the child, whose memory is ours.
+  // No handler may run in the child.
   sigset_t all = {};
   sigset_t before = {};
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  // Without SIGCHLD, so that no wait(2) of the program finds it.
-  const pid_t child = clone(
-      [](void* argument) {
-        Perform(*static_cast<Job*>(argument));
-        return 0;
-      },
-      stack.get() + kChildStack, CLONE_VM | CLONE_VFORK, &job);
-  if (child < 0) {
-    job.error = errno;
-  } else {
-    while (waitpid(child, nullptr, __WCLONE) < 0 && errno == EINTR) {
+  // Without SIGCHLD, so that no wait(2) of the program finds it. An errno value fits the exit
+  // status.
+  const pid_t child = clone([](void* argument) { return Perform(*static_cast<Job*>(argument)); },
+                            stack.get() + kChildStack, 0, &job);
+  int error = child < 0 ? errno : 0;
+  if (child >= 0) {
+    int status = 0;
+    pid_t waited = -1;
+    while ((waited = waitpid(child, &status, __WCLONE)) < 0 && errno == EINTR) {
     }
+    error = waited == child && WIFEXITED(status) ? WEXITSTATUS(status) : EACCES;
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return job.error;
+  return error;
 }
 
 }  // namespace oakum::agent
