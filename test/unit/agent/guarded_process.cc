@@ -86,6 +86,7 @@ int Install(const oci::SeccompPlan& plan, bool wait_killable) {
         continue;
       }
       std::vector<scmp_arg_cmp> args;
+      args.reserve(branch.conditions.size());
       for (const oci::ArgCondition& condition : branch.conditions) {
         args.push_back({condition.index, ToLibseccomp(condition.compare), condition.value,
                         condition.value_two});
@@ -133,8 +134,8 @@ void WaitUntilOthersSleep() {
 
 }  // namespace
 
-GuardedProcess::GuardedProcess(const oci::SeccompPlan& plan, std::function<int(int output_fd)> body,
-                               bool wait_killable) {
+GuardedProcess::GuardedProcess(const oci::SeccompPlan& plan,
+                               const std::function<int(int output_fd)>& body, bool wait_killable) {
   std::array<int, 2> listener_pipe{};
   std::array<int, 2> go_pipe{};
   std::array<int, 2> output_pipe{};

@@ -20,7 +20,7 @@ class GuardedProcess {
   // calls Go, runs `body` and exits with what it returns. What it writes to descriptor 1 is
   // collected. The listener is ready on return. `wait_killable`: with
   // SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV.
-  GuardedProcess(const oci::SeccompPlan& plan, std::function<int(int output_fd)> body,
+  GuardedProcess(const oci::SeccompPlan& plan, const std::function<int(int output_fd)>& body,
                  bool wait_killable = false);
   ~GuardedProcess();
   GuardedProcess(const GuardedProcess&) = delete;

@@ -49,7 +49,7 @@ TEST(NativeUnixTest, AHierarchyThatCanBeWrittenToIsAWayOut) {
 class Cgroup {
  public:
   Cgroup() {
-    const auto mountinfo = ReadFile("/proc/self/mountinfo", 1024 * 1024);
+    const auto mountinfo = ReadFile("/proc/self/mountinfo", size_t{1024} * 1024);
     for (const Mount& mount : ParseMounts(mountinfo ? *mountinfo : "")) {
       const std::string path = fmt::format("{}/oakum-test-{}", mount.point, getpid());
       if (mount.type == "cgroup2" && mount.root == "/" && mkdir(path.c_str(), 0755) == 0) {

@@ -81,7 +81,7 @@ class UnixServer {
 int ConnectUnixError(const std::string& path, int type = SOCK_STREAM) {
   const UniqueFd fd(socket(AF_UNIX, type, 0));
   const UnixAddress address(path);
-  return connect(fd.get(), address.get(), address.length) == 0 ? 0 : errno;
+  return fd && connect(fd.get(), address.get(), address.length) == 0 ? 0 : errno;
 }
 
 int SendUnixError(const std::string& path, std::string_view how) {
@@ -329,7 +329,7 @@ TEST(UnixSessionTest, AutobindIsNative) {
     const int on = 1;
     sockaddr_un own = {};
     socklen_t length = sizeof own;
-    if (setsockopt(fd.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0 ||
+    if (!fd || setsockopt(fd.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0 ||
         connect(fd.get(), address.get(), address.length) != 0 ||
         getsockname(fd.get(), reinterpret_cast<sockaddr*>(&own), &length) != 0) {
       return 100;
