@@ -20,7 +20,7 @@ namespace oakum::agent {
 
 namespace {
 
-constexpr size_t kChildStack = 64 * 1024;
+constexpr size_t kChildStack = size_t{64} * 1024;
 
 bool SameFile(const char* a, const std::string& b) {
   struct stat one = {};

@@ -55,6 +55,7 @@ TEST(EscapeSessionTest, AHundredEndedSessionsCostNothing) {
   const size_t descriptors = Descriptors();
   {
     std::vector<std::unique_ptr<GuardedProcess>> processes;
+    processes.reserve(kSessions);
     // All are forked before there is a session thread that could hold a lock of the allocator.
     for (int i = 0; i < kSessions; ++i) {
       processes.push_back(std::make_unique<GuardedProcess>(

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <fstream>
 
 #include "test/unit/agent/guarded_session.h"
@@ -32,9 +33,17 @@ sockaddr_in At(const char* ip, uint16_t port) {
   return address;
 }
 
+int Socket(int domain, int type) {
+  const int fd = socket(domain, type, 0);
+  if (fd < 0) {
+    std::abort();
+  }
+  return fd;
+}
+
 // A connection to 127.0.0.1:`port` that comes from `source`.
 UniqueFd ConnectFrom(const char* source, uint16_t port) {
-  UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  UniqueFd fd(Socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC));
   const sockaddr_in own = At(source, 0);
   const sockaddr_in address = At("127.0.0.1", port);
   const timeval limit = {20, 0};
@@ -57,7 +66,7 @@ std::string Fate(const UniqueFd& fd) {
 
 // The child's side. A server ends when it has served as many peers as it was told.
 int Listening(int flags = 0, int backlog = 1024) {
-  const int fd = socket(AF_INET, SOCK_STREAM | flags, 0);
+  const int fd = Socket(AF_INET, SOCK_STREAM | flags);
   const sockaddr_in address = At("127.0.0.1", 0);
   const int failed =
       bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) | listen(fd, backlog);
@@ -206,7 +215,7 @@ struct IncomingCase {
 class ListeningChild {
  public:
   using Body = std::function<int(int fd)>;
-  ListeningChild(Guarded* guarded, std::function<int()> listening, Body serve) {
+  ListeningChild(Guarded* guarded, const std::function<int()>& listening, const Body& serve) {
     EXPECT_EQ(pipe2(port_, O_CLOEXEC), 0);
     EXPECT_EQ(pipe2(go_, O_CLOEXEC), 0);
     process_ = std::make_unique<GuardedProcess>(
@@ -287,6 +296,7 @@ TEST_P(IncomingTest, AFriendBehindManyStrangersIsServed) {
   ListeningChild child(
       &guarded, [] { return Listening(); }, [&](int fd) { return make.serve(fd, 1); });
   std::vector<UniqueFd> strangers;
+  strangers.reserve(kStrangers);
   for (int i = 0; i < kStrangers; ++i) {
     strangers.push_back(ConnectFrom(kStranger, child.port()));
   }
@@ -322,7 +332,7 @@ TEST(IncomingSessionTest, BindAndListenGoByAddressAndPort) {
   const auto body = [](int) {
     int failures = 0;
     const auto attempt = [&](const char* ip, uint16_t port, int type, int error) {
-      const int fd = socket(AF_INET, type, 0);
+      const int fd = Socket(AF_INET, type);
       const sockaddr_in address = At(ip, port);
       const int got =
           bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ? 0 : errno;
@@ -358,12 +368,14 @@ TEST(IncomingSessionTest, ListeningOnAPortOfTheKernelsChoiceIsDecidedOnThatPort)
   const auto body = [](int) {
     int listening = 0;
     for (const bool no_port : {false, true}) {
-      const int fd = socket(AF_INET, SOCK_STREAM, 0);
+      const int fd = Socket(AF_INET, SOCK_STREAM);
       const sockaddr_in address = At("127.0.0.1", 0);
       const int one = 1;
       if (no_port) {
         setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
-        bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
+        if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+          return 1000;
+        }
       }
       if (listen(fd, 1) == 0) {
         listening += PortOf(fd) != 0 ? 1 : 10;
@@ -410,7 +422,7 @@ TEST(IncomingSessionTest, AnInheritedListenerIsGuarded) {
 // An IPv4 peer of an IPv6 listener is the IPv4 address that it is.
 TEST(IncomingSessionTest, AMappedPeerIsItsIpv4Address) {
   const auto listening = [] {
-    const int fd = socket(AF_INET6, SOCK_STREAM, 0);
+    const int fd = Socket(AF_INET6, SOCK_STREAM);
     sockaddr_in6 address = {};
     address.sin6_family = AF_INET6;
     return bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
@@ -435,7 +447,7 @@ TEST(IncomingSessionTest, ListenersThatShareAPort) {
   const auto listening = [&] {
     sockaddr_in address = At("127.0.0.1", 0);
     for (int& fd : listeners) {
-      fd = socket(AF_INET, SOCK_STREAM, 0);
+      fd = Socket(AF_INET, SOCK_STREAM);
       const int one = 1;
       setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
       if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||

@@ -56,8 +56,8 @@ int Force(pid_t pid, int fd, uint64_t address) {
 int Victim(char** words) {
   static sockaddr_in target = At(words[0]);
   static sockaddr_in never = At(words[1]);
-  const int connected = socket(AF_INET, SOCK_STREAM, 0);
-  const int udp = socket(AF_INET, SOCK_DGRAM, 0);
+  const int connected = Socket(AF_INET, SOCK_STREAM, 0);
+  const int udp = Socket(AF_INET, SOCK_DGRAM, 0);
   Print("connect", ErrorOf(connect(connected, Generic(never), sizeof never)));
   printf("victim: %d %d %d %lu %lu\n", getpid(), connected, udp,
          reinterpret_cast<unsigned long>(&target), reinterpret_cast<unsigned long>(&never));
@@ -114,7 +114,7 @@ int Agent(char** words) {
   address.sun_family = AF_UNIX;
   snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/root%s", words[1]);
   Print("bind through /proc/self/root",
-        ErrorOf(bind(socket(AF_UNIX, SOCK_STREAM, 0), reinterpret_cast<sockaddr*>(&address),
+        ErrorOf(bind(Socket(AF_UNIX, SOCK_STREAM, 0), reinterpret_cast<sockaddr*>(&address),
                      sizeof address)));
   return 0;
 }

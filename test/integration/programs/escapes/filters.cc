@@ -71,7 +71,7 @@ int Tsync(const char* ip) {
 int Traced(const char* ip, bool by_filter) {
   const pid_t child = fork();
   if (child == 0) {
-    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    const int fd = Socket(AF_INET, SOCK_STREAM, 0);
     const sockaddr_in address = At(ip);
     ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
     raise(SIGSTOP);

@@ -41,12 +41,12 @@ int ConnectUnix(const char* path) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   strncpy(address.sun_path, path, sizeof address.sun_path - 1);
-  return ErrorOf(connect(socket(AF_UNIX, SOCK_STREAM, 0), reinterpret_cast<sockaddr*>(&address),
+  return ErrorOf(connect(Socket(AF_UNIX, SOCK_STREAM, 0), reinterpret_cast<sockaddr*>(&address),
                          sizeof address));
 }
 
 int ListenUnix(const char* path) {
-  const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+  const int fd = Socket(AF_UNIX, SOCK_STREAM, 0);
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   strncpy(address.sun_path, path, sizeof address.sun_path - 1);
@@ -84,7 +84,7 @@ int NewLink(pid_t owner) {
                                           reinterpret_cast<char*>(info));
   }
   request.header.nlmsg_len = static_cast<uint32_t>(used);
-  const int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+  const int fd = Socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
   struct {
     nlmsghdr header;
     nlmsgerr error;
@@ -99,7 +99,7 @@ int NewLink(pid_t owner) {
 
 // Gives "v0" an address and makes it the way to everywhere.
 int RouteThroughLink() {
-  const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+  const int fd = Socket(AF_INET, SOCK_DGRAM, 0);
   ifreq request = {};
   strcpy(request.ifr_name, "v0");
   const sockaddr_in own = At("10.99.0.1", 0);
@@ -131,13 +131,13 @@ struct CloneJob {
 int Namespaces(char** words) {
   const char* bad = words[0];
   const char* good = words[1];
-  const int udp = socket(AF_INET, SOCK_DGRAM, 0);
+  const int udp = Socket(AF_INET, SOCK_DGRAM, 0);
   for (const char* ip : {bad, good}) {
     const std::string who = ip == bad ? " bad" : " good";
     Print("old socket" + who,
           InChild([=] { return Unshare(CLONE_NEWNET) ? SendOn(udp, ip) : 255; }));
     Print("new socket" + who, InChild([=] {
-            return Unshare(CLONE_NEWNET) ? SendOn(socket(AF_INET, SOCK_DGRAM, 0), ip) : 255;
+            return Unshare(CLONE_NEWNET) ? SendOn(Socket(AF_INET, SOCK_DGRAM, 0), ip) : 255;
           }));
     Print("cloned" + who, InChild([=] {
             static char stack[64 * 1024];
@@ -163,10 +163,10 @@ int Namespaces(char** words) {
           const int error = RouteThroughLink();
           const int moved = NewLink(parent);
           // It goes nowhere: into the other end, which is here as well.
-          const int sent = SendOn(socket(AF_INET, SOCK_DGRAM, 0), good);
+          const int sent = SendOn(Socket(AF_INET, SOCK_DGRAM, 0), good);
           return error != 0 ? error : moved == 0 ? 250 : sent;
         }));
-  const auto tcp = [] { return socket(AF_INET, SOCK_STREAM, 0); };
+  const auto tcp = [] { return Socket(AF_INET, SOCK_STREAM, 0); };
   Print("port 80 on an old socket, own network", InChild([=] {
           const int fd = tcp();
           return Unshare(CLONE_NEWNET) ? BindPort(fd, 80) : 255;

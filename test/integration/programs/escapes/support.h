@@ -43,8 +43,16 @@ inline void Print(const std::string& name, const std::string& result) {
 }
 inline void Print(const std::string& name, int error) { Print(name, Name(error)); }
 
+inline int Socket(int domain, int type, int protocol) {
+  const int fd = socket(domain, type, protocol);
+  if (fd < 0) {
+    _exit(253);
+  }
+  return fd;
+}
+
 inline int Connect(const char* ip) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int fd = Socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const sockaddr_in address = At(ip);
   const int error = ErrorOf(connect(fd, Generic(address), sizeof address));
   close(fd);

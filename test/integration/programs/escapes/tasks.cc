@@ -15,7 +15,7 @@ namespace oakum::escapes {
 
 namespace {
 
-constexpr size_t kStack = 256 * 1024;
+constexpr size_t kStack = size_t{256} * 1024;
 
 int Cloned(int flags, const char* ip) {
   auto* stack = static_cast<char*>(
@@ -73,9 +73,9 @@ int ExecFromAThread(const char* ip) {
 }
 
 int Vforked(const char* ip) {
-  const pid_t child = vfork();
+  const pid_t child = vfork();  // NOLINT: what this way is about
   if (child == 0) {
-    _exit(Connect(ip));
+    _exit(Connect(ip));  // NOLINT: likewise
   }
   int status = 0;
   return waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : 255;
@@ -88,7 +88,7 @@ int ThirtyTwoBit(const char* ip) {
       mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
   const sockaddr_in address = At(ip);
   memcpy(low, &address, sizeof address);
-  const long fd = socket(AF_INET, SOCK_STREAM, 0);
+  const long fd = Socket(AF_INET, SOCK_STREAM, 0);
   long result = 362;
   asm volatile("int $0x80"
                : "+a"(result)
@@ -102,7 +102,7 @@ int ConnectUnix(const char* path) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   strncpy(address.sun_path, path, sizeof address.sun_path - 1);
-  return ErrorOf(connect(socket(AF_UNIX, SOCK_STREAM, 0), reinterpret_cast<sockaddr*>(&address),
+  return ErrorOf(connect(Socket(AF_UNIX, SOCK_STREAM, 0), reinterpret_cast<sockaddr*>(&address),
                          sizeof address));
 }
 
@@ -132,7 +132,7 @@ int Setuid(char** words) {
   Print("euid", std::to_string(geteuid()));
   Print("connect", Connect(words[0]));
   Print("unix", ConnectUnix(words[1]));
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  const int fd = Socket(AF_INET, SOCK_STREAM, 0);
   const sockaddr_in address = At("0.0.0.0", 81);
   Print("bind", ErrorOf(bind(fd, Generic(address), sizeof address)));
   // From now on as whoever has started it.
@@ -160,9 +160,9 @@ int Flood(char** words) {
       reap();
       --running;
     }
-    const pid_t child = vfork();
+    const pid_t child = vfork();  // NOLINT: the quickest of all
     if (child == 0) {
-      _exit(Connect(words[2]));
+      _exit(Connect(words[2]));  // NOLINT: likewise
     }
     if (child < 0) {
       ++results[254];  // the limit of processes
