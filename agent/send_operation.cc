@@ -5,6 +5,8 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -16,11 +18,11 @@ namespace {
 
 // A stream is carried in pieces of this size, and one step ends after so much: nobody else of the
 // session waits longer than that takes.
-constexpr size_t kStreamPiece = 256 * 1024;
-constexpr size_t kStepBudget = 1024 * 1024;
+constexpr size_t kStreamPiece = size_t{256} * 1024;
+constexpr size_t kStepBudget = size_t{1024} * 1024;
 // What the kernel itself copies at a time: a piece with a fault in it is not sent at all
 // (SKB_FRAG_PAGE_ORDER, unix_stream_sendmsg()).
-constexpr size_t kKernelPiece = 32 * 1024;
+constexpr size_t kKernelPiece = size_t{32} * 1024;
 constexpr std::chrono::milliseconds kSlowestRetry{20};
 constexpr int kFastopen = MSG_FASTOPEN;
 
@@ -49,6 +51,12 @@ class Pages {
   void* base_;
 };
 
+// sendmsg(2) without what stands before it: a sanitizer's would read the payload itself, also where
+// the kernel is meant to find that it cannot be read.
+ssize_t SendMessage(int socket_fd, const msghdr& header, int flags) {
+  return syscall(SYS_sendmsg, socket_fd, &header, flags);
+}
+
 ssize_t SendAs(const OutgoingMessage& message, int socket_fd, const msghdr& header, int flags) {
   if (message.identity) {
     const ScopedIdentity identity(*message.identity, message.same_user_namespace, kFileCapabilities,
@@ -63,14 +71,14 @@ ssize_t SendAs(const OutgoingMessage& message, int socket_fd, const msghdr& head
                              (message.same_user_namespace
                                   ? message.identity->effective_capabilities & kFileCapabilities
                                   : 0));
-    return sendmsg(socket_fd, &header, flags);
+    return SendMessage(socket_fd, header, flags);
   }
   if (message.set_credentials) {
     const ScopedCapabilities raised(kCredentialCapabilities | kPerformerCapabilities,
                                     kPerformerCapabilities);
-    return sendmsg(socket_fd, &header, flags);
+    return SendMessage(socket_fd, header, flags);
   }
-  return sendmsg(socket_fd, &header, flags);
+  return SendMessage(socket_fd, header, flags);
 }
 
 bool IsNonBlocking(int socket_fd, int flags) {

@@ -3,6 +3,7 @@
 #define OAKUM_TEST_UNIT_AGENT_HOSTILE_TESTING_H_
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -25,14 +26,19 @@ inline int RunUnguarded(const std::function<int(int)>& body) {
 // One way of the hostile program.
 template <typename... Args>
 std::function<int(int)> Hostile(const char* way, Args... args) {
-  return [=](int) {
-    std::vector<std::string> words = {HOSTILE_PROGRAM, way, std::to_string(args)...};
+  // Made here: the child has been forked from a program with threads, and must not allocate.
+  struct Words {
+    std::vector<std::string> words;
     std::vector<char*> argv;
-    for (std::string& word : words) {
-      argv.push_back(word.data());
-    }
-    argv.push_back(nullptr);
-    execv(argv[0], argv.data());
+  };
+  const auto made = std::make_shared<Words>();
+  made->words = {HOSTILE_PROGRAM, way, std::to_string(args)...};
+  for (std::string& word : made->words) {
+    made->argv.push_back(word.data());
+  }
+  made->argv.push_back(nullptr);
+  return [made](int) {
+    execv(made->argv[0], made->argv.data());
     return 100;
   };
 }

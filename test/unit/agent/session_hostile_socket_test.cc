@@ -28,41 +28,44 @@ struct Made {
   auto operator<=>(const Made&) const = default;
 };
 
-// What socket(2) says to all families and types, and to the protocols that matter.
-std::vector<Made> MakeAll(Guarded* guard) {
+// All families and types, with the protocols that matter.
+std::vector<Made> Everything() {
   constexpr int kFamilies = 64;  // AF_MAX is 46 in Linux 6.1
   constexpr int kTypes = 16;
-  const auto body = [](int output_fd) {
-    for (int family = 0; family < kFamilies; ++family) {
-      for (int type = 0; type < kTypes; ++type) {
-        std::vector<int> protocols = {0};
-        if (family == AF_INET || family == AF_INET6) {
-          protocols = {0,
-                       IPPROTO_ICMP,
-                       IPPROTO_TCP,
-                       IPPROTO_UDP,
-                       IPPROTO_DCCP,
-                       IPPROTO_ICMPV6,
-                       115,  // L2TP
-                       IPPROTO_SCTP,
-                       IPPROTO_UDPLITE,
-                       IPPROTO_RAW,
-                       256,  // SMC
-                       IPPROTO_MPTCP};
-        } else if (family == AF_NETLINK) {
-          for (int protocol = 1; protocol < 32; ++protocol) {
-            protocols.push_back(protocol);
-          }
-        }
-        for (const int protocol : protocols) {
-          const int fd = socket(family, type, protocol);
-          const Made made = {family, type, protocol, fd >= 0 ? 0 : errno};
-          if (write(output_fd, &made, sizeof made) != sizeof made) {
-            return 1;
-          }
-          close(fd);
-        }
+  std::vector<Made> all;
+  for (int family = 0; family < kFamilies; ++family) {
+    std::vector<int> protocols = {0};
+    if (family == AF_INET || family == AF_INET6) {
+      protocols.insert(
+          protocols.end(),
+          {IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_DCCP, IPPROTO_ICMPV6, 115 /* L2TP */,
+           IPPROTO_SCTP, IPPROTO_UDPLITE, IPPROTO_RAW, 256 /* SMC */, IPPROTO_MPTCP});
+    } else if (family == AF_NETLINK) {
+      for (int protocol = 1; protocol < 32; ++protocol) {
+        protocols.push_back(protocol);
       }
+    }
+    for (int type = 0; type < kTypes; ++type) {
+      for (const int protocol : protocols) {
+        all.push_back({family, type, protocol, 0});
+      }
+    }
+  }
+  return all;
+}
+
+// What socket(2) says to all of that.
+std::vector<Made> MakeAll(Guarded* guard) {
+  // Made here: the child has been forked from a program with threads, and must not allocate much.
+  const std::vector<Made> everything = Everything();
+  const auto body = [&everything](int output_fd) {
+    for (Made made : everything) {
+      const int fd = socket(made.family, made.type, made.protocol);
+      made.error = fd >= 0 ? 0 : errno;
+      if (write(output_fd, &made, sizeof made) != sizeof made) {
+        return 1;
+      }
+      close(fd);
     }
     return 0;
   };
@@ -390,14 +393,14 @@ int SendControl(int domain, uint16_t port, int level, int type, std::span<const 
   to_v6.sin6_port = htons(port);
   to_v6.sin6_addr = in6addr_loopback;
   iovec piece = {const_cast<char*>("x"), 1};
-  std::vector<char> control(CMSG_SPACE(data.size()));
+  alignas(cmsghdr) std::array<char, 128> control{};
   msghdr message = {};
   message.msg_name = domain == AF_INET ? static_cast<void*>(&to_v4) : &to_v6;
   message.msg_namelen = domain == AF_INET ? sizeof to_v4 : sizeof to_v6;
   message.msg_iov = &piece;
   message.msg_iovlen = 1;
   message.msg_control = control.data();
-  message.msg_controllen = control.size();
+  message.msg_controllen = CMSG_SPACE(data.size());
   cmsghdr* header = CMSG_FIRSTHDR(&message);
   header->cmsg_level = level;
   header->cmsg_type = type;
