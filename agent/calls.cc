@@ -18,9 +18,51 @@ namespace oakum::agent {
 
 namespace {
 
+constexpr int kSocketTypeMask = 0xf;             // include/linux/net.h, SOCK_TYPE_MASK
+constexpr int kMaxInetProtocol = IPPROTO_MPTCP;  // less than IPPROTO_MAX
+
 bool GetOption(int socket_fd, int option, int& out) {
   socklen_t length = sizeof out;
   return getsockopt(socket_fd, SOL_SOCKET, option, &out, &length) == 0;
+}
+
+// What a kernel without the family or protocol says, so that programs fall back as they do there;
+// raw sockets are refused as to a process without CAP_NET_RAW (raw(7)), and what no kernel makes
+// gets the kernel's own answer.
+int SocketError(int domain, int type, int protocol) {
+  // In the order of __sys_socket(), __sock_create() and the family's own create().
+  const int kind = type & kSocketTypeMask;
+  if ((type & ~(kSocketTypeMask | SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0) {
+    return EINVAL;
+  }
+  if (domain >= 0 && domain < AF_MAX && kind > SOCK_PACKET) {
+    return EINVAL;
+  }
+  switch (domain) {
+    case AF_NETLINK:
+      // A raw one is one like others (netlink(7)): libaudit makes those, and sshd lets nobody in on
+      // any other errno than that of a kernel without auditing.
+      return kind == SOCK_RAW || kind == SOCK_DGRAM ? EPROTONOSUPPORT : ESOCKTNOSUPPORT;
+    case AF_PACKET:
+      return EPERM;
+    case AF_INET:
+    case AF_INET6:
+      break;
+    default:
+      return EAFNOSUPPORT;
+  }
+  if (protocol < 0 || protocol > kMaxInetProtocol) {
+    return EINVAL;
+  }
+  switch (kind) {
+    case SOCK_STREAM:
+    case SOCK_DGRAM:
+      return EPROTONOSUPPORT;
+    case SOCK_RAW:
+      return protocol == 0 ? EPROTONOSUPPORT : EPERM;
+    default:
+      return ESOCKTNOSUPPORT;
+  }
 }
 
 }  // namespace
@@ -33,7 +75,7 @@ bool IsPlainSocket(int domain, int type, int protocol) {
       return protocol == 0;
     case AF_INET:
     case AF_INET6:
-      switch (type & 0xf) {
+      switch (type & kSocketTypeMask) {
         case SOCK_STREAM:
           return protocol == 0 || protocol == IPPROTO_TCP;
         case SOCK_DGRAM:
@@ -47,16 +89,14 @@ bool IsPlainSocket(int domain, int type, int protocol) {
   }
 }
 
-int SocketError(int domain, int type) {
-  // The type of a netlink socket says nothing (netlink(7)): libaudit makes raw ones, and sshd lets
-  // nobody in on any other errno than that of a kernel without auditing.
-  if (domain == AF_NETLINK) {
-    return EPROTONOSUPPORT;
-  }
-  if (domain == AF_PACKET || (type & 0xf) == SOCK_RAW) {
-    return EPERM;
-  }
-  return domain == AF_INET || domain == AF_INET6 ? EPROTONOSUPPORT : EAFNOSUPPORT;
+Outcome RefuseSocket(const CallContext& context, const GuardedCall& call, int domain, int type,
+                     int protocol) {
+  const Ruling ruling =
+      context.core.JudgeUnsupported(call, policy::Operation::kSocket,
+                                    fmt::format("socket family {}, type {}, protocol {}", domain,
+                                                type & kSocketTypeMask, protocol));
+  return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue()
+                                             : Answer::Error(SocketError(domain, type, protocol)));
 }
 
 policy::Transport PinnedSocket::transport() const {
@@ -91,11 +131,7 @@ Outcome HandleSocket(const CallContext& context, const GuardedCall& call, Argume
   if (IsPlainSocket(domain, type, protocol)) {
     return Outcome::Of(Answer::Continue());
   }
-  const Ruling ruling = context.core.JudgeUnsupported(
-      call, policy::Operation::kSocket,
-      fmt::format("socket family {}, type {}, protocol {}", domain, type & 0xf, protocol));
-  return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue()
-                                             : Answer::Error(SocketError(domain, type)));
+  return RefuseSocket(context, call, domain, type, protocol);
 }
 
 Outcome HandleIoUring(const CallContext& context, const GuardedCall& call) {

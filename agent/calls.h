@@ -50,10 +50,6 @@ struct Outcome {
 // through in the filter; they come to the agent when it could not tell (a 64-bit register with a
 // dirty upper half) or did not see the arguments (socketcall(2)).
 [[nodiscard]] bool IsPlainSocket(int domain, int type, int protocol);
-// The errno value for any other: what a kernel without the family or protocol says, so that
-// programs fall back as they do there; raw sockets are refused as to a process without CAP_NET_RAW
-// (raw(7)).
-[[nodiscard]] int SocketError(int domain, int type);
 
 // Pins descriptor `fd` of the caller. Returns 0 or an errno value; EBADF and ENOTSOCK as natively.
 [[nodiscard]] int Pin(const CallContext& context, pid_t tid, int fd, PinnedSocket& out);
@@ -83,6 +79,10 @@ using Arguments = const uint64_t (&)[6];
                                            const PeerName& peer);
 [[nodiscard]] Outcome HandleSocket(const CallContext& context, const GuardedCall& call,
                                    Arguments args);
+// The answer to socket(2) for any socket that is not plain: an event, and an error unless the
+// policy audits.
+[[nodiscard]] Outcome RefuseSocket(const CallContext& context, const GuardedCall& call, int domain,
+                                   int type, int protocol);
 [[nodiscard]] Outcome HandleSetsockopt(const CallContext& context, const GuardedCall& call,
                                        Arguments args);
 // The same where the arguments were in memory: performed here, whatever the option.

@@ -30,11 +30,7 @@ Outcome MakeSocket(const CallContext& context, const GuardedCall& call, Argument
   const int type = static_cast<int>(args[1]);
   const int protocol = static_cast<int>(args[2]);
   if (!IsPlainSocket(domain, type, protocol)) {
-    const Ruling ruling = context.core.JudgeUnsupported(
-        call, policy::Operation::kSocket,
-        fmt::format("socket family {}, type {}, protocol {}", domain, type & 0xf, protocol));
-    return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue()
-                                               : Answer::Error(SocketError(domain, type)));
+    return RefuseSocket(context, call, domain, type, protocol);
   }
   if (context.core.Audits()) {
     return Outcome::Of(Answer::Continue());

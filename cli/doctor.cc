@@ -100,8 +100,6 @@ void Doctor::CheckKernel() {
     feature(kernel.sync_wake_up, false, "SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP",
             "each guarded call takes some ten microseconds longer", "use Linux 6.6 or later");
   }
-  feature(kernel.wait_killable, false, "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-          "signals interrupt and repeat guarded calls more often", "use Linux 5.19 or later");
   feature(kernel.pidfd_getfd, true, "pidfd_getfd", "the agent cannot take a container's sockets",
           "use Linux 5.6 or later");
   feature(kernel.pidfd_thread, false, "PIDFD_THREAD",

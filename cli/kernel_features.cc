@@ -16,9 +16,6 @@
 #include "base/unique_fd.h"
 
 // Names that the headers of older systems lack; the values are the kernel's interface.
-#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
-#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
-#endif
 #ifndef SECCOMP_ADDFD_FLAG_SEND
 #define SECCOMP_ADDFD_FLAG_SEND (1UL << 1)
 #endif
@@ -36,9 +33,9 @@ namespace {
 // PIDFD_THREAD is O_EXCL (pidfd_open(2)).
 constexpr unsigned kPidfdThread = O_EXCL;
 
-int NewListener(unsigned long more_flags, const sock_fprog* program) {
-  return static_cast<int>(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
-                                  SECCOMP_FILTER_FLAG_NEW_LISTENER | more_flags, program));
+int NewListener(const sock_fprog& program) {
+  return static_cast<int>(
+      syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program));
 }
 
 // What needs a listener. An id that no notification has is ENOENT, an unknown flag EINVAL.
@@ -61,12 +58,9 @@ KernelFeatures ProbeHere() {
   io_uring_params params = {};
   features.io_uring = UniqueFd(static_cast<int>(syscall(SYS_io_uring_setup, 1, &params))).valid();
   (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  // Known flags get as far as reading the program.
-  features.wait_killable =
-      NewListener(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, nullptr) < 0 && errno == EFAULT;
   sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
   const sock_fprog program{.len = 1, .filter = &allow};
-  const UniqueFd listener(NewListener(0, &program));
+  const UniqueFd listener(NewListener(program));
   features.listener_errno = listener ? 0 : errno;
   if (listener) {
     ProbeListener(listener.get(), features);

@@ -34,7 +34,6 @@ class DoctorTest : public ::testing::Test {
     world_.kernel = {.listener_errno = 0,
                      .addfd_send = true,
                      .sync_wake_up = true,
-                     .wait_killable = true,
                      .pidfd_getfd = true,
                      .pidfd_thread = true,
                      .io_uring = true};
