@@ -24,15 +24,19 @@ set(OAKUM_TEST_ENVIRONMENT
   "OAKUM_SOURCE_DIR=${PROJECT_SOURCE_DIR}"
   "OAKUM_BIN_DIR=${CMAKE_BINARY_DIR}/bin"
   "OAKUM_TEST_BIN_DIR=${CMAKE_BINARY_DIR}/test"
+  "OAKUM_SANITIZE=${OAKUM_SANITIZE}"
   "ASAN_OPTIONS=detect_leaks=1:abort_on_error=0"
   "UBSAN_OPTIONS=print_stacktrace=1"
   # Guarded children are forked by a program that has threads, and have threads of their own.
   "TSAN_OPTIONS=second_deadlock_stack=1:die_after_fork=0")
 
 # oakum_add_test(NAME LABELS TIMEOUT COMMAND...): one ctest entry, left out of a sanitizer build
-# when no label of it is "unit" or "agent".
+# when no label of it is "unit" or "agent", and of the thread sanitizer's when it is "one_thread".
 function(oakum_add_test name labels timeout)
   if(OAKUM_SANITIZE AND NOT "unit" IN_LIST labels AND NOT "agent" IN_LIST labels)
+    return()
+  endif()
+  if(OAKUM_SANITIZE MATCHES thread AND "one_thread" IN_LIST labels)
     return()
   endif()
   set(full_name ${OAKUM_TEST_PREFIX}${name})

@@ -7,6 +7,8 @@ SOURCE_DIR = os.environ.get(
     "OAKUM_SOURCE_DIR", os.path.abspath(os.path.join(os.path.dirname(__file__), "../../..")))
 BIN_DIR = os.environ.get("OAKUM_BIN_DIR", os.path.join(SOURCE_DIR, "build/release/bin"))
 TEST_BIN_DIR = os.environ.get("OAKUM_TEST_BIN_DIR", os.path.join(SOURCE_DIR, "build/release/test"))
+# Whether our programs are built with a sanitizer, which keeps what has been freed.
+SANITIZED = bool(os.environ.get("OAKUM_SANITIZE"))
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

@@ -180,13 +180,14 @@ class Child {
     kill(pid_, SIGKILL);
     waitpid(pid_, nullptr, 0);
   }
-  // Whether it owns its table, in one of some tries: tasks that others make spoil a look.
-  bool OwnsTable() const {
-    for (int i = 0; i < 100; ++i) {
+  // Whether it owns its table, in one of `tries`: tasks that others make spoil a look.
+  bool OwnsTable(int tries = 20) const {
+    for (int i = 0; i < tries; ++i) {
       const auto status = ReadTaskStatus(pid_);
       if (status && OwnsDescriptorTable(pid_, *status)) {
         return true;
       }
+      usleep(1'000);
     }
     return false;
   }
@@ -197,6 +198,7 @@ class Child {
 
 void SayReady(int fd) { (void)!write(fd, "x", 1); }
 
+#if !defined(__SANITIZE_THREAD__)  // which gives each process a thread of its own
 TEST(DescriptorTableTest, OneTaskOwnsItsTable) {
   const auto loadavg = ReadFile("/proc/loadavg", 256);  // "0.1 0.2 0.3 1/234 5678"
   ASSERT_TRUE(loadavg.has_value());
@@ -204,8 +206,9 @@ TEST(DescriptorTableTest, OneTaskOwnsItsTable) {
     GTEST_SKIP() << "there are more tasks than are looked at";
   }
   const Child child([](int ready) { SayReady(ready); });
-  EXPECT_TRUE(child.OwnsTable());
+  EXPECT_TRUE(child.OwnsTable(5'000));
 }
+#endif
 
 TEST(DescriptorTableTest, OneOfSeveralThreadsDoesNot) {
   const Child child([](int ready) {
