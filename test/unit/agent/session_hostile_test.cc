@@ -190,6 +190,12 @@ TEST_P(WaysTest, CallersThatDieDoNoHarm) {
 
 // What a program and the far side count when it sends kSends datagrams under a signal every 200 us.
 constexpr int kSends = 20'000;
+// None at all as a rule; slow programs on a busy machine meet the moment more often.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int kMostDoubled = kSends / 20;
+#else
+constexpr int kMostDoubled = kSends / 200;
+#endif
 struct SendCounts {
   int sent = 0;
   int failed = 0;
@@ -258,7 +264,7 @@ TEST_P(WaysTest, SignalsLoseNoCall) {
   EXPECT_EQ(counts.sent, kSends);
   EXPECT_EQ(counts.failed, 0);
   EXPECT_GE(counts.received, kSends);
-  EXPECT_LE(counts.received, kSends + kSends / 500);
+  EXPECT_LE(counts.received, kSends + kMostDoubled);
 }
 
 TEST_P(WaysTest, SignalsDoubleNoCallWhereTheFilterWaits) {
