@@ -191,10 +191,11 @@ class Checker {
   void CheckDns(const syntax::Policy& policy, CheckedPolicy& checked) {
     const auto word = Choose(policy.dns, "dns", kDnsWords);
     if (!word) {
-      checked.dns = checked.outgoing_default == Verdict::kAllow ? DnsRule::kFollow : DnsRule::kDeny;
+      checked.dns.rule =
+          checked.outgoing_default == Verdict::kAllow ? DnsRule::kFollow : DnsRule::kDeny;
       return;
     }
-    checked.dns = *word == 0 ? DnsRule::kAllow : DnsRule::kDeny;
+    checked.dns.rule = *word == 0 ? DnsRule::kAllow : DnsRule::kDeny;
     if (*word == 2) {
       NotBuilt(policy.dns->at, "dns \"proxy\"");
     }

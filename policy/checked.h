@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "policy/policy.h"
+#include "policy/proxy.h"
 #include "policy/proxy_url.h"
 #include "policy/rule_text.h"
 #include "policy/source.h"
@@ -53,12 +54,6 @@ struct UnixRule {
   Place place;
 };
 
-enum class DnsRule : uint8_t {
-  kFollow,  // port 53 is a port like any other
-  kAllow,
-  kDeny,
-};
-
 struct SyscallRules {
   bool strict = false;  // only what is listed and what `allow` names; else whatever the engine lets
   int errno_value = EPERM;  // of what is refused: 1..4095
@@ -73,7 +68,9 @@ struct CheckedPolicy {
   LogLevel log = LogLevel::kLeaks;
   Verdict outgoing_default = Verdict::kDeny;
   std::vector<AddressRule> outgoing;
-  DnsRule dns = DnsRule::kDeny;
+  DnsSettings dns;
+  const Proxy* proxy = nullptr;  // of a CheckedSet that lives as long
+  std::optional<HandshakeRules> handshake;
   Verdict incoming_default = Verdict::kAllow;
   std::vector<AddressRule> incoming;
   Verdict unix_default = Verdict::kAllow;

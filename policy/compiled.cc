@@ -38,7 +38,7 @@ void CompileOutgoing(CompiledPolicy& compiled) {
   const std::vector<AddressRule>& rules = compiled.source.outgoing;
   compiled.outgoing =
       compiled.index.Add(rules, Select(rules, [](const AddressRule&) { return true; }));
-  if (compiled.source.dns == DnsRule::kDeny) {
+  if (compiled.source.dns.rule == DnsRule::kDeny) {
     compiled.outgoing_dns = compiled.index.Add(
         rules, Select(rules, [](const AddressRule& rule) {
           return rule.verdict == Verdict::kAllow

@@ -68,7 +68,8 @@ class AddressExplainer {
       : policy_(policy), request_(request) {}
 
   Explanation Destination(const IpAddress& ip) {
-    const bool dns_deny = request_.remote.port == kDnsPort && policy_.source.dns == DnsRule::kDeny;
+    const bool dns_deny =
+        request_.remote.port == kDnsPort && policy_.source.dns.rule == DnsRule::kDeny;
     for (const AddressRule& rule : policy_.source.outgoing) {
       if (!rule.host.Contains(ip)) {
         continue;
@@ -82,7 +83,7 @@ class AddressExplainer {
     if (dns_deny) {
       return Choose(Verdict::kDeny, kDnsDenyText);
     }
-    if (request_.remote.port == kDnsPort && policy_.source.dns == DnsRule::kAllow) {
+    if (request_.remote.port == kDnsPort && policy_.source.dns.rule == DnsRule::kAllow) {
       return Choose(Verdict::kAllow, kDnsAllowText);
     }
     return Choose(policy_.source.outgoing_default, policy_.outgoing_default_text);

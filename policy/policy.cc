@@ -15,8 +15,8 @@ Decision Of(const std::vector<AddressRule>& rules, uint32_t id) {
 
 Decision DecideOneDestination(const CompiledPolicy& policy, const IpAddress& ip, uint16_t port,
                               Transport transport) {
-  const bool dns = port == kDnsPort && policy.source.dns != DnsRule::kFollow;
-  const bool dns_deny = dns && policy.source.dns == DnsRule::kDeny;
+  const bool dns = port == kDnsPort && policy.source.dns.rule != DnsRule::kFollow;
+  const bool dns_deny = dns && policy.source.dns.rule == DnsRule::kDeny;
   const uint32_t rule =
       policy.index.Find(dns_deny ? policy.outgoing_dns : policy.outgoing, ip, port, transport);
   if (rule != RuleIndex::kNone) {
@@ -141,6 +141,15 @@ bool Policy::denies_unix_by_default() const {
 bool Policy::denies_by_default() const {
   return compiled_->source.outgoing_default != Verdict::kAllow;
 }
+
+bool Policy::carries() const { return false; }
+bool Policy::carries_datagrams() const { return false; }
+bool Policy::names_domains() const { return false; }
+const DnsSettings& Policy::dns() const { return compiled_->source.dns; }
+const HandshakeRules* Policy::handshake() const {
+  return compiled_->source.handshake ? &*compiled_->source.handshake : nullptr;
+}
+const Proxy* Policy::proxy() const { return compiled_->source.proxy; }
 
 Decision Policy::Decide(const InetRequest& request) const {
   switch (request.operation) {

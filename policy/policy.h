@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "policy/proxy.h"
 #include "policy/request.h"
 
 namespace oakum::policy {
@@ -39,6 +40,20 @@ class Policy {
 
   // Whether a destination that no rule names is denied, or goes through the proxy.
   [[nodiscard]] bool denies_by_default() const;
+
+  // Whether something may be carried through a proxy, answered by the agent, or checked: some
+  // decision has another `carry` than kDirect.
+  [[nodiscard]] bool carries() const;
+  // The same for datagrams, DNS included: then who a datagram is from has to be told by the agent
+  // (recvfrom(2), recvmsg(2), recvmmsg(2) are notified).
+  [[nodiscard]] bool carries_datagrams() const;
+  // Whether a rule names a domain, so that the names of a destination matter.
+  [[nodiscard]] bool names_domains() const;
+  [[nodiscard]] const DnsSettings& dns() const;
+  // Null without "handshake".
+  [[nodiscard]] const HandshakeRules* handshake() const;
+  // What a redirect rule without a proxy of its own uses; null without "proxy".
+  [[nodiscard]] const Proxy* proxy() const;
 
   // What `enforce` does with the request. Thread-safe; no allocation, no system call; time does not
   // grow with the number of address rules beyond the depth of a prefix tree.

@@ -23,6 +23,11 @@ struct ProxyUrl {
   std::string unix_path;  // the absolute path of a unix socket
   std::string user;       // empty: no authentication; both at most 255 bytes (RFC 1929)
   std::string password;
+  bool tls = false;  // https, and socks5+tls and socks5h+tls
+
+  [[nodiscard]] bool speaks_http() const {
+    return scheme == ProxyScheme::kHttp || scheme == ProxyScheme::kHttps;
+  }
 };
 
 // Errors: what is wrong, with a suggestion. The password never appears in it.

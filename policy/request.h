@@ -30,6 +30,9 @@ struct InetRequest {
   Transport transport = Transport::kTcp;
   Endpoint remote;
   Endpoint local;
+  // kConnect and kSend: the names that this container was told `remote` for and that are still
+  // valid, lower case without a final dot. What rules for names are compared with.
+  std::span<const std::string> names = {};
 };
 
 // A unix(7) request.
@@ -49,11 +52,25 @@ struct UnixRequest {
 
 enum class Verdict : uint8_t { kAllow, kDeny, kRedirect };
 
+struct Proxy;
+
+// How what is not refused gets there.
+enum class Carry : uint8_t {
+  kDirect,    // as it is
+  kProxy,     // kRedirect: through Decision::proxy
+  kResolver,  // port 53 under "dns": kRedirect is answered by the agent ("proxy"), kAllow is
+              // forwarded to the server that was asked and its answers are watched ("allow")
+  kChecked,   // kAllow: a program speaks to Decision::proxy itself, and "handshake" says what it
+              // must speak
+};
+
 // The answer. `rule` names what decided, as the operator wrote it ("outgoing.deny 10.1.2.3",
 // "outgoing.default deny", "dns deny", "proxy"); it lives as long as the policy does.
 struct Decision {
   Verdict verdict = Verdict::kDeny;
   std::string_view rule;
+  Carry carry = Carry::kDirect;
+  const Proxy* proxy = nullptr;  // lives as long as the policy does
 };
 
 }  // namespace oakum::policy

@@ -167,7 +167,7 @@ bool CoversPort(const AddressRule& rule, uint16_t port, Transport transport) {
 
 Verdict OracleDestination(const CheckedPolicy& policy, IpAddress ip, uint16_t port,
                           Transport transport) {
-  const bool dns_deny = port == 53 && policy.dns == DnsRule::kDeny;
+  const bool dns_deny = port == 53 && policy.dns.rule == DnsRule::kDeny;
   std::vector<const AddressRule*> rules;
   for (const AddressRule& rule : policy.outgoing) {
     if (CoversAddress(rule.host, ip) && CoversPort(rule, port, transport) &&
@@ -175,9 +175,10 @@ Verdict OracleDestination(const CheckedPolicy& policy, IpAddress ip, uint16_t po
       rules.push_back(&rule);
     }
   }
-  const Verdict otherwise = dns_deny                                      ? Verdict::kDeny
-                            : port == 53 && policy.dns == DnsRule::kAllow ? Verdict::kAllow
-                                                                          : policy.outgoing_default;
+  const Verdict otherwise = dns_deny ? Verdict::kDeny
+                            : port == 53 && policy.dns.rule == DnsRule::kAllow
+                                ? Verdict::kAllow
+                                : policy.outgoing_default;
   return Strongest(rules, false, otherwise);
 }
 

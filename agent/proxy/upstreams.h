@@ -1,0 +1,48 @@
+// Which URLs of a proxy work.
+#ifndef OAKUM_AGENT_PROXY_UPSTREAMS_H_
+#define OAKUM_AGENT_PROXY_UPSTREAMS_H_
+
+#include <chrono>
+#include <cstddef>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "policy/proxy.h"
+
+namespace oakum::agent {
+
+// Remembered by what a URL says (without credentials), so that it outlives a reload of the policy.
+// Thread-safe.
+class Upstreams {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  // Indexes of proxy.urls in the order in which they are to be tried: those that have not failed
+  // lately first, in the policy's order; then the others, the longest ago first.
+  [[nodiscard]] std::vector<size_t> Order(const policy::Proxy& proxy);
+  void Failed(const policy::ProxyUrl& url);  // for 1 second, twice as long each time, at most 60
+  void Worked(const policy::ProxyUrl& url);
+
+  // Whether the proxy at that URL answers UDP ASSOCIATE; unknown before the first time.
+  enum class Udp : uint8_t { kUnknown, kYes, kNo };
+  [[nodiscard]] Udp udp(const policy::ProxyUrl& url);
+  void SetUdp(const policy::ProxyUrl& url, Udp udp);  // kNo is forgotten after a minute
+
+ private:
+  struct State {
+    Clock::time_point down_until{};
+    std::chrono::seconds backoff{0};
+    Udp udp = Udp::kUnknown;
+    Clock::time_point udp_until{};
+  };
+  static constexpr size_t kMaxUrls = 4096;
+
+  std::mutex mutex_;
+  std::map<std::string, State> states_;
+};
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_PROXY_UPSTREAMS_H_

@@ -1,0 +1,86 @@
+#include "agent/proxy/worker.h"
+
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <system_error>
+#include <utility>
+
+#include "agent/identity.h"
+
+namespace oakum::agent {
+
+Worker::Worker(std::unique_ptr<EventLoop> loop, UniqueFd wake)
+    : loop_(std::move(loop)), wake_(std::move(wake)) {}
+
+Expected<std::unique_ptr<Worker>> Worker::Create(const std::string& name) {
+  auto loop = EventLoop::Create();
+  if (!loop) {
+    return std::unexpected(std::move(loop.error()));
+  }
+  UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake) {
+    return ErrnoError("eventfd");
+  }
+  std::unique_ptr<Worker> worker(new Worker(std::move(*loop), std::move(wake)));
+  if (auto added = worker->loop_->Add(worker->wake_.get(), EPOLLIN,
+                                      [self = worker.get()](uint32_t) {
+                                        uint64_t ignored = 0;
+                                        [[maybe_unused]] const ssize_t got =
+                                            read(self->wake_.get(), &ignored, sizeof ignored);
+                                        self->RunJobs();
+                                      });
+      !added) {
+    return std::unexpected(std::move(added.error()));
+  }
+  try {
+    worker->thread_ = std::thread([self = worker.get(), name] {
+      pthread_setname_np(pthread_self(), name.c_str());
+      SetEffectiveCapabilities(kPerformerCapabilities);
+      (void)self->loop_->Run();
+    });
+  } catch (const std::system_error& error) {
+    return MakeError(error.code().value(), "start a worker thread");
+  }
+  return worker;
+}
+
+Worker::~Worker() {
+  stopping_.store(true);
+  Wake();
+  if (thread_.joinable()) {
+    thread_.join();
+  }
+}
+
+void Worker::Post(std::function<void()> job) {
+  {
+    const std::lock_guard lock(mutex_);
+    jobs_.push_back(std::move(job));
+  }
+  Wake();
+}
+
+void Worker::Wake() const {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t put = write(wake_.get(), &one, sizeof one);
+}
+
+void Worker::RunJobs() {
+  if (stopping_.load()) {
+    loop_->Stop();
+    return;
+  }
+  std::vector<std::function<void()>> jobs;
+  {
+    const std::lock_guard lock(mutex_);
+    jobs.swap(jobs_);
+  }
+  for (const auto& job : jobs) {
+    job();
+  }
+}
+
+}  // namespace oakum::agent

@@ -1,0 +1,50 @@
+// A thread with an event loop of its own, for what goes on while no call waits: connections to
+// proxies, relays, DNS, datagrams.
+#ifndef OAKUM_AGENT_PROXY_WORKER_H_
+#define OAKUM_AGENT_PROXY_WORKER_H_
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "agent/event_loop.h"
+#include "base/error.h"
+#include "base/unique_fd.h"
+
+namespace oakum::agent {
+
+class Worker {
+ public:
+  // `name` is the thread's (pthread_setname_np(3), at most 15 bytes). Errors: those of
+  // epoll_create1(2), eventfd(2) and of starting a thread.
+  [[nodiscard]] static Expected<std::unique_ptr<Worker>> Create(const std::string& name);
+  // Stops the thread. Jobs that have not run yet are destroyed without having run.
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  // Only for jobs and callbacks of this worker, on its own thread.
+  [[nodiscard]] EventLoop& loop() { return *loop_; }
+  // Has `job` run on the worker's thread, after those posted before. Thread-safe.
+  void Post(std::function<void()> job);
+
+ private:
+  Worker(std::unique_ptr<EventLoop> loop, UniqueFd wake);
+  void Wake() const;
+  void RunJobs();
+
+  const std::unique_ptr<EventLoop> loop_;
+  const UniqueFd wake_;
+  std::atomic<bool> stopping_{false};
+  std::mutex mutex_;
+  std::vector<std::function<void()>> jobs_;
+  std::thread thread_;
+};
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_PROXY_WORKER_H_
