@@ -63,18 +63,23 @@ void EventLoop::Remove(int fd) {
 
 EventLoop::TimerId EventLoop::AddTimer(Clock::duration delay, std::function<void()> callback) {
   const auto id = static_cast<TimerId>(next_timer_++);
-  timers_.emplace(Clock::now() + delay, Timer{id, std::move(callback)});
+  timer_places_.emplace(id, timers_.emplace(Clock::now() + delay, Timer{id, std::move(callback)}));
   return id;
 }
 
 void EventLoop::RemoveTimer(TimerId id) {
-  std::erase_if(timers_, [id](const auto& entry) { return entry.second.id == id; });
+  const auto found = timer_places_.find(id);
+  if (found != timer_places_.end()) {
+    timers_.erase(found->second);
+    timer_places_.erase(found);
+  }
 }
 
 // Those that are due at the start: a timer that adds another one with no delay gives way.
 void EventLoop::RunTimers() {
   const auto now = Clock::now();
   while (!timers_.empty() && timers_.begin()->first <= now && !stopped_) {
+    timer_places_.erase(timers_.begin()->second.id);
     auto node = timers_.extract(timers_.begin());
     node.mapped().callback();
   }

@@ -33,8 +33,9 @@ class EventLoop {
   // No callback comes after this. Nothing happens when `fd` was not added.
   void Remove(int fd);
 
-  // Calls back once, `delay` from now.
+  // Calls back once, `delay` from now. Adding and removing cost O(log n) of what is waited for.
   TimerId AddTimer(Clock::duration delay, std::function<void()> callback);
+  // Nothing happens when the timer has fired, or was removed.
   void RemoveTimer(TimerId id);
 
   // Runs until Stop. Errors: epoll_wait(2)'s.
@@ -63,7 +64,9 @@ class EventLoop {
   std::unordered_map<uint64_t, std::shared_ptr<Watch>> watches_;
   std::unordered_map<int, uint64_t> tokens_;  // by descriptor
   uint64_t next_timer_ = 1;
-  std::multimap<Clock::time_point, Timer> timers_;
+  using Timers = std::multimap<Clock::time_point, Timer>;
+  Timers timers_;
+  std::unordered_map<TimerId, Timers::iterator> timer_places_;
   bool stopped_ = false;
 };
 

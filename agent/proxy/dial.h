@@ -67,7 +67,9 @@ struct ProxyStream {
   UniqueFd fd;  // non-blocking
   // Set where the proxy is reached by TLS: read and write through it, never on `fd` itself.
   std::unique_ptr<TlsStream> tls;
-  policy::Endpoint bound;     // BND.ADDR and BND.PORT: kUdpAssociate, kResolve
+  // BND.ADDR and BND.PORT: kUdpAssociate (with the proxy's own address where it says 0.0.0.0 or
+  // ::), kResolve.
+  policy::Endpoint bound;
   std::string resolved_name;  // kResolvePtr
 };
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "agent/proxy/tls_context.h"
 #include "base/error.h"
 
 namespace oakum::agent {
@@ -16,6 +17,19 @@ namespace oakum::agent {
 class TlsStream {
  public:
   virtual ~TlsStream() = default;
+
+  // A client on the connected socket, which outlives it. `peer` is whom the certificate must name:
+  // a DNS name (also sent as SNI, RFC 6066 section 3) or an IP address (a subjectAltName of that
+  // kind). Errors: those of OpenSSL.
+  [[nodiscard]] static Expected<std::unique_ptr<TlsStream>> Start(
+      std::shared_ptr<const TlsContext> context, int socket_fd, const std::string& peer);
+
+  // Goes on with the handshake: 0 when it is done, or -1 with errno: EAGAIN as above, EACCES for a
+  // certificate that is not to be trusted, and what Read says. Then problem() says why.
+  [[nodiscard]] virtual int Handshake() = 0;
+  [[nodiscard]] virtual std::string problem() const = 0;
+  // Read that leaves the bytes where they are.
+  [[nodiscard]] virtual ssize_t Peek(void* data, size_t size) = 0;
 
   // As read(2) and write(2) on a non-blocking socket: bytes, 0 at the peer's close_notify, -1 with
   // errno: EAGAIN (then wants() says for what to wait), ECONNRESET for an end without

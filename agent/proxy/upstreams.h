@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "agent/proxy/host_resolver.h"
+#include "agent/proxy/tls_context.h"
 #include "policy/proxy.h"
 
 namespace oakum::agent {
@@ -30,6 +32,10 @@ class Upstreams {
   [[nodiscard]] Udp udp(const policy::ProxyUrl& url);
   void SetUdp(const policy::ProxyUrl& url, Udp udp);  // kNo is forgotten after a minute
 
+  // What connections to proxies share. Thread-safe too.
+  [[nodiscard]] HostResolver& hosts() { return hosts_; }
+  [[nodiscard]] TlsContexts& tls() { return tls_; }
+
  private:
   struct State {
     Clock::time_point down_until{};
@@ -39,8 +45,13 @@ class Upstreams {
   };
   static constexpr size_t kMaxUrls = 4096;
 
+  [[nodiscard]] State* Find(const policy::ProxyUrl& url);
+  [[nodiscard]] State& FindOrAdd(const policy::ProxyUrl& url);
+
   std::mutex mutex_;
   std::map<std::string, State> states_;
+  HostResolver hosts_;
+  TlsContexts tls_;
 };
 
 }  // namespace oakum::agent

@@ -1,0 +1,427 @@
+#include "agent/proxy/dial.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "agent/proxy/handshake.h"
+#include "agent/proxy/proxy_socket.h"
+#include "agent/proxy/tls_stream.h"
+#include "base/error.h"
+
+namespace oakum::agent {
+
+namespace {
+
+using Clock = EventLoop::Clock;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// To find, connect to and authenticate one URL's proxy; what the destination takes comes on top.
+constexpr seconds kReachTimeout{10};
+// unix(7): connect(2) on a non-blocking socket says EAGAIN while the backlog is full, and there is
+// nothing to wait for.
+constexpr milliseconds kBacklogRetry{5};
+constexpr size_t kMaxSteps = 64;  // of one callback; then others have their turn
+
+std::string Text(int error) { return std::generic_category().message(error); }
+
+class LoopDial final : public Dial {
+ public:
+  LoopDial(EventLoop& loop, Upstreams& upstreams, DialRequest request,
+           std::function<void(DialResult)> done)
+      : loop_(loop),
+        upstreams_(upstreams),
+        request_(std::move(request)),
+        done_(std::move(done)),
+        order_(upstreams.Order(*request_.proxy)) {
+    timer_ = loop_.AddTimer({}, [this] { TryNext(); });
+  }
+
+  ~LoopDial() override { Reset(); }
+
+ private:
+  [[nodiscard]] const policy::ProxyUrl& url() const { return request_.proxy->urls[order_[at_]]; }
+
+  // Gives up the attempt that is under way.
+  void Reset() {
+    loop_.RemoveTimer(timer_);
+    loop_.RemoveTimer(retry_);
+    Unwatch();
+    if (question_) {
+      loop_.Remove(HostResolver::ReadyFd(*question_));
+      question_.reset();
+    }
+    tls_.reset();
+    socket_.Reset();
+    handshake_.reset();
+    addresses_.clear();
+  }
+
+  void Unwatch() {
+    if (watched_ != 0) {
+      loop_.Remove(socket_.get());
+      watched_ = 0;
+    }
+  }
+
+  // False when the attempt has failed.
+  [[nodiscard]] bool Watch(uint32_t events) {
+    if (watched_ == events) {
+      return true;
+    }
+    auto watched = watched_ != 0 ? loop_.Modify(socket_.get(), events)
+                                 : loop_.Add(socket_.get(), events, [this](uint32_t) { Ready(); });
+    if (!watched) {
+      Failed({ENOBUFS, watched.error().what, false}, false);
+      return false;
+    }
+    watched_ = events;
+    return true;
+  }
+
+  void SetTimeout(Clock::duration time) {
+    loop_.RemoveTimer(timer_);
+    timer_ = loop_.AddTimer(time, [this, time] {
+      const auto whole = std::chrono::ceil<seconds>(time).count();
+      const bool requested = phase_ == Phase::kSpeaking && handshake_->requested();
+      // What comes so late after the request may be the destination's fault: the program has waited
+      // long enough. But HTTP has no sign of life before, so the next attempt asks another one.
+      Failed({ETIMEDOUT, fmt::format("did not answer within {} s", whole), requested},
+             !requested || url().speaks_http());
+    });
+  }
+
+  void TryNext() {
+    if (at_ == order_.size()) {
+      return Finish({.failure = last_, .stream = {}});
+    }
+    handshake_ = StartHandshake(url(), ProxyQuestion{.command = request_.command,
+                                                     .target = request_.target,
+                                                     .credentials = request_.credentials,
+                                                     .http_head = request_.http_head});
+    if (handshake_->failure()) {
+      return Failed(*handshake_->failure(), false);
+    }
+    SetTimeout(kReachTimeout);
+    phase_ = Phase::kReaching;
+    if (!url().unix_path.empty()) {
+      return Connect(AF_UNIX, UnixSockaddr(url().unix_path));
+    }
+    if (url().endpoint) {
+      addresses_ = {*url().endpoint};
+      return ConnectNext({EHOSTUNREACH, "no address", false});
+    }
+    auto question = upstreams_.hosts().Ask(url().host);
+    if (!question) {
+      return Failed({EHOSTUNREACH, question.error().what, false}, false);
+    }
+    question_ = std::move(*question);
+    if (auto added =
+            loop_.Add(HostResolver::ReadyFd(*question_), EPOLLIN, [this](uint32_t) { Resolved(); });
+        !added) {
+      question_.reset();
+      Failed({EHOSTUNREACH, added.error().what, false}, false);
+    }
+  }
+
+  void Resolved() {
+    loop_.Remove(HostResolver::ReadyFd(*question_));
+    const HostResolver::Answer answer = HostResolver::Take(*question_);
+    question_.reset();
+    for (const policy::IpAddress& ip : answer.addresses) {
+      addresses_.push_back({.ip = ip, .port = url().port});
+    }
+    std::ranges::reverse(addresses_);  // taken from the end
+    ConnectNext({EHOSTUNREACH, "its name cannot be resolved: " + answer.error, false});
+  }
+
+  // `failure`: of the address before.
+  void ConnectNext(const ProxyFailure& failure) {
+    if (addresses_.empty()) {
+      return Failed(failure, true);
+    }
+    const policy::Endpoint endpoint = addresses_.back();
+    addresses_.pop_back();
+    Connect(endpoint.ip.IsV4() ? AF_INET : AF_INET6, InetSockaddr(endpoint));
+  }
+
+  void Connect(int domain, const SockaddrCopy& address) {
+    if (domain != AF_UNIX && request_.make_socket) {
+      errno = EBADF;
+      socket_ = request_.make_socket(domain);
+    } else {
+      socket_ = UniqueFd(socket(domain, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    }
+    if (!socket_) {
+      return ConnectFailed(errno);
+    }
+    if (fcntl(socket_.get(), F_SETFL, O_NONBLOCK) != 0) {
+      return ConnectFailed(errno);
+    }
+    if (domain != AF_UNIX) {
+      PrepareProxySocket(socket_.get());
+    }
+    ConnectOnce(address);
+  }
+
+  void ConnectOnce(const SockaddrCopy& address) {
+    if (connect(socket_.get(), address.get(), address.length) == 0) {
+      return Connected();
+    }
+    const int error = errno;
+    if (error == EINPROGRESS) {
+      phase_ = Phase::kConnecting;
+      (void)Watch(EPOLLOUT);
+      return;
+    }
+    if (error == EAGAIN && address.storage.ss_family == AF_UNIX) {
+      retry_ = loop_.AddTimer(kBacklogRetry, [this, address] { ConnectOnce(address); });
+      return;
+    }
+    ConnectFailed(error);
+  }
+
+  void ConnectFailed(int error) {
+    Unwatch();
+    socket_.Reset();
+    ConnectNext({FittingErrno(error), "connect: " + Text(error), false});
+  }
+
+  void Connected() {
+    if (!url().tls) {
+      return Speak();
+    }
+    const std::string& set = request_.proxy->server_name;
+    const std::string peer = !set.empty()          ? set
+                             : !url().host.empty() ? url().host
+                             : url().endpoint      ? url().endpoint->ip.ToString()
+                                                   : std::string();
+    auto context = upstreams_.tls().Get(request_.proxy->ca_file);
+    if (!context) {
+      return Failed({EACCES, "TLS: " + context.error().what, false}, true);
+    }
+    auto tls = TlsStream::Start(std::move(*context), socket_.get(), peer);
+    if (!tls) {
+      return Failed({EACCES, tls.error().what, false}, true);
+    }
+    tls_ = std::move(*tls);
+    phase_ = Phase::kTls;
+    Encrypt();
+  }
+
+  void Encrypt() {
+    if (tls_->Handshake() == 0) {
+      return Speak();
+    }
+    if (errno == EAGAIN) {
+      (void)Watch(tls_->wants());
+      return;
+    }
+    Failed({FittingErrno(errno), tls_->problem(), false}, true);
+  }
+
+  void Speak() {
+    phase_ = Phase::kSpeaking;
+    SetTimeout(handshake_->requested() ? AnswerTimeout()
+                                       : std::min<Clock::duration>(kReachTimeout, AnswerTimeout()));
+    Converse();
+  }
+
+  [[nodiscard]] Clock::duration AnswerTimeout() const { return request_.proxy->timeout; }
+
+  void Ready() {
+    switch (phase_) {
+      case Phase::kReaching:
+        return;
+      case Phase::kConnecting: {
+        int error = 0;
+        socklen_t length = sizeof error;
+        if (getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &length) != 0) {
+          error = errno;
+        }
+        return error == 0 ? Connected() : ConnectFailed(error);
+      }
+      case Phase::kTls:
+        return Encrypt();
+      case Phase::kSpeaking:
+        return Converse();
+    }
+  }
+
+  // Bytes put or got, -1 with errno.
+  ssize_t Put(std::string_view bytes) {
+    return tls_ ? tls_->Write(bytes.data(), bytes.size())
+                : send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  }
+  ssize_t Get(char* data, size_t size, bool peek) {
+    if (tls_) {
+      return peek ? tls_->Peek(data, size) : tls_->Read(data, size);
+    }
+    return recv(socket_.get(), data, size, peek ? MSG_PEEK : 0);
+  }
+
+  void Converse() {
+    for (size_t step = 0; step < kMaxSteps; ++step) {
+      const bool sends = !handshake_->to_send().empty();
+      const bool was_requested = handshake_->requested();
+      if (sends) {
+        const ssize_t put = Put(handshake_->to_send());
+        if (put < 0) {
+          return Waits(EPOLLOUT);
+        }
+        handshake_->Sent(static_cast<size_t>(put));
+      } else if (!Listen()) {
+        return;
+      }
+      if (handshake_->failure()) {
+        return Refused();
+      }
+      if (handshake_->done()) {
+        return Succeed();
+      }
+      if (handshake_->requested() && !was_requested) {
+        SetTimeout(AnswerTimeout());
+      }
+    }
+    // Decrypted bytes make no socket readable.
+    retry_ = loop_.AddTimer({}, [this] { Converse(); });
+  }
+
+  // False when it waits or has failed.
+  bool Listen() {
+    const bool peek = handshake_->peeks();
+    const size_t size = std::min(handshake_->wants(), buffer_.size());
+    const ssize_t got = Get(buffer_.data(), size, peek);
+    if (got < 0) {
+      Waits(EPOLLIN);
+      return false;
+    }
+    if (got == 0) {
+      handshake_->Closed();
+      return true;
+    }
+    const size_t taken = handshake_->Take({buffer_.data(), static_cast<size_t>(got)});
+    // What was looked at is there: these take it off at once.
+    for (size_t left = peek ? taken : 0; left > 0;) {
+      const ssize_t dropped = Get(buffer_.data(), left, false);
+      if (dropped <= 0) {
+        Failed({ECONNRESET, "closed the connection " + handshake_->Where(), false}, true);
+        return false;
+      }
+      left -= static_cast<size_t>(dropped);
+    }
+    return true;
+  }
+
+  void Waits(uint32_t events) {
+    const int error = errno;
+    if (error == EAGAIN || error == EWOULDBLOCK || error == EINTR) {
+      (void)Watch(tls_ ? tls_->wants() : events);
+      return;
+    }
+    const std::string what = tls_ ? tls_->problem() : Text(error);
+    Failed({FittingErrno(error), fmt::format("{} {}", what, handshake_->Where()), false},
+           !handshake_->requested());
+  }
+
+  void Refused() {
+    ProxyFailure failure = *handshake_->failure();
+    const bool requested = handshake_->requested();
+    if (request_.command == ProxyCommand::kUdpAssociate && requested) {
+      failure.destination = false;  // there is none yet
+      if (failure.errno_value != ECONNRESET) {
+        upstreams_.SetUdp(url(), Upstreams::Udp::kNo);
+      }
+    }
+    // After the request only what no destination can cause speaks against the proxy itself, or one
+    // container could have the others' traffic go elsewhere.
+    const int error = failure.errno_value;
+    Failed(failure, !failure.destination && (!requested || error == EPROTO || error == EACCES));
+  }
+
+  // `down`: the proxy does not work, for anybody.
+  void Failed(ProxyFailure failure, bool down) {
+    if (down) {
+      upstreams_.Failed(url());
+    }
+    texts_ += fmt::format("{}{}: {}", texts_.empty() ? "" : "; ", ProxyLabel(url()), failure.text);
+    failure.text = texts_;
+    last_ = std::move(failure);
+    Reset();
+    at_ = last_->destination ? order_.size() : at_ + 1;
+    timer_ = loop_.AddTimer({}, [this] { TryNext(); });
+  }
+
+  void Succeed() {
+    upstreams_.Worked(url());
+    ProxyStream stream;
+    stream.bound = handshake_->bound();
+    stream.resolved_name = handshake_->resolved_name();
+    if (request_.command == ProxyCommand::kUdpAssociate) {
+      upstreams_.SetUdp(url(), Upstreams::Udp::kYes);
+      if (policy::CanonicalDestination(stream.bound.ip) != stream.bound.ip) {
+        stream.bound.ip = PeerAddress();
+      }
+    }
+    Unwatch();
+    stream.fd = std::move(socket_);
+    stream.tls = std::move(tls_);
+    Finish({.failure = std::nullopt, .stream = std::move(stream)});
+  }
+
+  // Where the proxy is, when it says 0.0.0.0 for its own address.
+  [[nodiscard]] policy::IpAddress PeerAddress() const {
+    SockaddrCopy peer;
+    peer.length = sizeof peer.storage;
+    if (getpeername(socket_.get(), reinterpret_cast<sockaddr*>(&peer.storage), &peer.length) != 0) {
+      return {};
+    }
+    return ReadEndpoint(peer).ip;
+  }
+
+  void Finish(DialResult result) {
+    Reset();
+    const auto done = std::move(done_);  // which may destroy this
+    done(std::move(result));
+  }
+
+  enum class Phase : uint8_t { kReaching, kConnecting, kTls, kSpeaking };
+
+  EventLoop& loop_;
+  Upstreams& upstreams_;
+  const DialRequest request_;
+  std::function<void(DialResult)> done_;
+  const std::vector<size_t> order_;
+  size_t at_ = 0;  // in order_
+  Phase phase_ = Phase::kReaching;
+  EventLoop::TimerId timer_ = EventLoop::TimerId::kNone;
+  EventLoop::TimerId retry_ = EventLoop::TimerId::kNone;
+  std::shared_ptr<HostResolver::Question> question_;
+  std::vector<policy::Endpoint> addresses_;  // not tried yet, the next one last
+  UniqueFd socket_;
+  uint32_t watched_ = 0;  // the events of socket_ in the loop
+  std::unique_ptr<TlsStream> tls_;
+  std::unique_ptr<Handshake> handshake_;
+  std::array<char, 4096> buffer_{};
+  std::string texts_;
+  std::optional<ProxyFailure> last_;
+};
+
+}  // namespace
+
+std::unique_ptr<Dial> Dial::Start(EventLoop& loop, Upstreams& upstreams, DialRequest request,
+                                  std::function<void(DialResult)> done) {
+  return std::make_unique<LoopDial>(loop, upstreams, std::move(request), std::move(done));
+}
+
+}  // namespace oakum::agent

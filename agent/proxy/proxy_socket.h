@@ -1,0 +1,26 @@
+// Sockets towards proxies.
+#ifndef OAKUM_AGENT_PROXY_PROXY_SOCKET_H_
+#define OAKUM_AGENT_PROXY_PROXY_SOCKET_H_
+
+#include <string>
+
+#include "agent/sockaddr.h"
+#include "policy/address.h"
+
+namespace oakum::agent {
+
+[[nodiscard]] SockaddrCopy InetSockaddr(const policy::Endpoint& endpoint);
+// `path` has at most 107 bytes (unix(7)).
+[[nodiscard]] SockaddrCopy UnixSockaddr(const std::string& path);
+
+// TCP_NODELAY, because a handshake is small messages that each wait for an answer, and
+// SO_KEEPALIVE, because a proxy that vanishes says nothing.
+void PrepareProxySocket(int socket_fd);
+
+// What connect(2) on an internet socket could have said for `error`: EACCES for what is not
+// permitted, ECONNREFUSED for what has no counterpart (a unix socket that is not there).
+[[nodiscard]] int FittingErrno(int error);
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_PROXY_PROXY_SOCKET_H_
