@@ -157,6 +157,14 @@ Outcome Handle(const CallContext& context, const GuardedCall& call) {
       return HandleSendmsg(context, call, args);
     case Call::kSendmmsg:
       return HandleSendmmsg(context, call, args);
+    case Call::kRecvfrom:
+      return HandleRecvfrom(context, call, args);
+    case Call::kRecvmsg:
+      return HandleRecvmsg(context, call, args);
+    case Call::kRecvmmsg:
+      return HandleRecvmmsg(context, call, args, !call.kind.compat);
+    case Call::kRecvmmsgTime64:
+      return HandleRecvmmsg(context, call, args, true);
     case Call::kBind:
       return HandleBind(context, call, args);
     case Call::kListen:

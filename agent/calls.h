@@ -66,6 +66,14 @@ using Arguments = const uint64_t (&)[6];
                                     Arguments args);
 [[nodiscard]] Outcome HandleSendmmsg(const CallContext& context, const GuardedCall& call,
                                      Arguments args);
+// Nothing is decided here: only sockets that are carried get their answer from the agent, with the
+// sender's address translated. `wide_time`: the timespec of a 32-bit program has 64-bit fields.
+[[nodiscard]] Outcome HandleRecvfrom(const CallContext& context, const GuardedCall& call,
+                                     Arguments args);
+[[nodiscard]] Outcome HandleRecvmsg(const CallContext& context, const GuardedCall& call,
+                                    Arguments args);
+[[nodiscard]] Outcome HandleRecvmmsg(const CallContext& context, const GuardedCall& call,
+                                     Arguments args, bool wide_time);
 [[nodiscard]] Outcome HandleBind(const CallContext& context, const GuardedCall& call,
                                  Arguments args);
 [[nodiscard]] Outcome HandleListen(const CallContext& context, const GuardedCall& call,

@@ -7,6 +7,7 @@
 
 #include "agent/container_view.h"
 #include "agent/native_unix.h"
+#include "agent/udp/carried_sockets.h"
 
 namespace oakum::agent {
 
@@ -17,6 +18,7 @@ struct ContainerParts {
 
   ContainerView view;
   NativeUnix native_unix;
+  CarriedSockets datagrams;
 };
 
 }  // namespace oakum::agent

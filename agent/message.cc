@@ -129,6 +129,21 @@ int ReadSockaddr(pid_t tid, uint64_t address, int32_t length, SockaddrCopy& out)
   return 0;
 }
 
+int ReadPieces(pid_t tid, const RawMessageHeader& raw, bool compat, MessageHeader& out) {
+  if (raw.piece_count > kMaxPieces) {
+    return EMSGSIZE;
+  }
+  std::vector<char> pieces(raw.piece_count * (compat ? sizeof(CompatIovec) : sizeof(iovec)));
+  const size_t got = ReadMemory(tid, raw.pieces, pieces.data(), pieces.size());
+  const bool complete = got == pieces.size();
+  pieces.resize(got);
+  // A length that is no length comes before the fault behind it (copy_iovec_from_user()).
+  if (const int error = DecodePieces(pieces, compat, out); error == EINVAL || complete) {
+    return error;
+  }
+  return EFAULT;
+}
+
 int ReadMessageHeader(pid_t tid, const RawMessageHeader& raw, bool compat, MessageHeader& out) {
   // The order of the checks is that of copy_msghdr_from_user() and ____sys_sendmsg().
   const auto name_length = static_cast<int32_t>(raw.name_length);
@@ -145,20 +160,8 @@ int ReadMessageHeader(pid_t tid, const RawMessageHeader& raw, bool compat, Messa
     }
     out.name.length = static_cast<socklen_t>(name_size);
   }
-  if (raw.piece_count > kMaxPieces) {
-    return EMSGSIZE;
-  }
-  std::vector<char> pieces(raw.piece_count * (compat ? sizeof(CompatIovec) : sizeof(iovec)));
-  const size_t got = ReadMemory(tid, raw.pieces, pieces.data(), pieces.size());
-  const bool complete = got == pieces.size();
-  pieces.resize(got);
-  // A length that is no length comes before the fault behind it (copy_iovec_from_user()).
-  if (const int error = DecodePieces(pieces, compat, out); error == EINVAL || complete) {
-    if (error != 0) {
-      return error;
-    }
-  } else {
-    return EFAULT;
+  if (const int error = ReadPieces(tid, raw, compat, out); error != 0) {
+    return error;
   }
   out.control.clear();
   if (raw.control_length > kMaxControl) {
@@ -204,6 +207,20 @@ size_t ReadPayload(pid_t tid, const std::vector<iovec>& pieces, size_t offset, c
     rest.push_back(piece);
   }
   return ReadMemoryVector(tid, rest, out, total);
+}
+
+size_t WritePayload(pid_t tid, const std::vector<iovec>& pieces, const char* data, size_t size) {
+  std::vector<iovec> remote;
+  size_t total = 0;
+  for (iovec piece : pieces) {
+    if (total == size) {
+      break;
+    }
+    piece.iov_len = std::min(piece.iov_len, size - total);
+    total += piece.iov_len;
+    remote.push_back(piece);
+  }
+  return WriteMemoryVector(tid, remote, data, total);
 }
 
 bool ConvertCompatControl(const std::vector<char>& compat, std::vector<char>& native) {

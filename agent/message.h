@@ -1,4 +1,5 @@
-// A message to be sent, copied once from the container: sendto(2), sendmsg(2), sendmmsg(2).
+// A message to be sent, copied once from the container: sendto(2), sendmsg(2), sendmmsg(2); and
+// what one that is received has in common with it.
 #ifndef OAKUM_AGENT_MESSAGE_H_
 #define OAKUM_AGENT_MESSAGE_H_
 
@@ -51,6 +52,10 @@ struct RawMessageHeader {
 // import_iovec() (lib/iov_iter.c).
 [[nodiscard]] int DecodePieces(const std::vector<char>& raw, bool compat, MessageHeader& out);
 
+// Reads the iovec array that `raw` names: 0, EINVAL, EFAULT or EMSGSIZE (copy_iovec_from_user()).
+[[nodiscard]] int ReadPieces(pid_t tid, const RawMessageHeader& raw, bool compat,
+                             MessageHeader& out);
+
 // Copies a socket address: 0, EINVAL for a length outside 0..128, EFAULT
 // (move_addr_to_kernel(), net/socket.c).
 [[nodiscard]] int ReadSockaddr(pid_t tid, uint64_t address, int32_t length, SockaddrCopy& out);
@@ -63,6 +68,11 @@ struct RawMessageHeader {
 // Copies payload bytes [offset, offset + size) of the pieces; returns how many were readable.
 [[nodiscard]] size_t ReadPayload(pid_t tid, const std::vector<iovec>& pieces, size_t offset,
                                  char* out, size_t size);
+
+// Writes `size` bytes to the pieces, of which there are at most kMaxPieces; returns how many were
+// writable.
+[[nodiscard]] size_t WritePayload(pid_t tid, const std::vector<iovec>& pieces, const char* data,
+                                  size_t size);
 
 // Turns cmsghdr records of a 32-bit program into native ones (compat_cmsghdr). False when
 // malformed.

@@ -145,6 +145,27 @@ policy::Endpoint ReadEndpoint(const SockaddrCopy& address) {
   }
 }
 
+SockaddrCopy WriteEndpoint(const policy::Endpoint& endpoint, int domain) {
+  SockaddrCopy out;
+  const auto& bytes = endpoint.ip.bytes();
+  if (domain == AF_INET6) {
+    sockaddr_in6 in6 = {};
+    in6.sin6_family = AF_INET6;
+    in6.sin6_port = htons(endpoint.port);
+    memcpy(&in6.sin6_addr, bytes.data(), sizeof in6.sin6_addr);
+    memcpy(&out.storage, &in6, sizeof in6);
+    out.length = sizeof in6;
+  } else if (domain == AF_INET && endpoint.ip.IsV4()) {
+    sockaddr_in in = {};
+    in.sin_family = AF_INET;
+    in.sin_port = htons(endpoint.port);
+    memcpy(&in.sin_addr, bytes.data() + 12, sizeof in.sin_addr);
+    memcpy(&out.storage, &in, sizeof in);
+    out.length = sizeof in;
+  }
+  return out;
+}
+
 Destination ReadConnectAddress(const SockaddrCopy& address, const SocketKind& kind) {
   return ReadFamily(address, kind);
 }

@@ -49,6 +49,9 @@ struct Destination {
 // The internet address and port that the kernel has written (getsockname(2), accept(2)); :: and 0
 // for others.
 [[nodiscard]] policy::Endpoint ReadEndpoint(const SockaddrCopy& address);
+// The same as a socket of that family (AF_INET, AF_INET6) is given and told it: IPv4 as
+// ::ffff:a.b.c.d on IPv6 sockets (ipv6(7)). Of no length where the family cannot name it.
+[[nodiscard]] SockaddrCopy WriteEndpoint(const policy::Endpoint& endpoint, int domain);
 
 // How connect(2) on a socket of `kind` reads the address: AF_UNSPEC disconnects.
 [[nodiscard]] Destination ReadConnectAddress(const SockaddrCopy& address, const SocketKind& kind);

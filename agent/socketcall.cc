@@ -84,6 +84,14 @@ Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call, Ar
         return Outcome::Of(Answer::Continue());
       }
       break;
+    case SYS_RECVFROM:
+    case SYS_RECVMSG:
+    case SYS_RECVMMSG:
+      if (context.core.container()->datagrams.empty() &&
+          (source->policy == nullptr || !source->policy->carries_datagrams())) {
+        return Outcome::Of(Answer::Continue());
+      }
+      break;
     case SYS_SOCKET:
     case SYS_CONNECT:
     case SYS_SENDTO:
@@ -116,6 +124,12 @@ Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call, Ar
       return HandleSendmsg(context, call, inner);
     case SYS_SENDMMSG:
       return HandleSendmmsg(context, call, inner);
+    case SYS_RECVFROM:
+      return HandleRecvfrom(context, call, inner);
+    case SYS_RECVMSG:
+      return HandleRecvmsg(context, call, inner);
+    case SYS_RECVMMSG:
+      return HandleRecvmmsg(context, call, inner, false);
     case SYS_SETSOCKOPT:
       return PerformSetsockopt(context, call, inner);
     case SYS_BIND:

@@ -11,6 +11,10 @@ enum class Call : uint8_t {
   kSendto,
   kSendmsg,
   kSendmmsg,
+  kRecvfrom,
+  kRecvmsg,
+  kRecvmmsg,
+  kRecvmmsgTime64,  // of 32-bit programs, with a 64-bit timespec
   kBind,
   kListen,
   kAccept,

@@ -141,6 +141,15 @@ bool WriteMemory(pid_t tid, uint64_t address, const void* data, size_t size) {
   return process_vm_writev(tid, &local, 1, &remote, 1, 0) == static_cast<ssize_t>(size);
 }
 
+size_t WriteMemoryVector(pid_t tid, std::span<const iovec> remote, const void* data, size_t size) {
+  if (size == 0) {
+    return 0;
+  }
+  const iovec local = {const_cast<void*>(data), size};  // NOLINT: process_vm_writev only reads it
+  const ssize_t put = process_vm_writev(tid, &local, 1, remote.data(), remote.size(), 0);
+  return put > 0 ? static_cast<size_t>(put) : 0;
+}
+
 int DescriptorSource::Open(pid_t tid, UniqueFd& out) {
   if (thread_pidfds_) {
     out.Reset(PidfdOpen(tid, PIDFD_THREAD));

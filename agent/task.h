@@ -28,6 +28,10 @@ namespace oakum::agent {
                                       size_t size);
 // Writes to the thread's memory (process_vm_writev(2)). False when not all of it is writable.
 [[nodiscard]] bool WriteMemory(pid_t tid, uint64_t address, const void* data, size_t size);
+// The same for up to IOV_MAX places at once, in order. Returns how many bytes were written before
+// the first page that is not writable.
+[[nodiscard]] size_t WriteMemoryVector(pid_t tid, std::span<const iovec> remote, const void* data,
+                                       size_t size);
 
 // Takes duplicates of the container's descriptors. Keeps a pidfd per thread: one that belongs to a
 // dead thread says ESRCH and is opened anew, so a reused thread id is never mistaken.

@@ -1,0 +1,171 @@
+#include "agent/udp/receive_operation.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <ctime>
+#include <utility>
+
+#include "agent/message.h"
+
+namespace oakum::agent {
+
+namespace {
+
+bool IsBlocking(int socket_fd, int flags) {
+  return (flags & MSG_DONTWAIT) == 0 && (fcntl(socket_fd, F_GETFL) & O_NONBLOCK) == 0;
+}
+
+// Whether the socket has been shut down for reading: a receive that would wait says then that
+// nothing comes any more (__skb_wait_for_more_packets(), net/core/datagram.c).
+bool IsShutDown(int socket_fd) {
+  pollfd state = {socket_fd, POLLRDHUP, 0};
+  return poll(&state, 1, 0) == 1 && (state.revents & POLLRDHUP) != 0;
+}
+
+bool WriteTimeLeft(pid_t tid, const MessageArray& array) {
+  const auto left = std::max(Clock::duration(0), *array.until - Clock::now());
+  const int64_t seconds = std::chrono::duration_cast<std::chrono::seconds>(left).count();
+  const int64_t nanoseconds =
+      std::chrono::duration_cast<std::chrono::nanoseconds>(left).count() % 1'000'000'000;
+  if (array.wide_time) {
+    const int64_t value[2] = {seconds, nanoseconds};
+    return WriteMemory(tid, array.time_address, value, sizeof value);
+  }
+  const int32_t value[2] = {static_cast<int32_t>(seconds), static_cast<int32_t>(nanoseconds)};
+  return WriteMemory(tid, array.time_address, value, sizeof value);
+}
+
+}  // namespace
+
+ReceiveOperation::ReceiveOperation(std::shared_ptr<SessionCore> core, const GuardedCall& call,
+                                   PinnedSocket socket, int flags, Reception where)
+    : core_(std::move(core)),
+      call_(call),
+      socket_(std::move(socket)),
+      cookie_(SocketCookie(socket_.fd.get())),
+      flags_(flags),
+      blocking_(IsBlocking(socket_.fd.get(), flags)),
+      single_(std::move(where)) {}
+
+ReceiveOperation::ReceiveOperation(std::shared_ptr<SessionCore> core, const GuardedCall& call,
+                                   PinnedSocket socket, int flags, const MessageArray& array)
+    : core_(std::move(core)),
+      call_(call),
+      socket_(std::move(socket)),
+      cookie_(SocketCookie(socket_.fd.get())),
+      flags_(flags),
+      blocking_(IsBlocking(socket_.fd.get(), flags)),
+      array_(array) {}
+
+bool ReceiveOperation::may_wait() const {
+  return blocking_ && !(next_ > 0 && (flags_ & MSG_WAITFORONE) != 0);
+}
+
+Wait ReceiveOperation::wait() const { return {EPOLLIN, {}}; }
+
+int ReceiveOperation::Locate(Reception& out) const {
+  const bool compat = call_.kind.compat;
+  return ReadReception(call_.notification.tid,
+                       array_->address + next_ * RawMultipleHeaderSize(compat), compat, out);
+}
+
+bool ReceiveOperation::Record(size_t size) const {
+  const bool compat = call_.kind.compat;
+  const auto length = static_cast<uint32_t>(size);
+  const uint64_t at = array_->address + next_ * RawMultipleHeaderSize(compat) +
+                      (compat ? RawHeaderSize(true) : offsetof(mmsghdr, msg_len));
+  return WriteMemory(call_.notification.tid, at, &length, sizeof length);
+}
+
+ssize_t ReceiveOperation::ReceiveOne(const Reception& where, bool& gone) {
+  CarriedSockets& carried = core_->container()->datagrams;
+  const bool peek = (flags_ & MSG_PEEK) != 0;
+  std::optional<ReceivedMessage> message = carried.TakeKept(cookie_, peek);
+  if (!message) {
+    message.emplace();
+    if (const int error = TakeMessage(socket_.fd.get(), flags_ & ~MSG_WAITFORONE, where,
+                                      call_.kind.compat, *message);
+        error != 0) {
+      return -error;
+    }
+    if (const auto from = carried.Meaning(cookie_, ReadEndpoint(message->sender)); from) {
+      message->sender = WriteEndpoint(*from, socket_.domain);
+    }
+  }
+  // Natively a caller that a signal has taken away has not received anything either.
+  if (!core_->notify().IdValid(call_.notification.id)) {
+    gone = true;
+    if (!peek) {
+      carried.Keep(cookie_, std::move(*message));
+    }
+    return 0;
+  }
+  return WriteMessage(call_.notification.tid, *message, flags_, call_.kind.compat, where);
+}
+
+std::optional<Answer> ReceiveOperation::Step(const Stepper& /*stepper*/) {
+  // A caller that has left must not take a datagram from those who still wait for one.
+  bool gone = !core_->notify().IdValid(call_.notification.id);
+  const size_t count = array_ ? array_->count : 1;
+  while (!gone && next_ < count) {
+    Reception located;
+    if (array_) {
+      if (const int error = Locate(located); error != 0) {
+        return Finish(error);
+      }
+    }
+    const ssize_t got = ReceiveOne(array_ ? located : single_, gone);
+    if (gone) {
+      break;
+    }
+    if (got == -EAGAIN && may_wait()) {
+      if (!IsShutDown(socket_.fd.get())) {
+        return std::nullopt;
+      }
+      if (!array_) {
+        return Answer::Performed(0, 0);
+      }
+      return Finish(0);
+    }
+    if (got < 0) {
+      return Finish(static_cast<int>(-got));
+    }
+    if (!array_) {
+      return Answer::Performed(got, 0);
+    }
+    if (!Record(static_cast<size_t>(got))) {
+      return Finish(EFAULT);
+    }
+    ++next_;
+    if (array_->until && Clock::now() >= *array_->until) {
+      break;
+    }
+  }
+  if (gone && next_ == 0) {
+    return Answer::None();
+  }
+  return Finish(0);
+}
+
+Answer ReceiveOperation::Finish(int error) {
+  if (next_ == 0) {
+    return Answer::Performed(0, error);
+  }
+  if (array_ && array_->until && !WriteTimeLeft(call_.notification.tid, *array_)) {
+    return Answer::Performed(0, EFAULT);
+  }
+  return Answer::Performed(static_cast<int64_t>(next_), 0);
+}
+
+std::optional<Answer> ReceiveOperation::Abandon() {
+  if (next_ == 0) {
+    return std::nullopt;
+  }
+  return Answer::Performed(static_cast<int64_t>(next_), 0);
+}
+
+}  // namespace oakum::agent
