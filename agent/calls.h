@@ -17,6 +17,11 @@ struct CallContext {
   SessionCore& core;
   DescriptorSource& descriptors;
   UringCalls* uring;  // null: operations that need it go to a thread
+
+  // What connections and datagrams of the container are carried with.
+  [[nodiscard]] const std::shared_ptr<ContainerCarrier>& carried() const {
+    return core.container()->carried();
+  }
 };
 
 // A socket of the container, duplicated: whatever the container does with its number, this is the

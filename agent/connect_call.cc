@@ -11,6 +11,7 @@
 #include "agent/calls.h"
 #include "agent/inet_destination.h"
 #include "agent/message.h"
+#include "agent/proxy/carried_connect.h"
 #include "agent/sockaddr.h"
 #include "agent/unix_peer.h"
 
@@ -128,13 +129,15 @@ Outcome HandleConnect(const CallContext& context, const GuardedCall& call, Argum
     return Outcome::Of(Answer::Error(pinned));
   }
   Destination destination = ReadConnectAddress(address, socket);
+  Judged judged;
   Ruling ruling = context.core.Audits() ? Ruling::kPass : Ruling::kPerform;
   switch (destination.kind) {
     case Destination::Kind::kNone:
     case Destination::Kind::kNetlink:
       break;
     case Destination::Kind::kInet:
-      ruling = JudgeInet(context, call, policy::Operation::kConnect, socket, address, destination);
+      ruling = JudgeInet(context, call, policy::Operation::kConnect, socket, address, destination,
+                         judged);
       break;
     case Destination::Kind::kUnixPath:
     case Destination::Kind::kUnixAbstract:
@@ -149,6 +152,9 @@ Outcome HandleConnect(const CallContext& context, const GuardedCall& call, Argum
       return Outcome::Of(Answer::Continue());
     case Ruling::kRefuse:
       return Outcome::Of(Answer::Error(EACCES));
+    case Ruling::kCarry:
+      return ConnectCarried(context, call,
+                            {std::move(socket), address, destination, std::move(judged)});
     case Ruling::kPerform:
       break;
   }

@@ -3,22 +3,47 @@
 #define OAKUM_AGENT_CONTAINER_PARTS_H_
 
 #include <memory>
+#include <mutex>
 #include <utility>
 
 #include "agent/container_view.h"
 #include "agent/native_unix.h"
 #include "agent/udp/carried_sockets.h"
+#include "agent/proxy/carrier.h"
 
 namespace oakum::agent {
 
 struct ContainerParts {
   // `pid`: the container's first process, 0 when unknown.
-  ContainerParts(pid_t pid, std::shared_ptr<GuardedCgroups> cgroups)
-      : view(pid), native_unix(pid, std::move(cgroups)) {}
+  ContainerParts(pid_t pid, std::shared_ptr<GuardedCgroups> cgroups,
+                 std::shared_ptr<Carrier> carrier)
+      : view(pid), native_unix(pid, std::move(cgroups)), carrier_(std::move(carrier)) {}
+  ~ContainerParts() {
+    if (carried_ != nullptr) {
+      carried_->Close();
+    }
+  }
+  ContainerParts(const ContainerParts&) = delete;
+  ContainerParts& operator=(const ContainerParts&) = delete;
+
+  // What its connections are carried with; made when it is first asked for, which is at the start
+  // of its first session if the policy carries anything. Thread-safe.
+  [[nodiscard]] const std::shared_ptr<ContainerCarrier>& carried() {
+    std::call_once(made_, [this] {
+      carried_ = std::make_shared<ContainerCarrier>(
+          carrier_, ParseResolvConf(view.ReadFile("/etc/resolv.conf", kMaxResolvConf)));
+    });
+    return carried_;
+  }
 
   ContainerView view;
   NativeUnix native_unix;
   CarriedSockets datagrams;
+
+ private:
+  const std::shared_ptr<Carrier> carrier_;
+  std::once_flag made_;
+  std::shared_ptr<ContainerCarrier> carried_;
 };
 
 }  // namespace oakum::agent

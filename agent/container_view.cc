@@ -128,6 +128,31 @@ void ContainerView::Remember(const policy::Policy& policy) {
   }
 }
 
+std::string ContainerView::ReadFile(const std::string& path, size_t limit) const {
+  if (!root_) {
+    return {};
+  }
+  // Looked at before it is opened: opening a device or a pipe does something.
+  const UniqueFd found(OpenAt(root_.get(), path));
+  struct stat status = {};
+  if (!found || fstat(found.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
+    return {};
+  }
+  const UniqueFd file(
+      open(fmt::format("/proc/self/fd/{}", found.get()).c_str(), O_RDONLY | O_CLOEXEC));
+  std::string text(limit, '\0');
+  size_t size = 0;
+  while (file && size < limit) {
+    const ssize_t got = read(file.get(), text.data() + size, limit - size);
+    if (got <= 0) {
+      break;
+    }
+    size += static_cast<size_t>(got);
+  }
+  text.resize(size);
+  return text;
+}
+
 bool ContainerView::AppendMountNames(pid_t tid, uint64_t mount_id, const std::string& path,
                                      std::vector<std::string>& inside,
                                      std::vector<std::string>& out) {

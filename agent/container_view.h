@@ -44,6 +44,11 @@ class ContainerView {
   // denied under a new name.
   void Remember(const policy::Policy& policy);
 
+  // What the regular file at `path` holds in the root of the container's first process, at most
+  // `limit` bytes; empty when there is none or it cannot be read (with the privileges that the
+  // thread has).
+  [[nodiscard]] std::string ReadFile(const std::string& path, size_t limit) const;
+
  private:
   // A file, whatever leads to it. The time of birth tells a reused number from the old one, where
   // the file system has it.

@@ -49,8 +49,11 @@ struct Event {
   enum class Family : uint8_t { kNone, kIpv4, kIpv6, kUnix, kOther } family = Family::kNone;
   policy::Endpoint destination;  // kConnect, kSend: remote; kBind, kListen, kAccept: local
   policy::Endpoint source;       // kAccept: the peer; inherited: the local address
+  std::string domain;            // the name that the destination was told for; may be empty
   std::string unix_name;         // path or @name, as bytes
   std::string syscall;           // "connect"
+  // Not a call: a proxy that did not carry what it should have; `detail` says which and how.
+  bool proxy_failure = false;
   std::string detail;   // what else there is to say: "socket family 17", errno name; may be empty
   std::string rule;     // Decision::rule
   int errno_value = 0;  // what the container was answered, 0 for success

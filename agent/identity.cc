@@ -15,13 +15,12 @@
 #include <cstdlib>
 #include <thread>
 
+#include "agent/proxy/netns.h"
 #include "base/unique_fd.h"
 
 namespace oakum::agent {
 
 namespace {
-
-constexpr int kSoNetnsCookie = 71;  // asm-generic/socket.h; younger than some headers
 
 struct CapabilityData {
   __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
@@ -40,15 +39,7 @@ long SetGroups(const std::vector<gid_t>& groups) {
   return syscall(SYS_setgroups, groups.size(), groups.data());
 }
 
-// SO_NETNS_COOKIE (Linux 5.14): which network namespace a socket belongs to; 0 where it cannot be
-// told.
-uint64_t NetworkCookie(int socket_fd) {
-  uint64_t cookie = 0;
-  socklen_t length = sizeof cookie;
-  return getsockopt(socket_fd, SOL_SOCKET, kSoNetnsCookie, &cookie, &length) == 0 ? cookie : 0;
-}
-
-// The same for the network namespace `net_fd`: a thread of its own goes there.
+// The cookie (NetworkCookie()) of the network namespace `net_fd`: a thread of its own goes there.
 uint64_t NamespaceCookie(int net_fd) {
   uint64_t cookie = 0;
   std::thread([&] {
@@ -56,8 +47,7 @@ uint64_t NamespaceCookie(int net_fd) {
     if (setns(net_fd, CLONE_NEWNET) != 0) {
       return;
     }
-    const UniqueFd probe(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    cookie = probe ? NetworkCookie(probe.get()) : 0;
+    cookie = OwnNetworkCookie();
   }).join();
   return cookie;
 }

@@ -73,7 +73,8 @@ bool DeniesByDefault(const CallContext& context) {
 }
 
 Ruling JudgeInet(const CallContext& context, const GuardedCall& call, policy::Operation operation,
-                 const PinnedSocket& socket, SockaddrCopy& address, Destination& destination) {
+                 const PinnedSocket& socket, SockaddrCopy& address, Destination& destination,
+                 Judged& judged) {
   bool unclear = false;
   if (destination.endpoint.ip == kWildcardV4) {
     const policy::IpAddress own = LocalAddress(socket.fd.get());
@@ -83,8 +84,14 @@ Ruling JudgeInet(const CallContext& context, const GuardedCall& call, policy::Op
     destination.endpoint.ip = has_own ? own : kLoopbackV4;
     Overwrite(address, destination.endpoint.ip);
   }
-  const Ruling ruling =
-      context.core.Judge(call, {operation, socket.transport(), destination.endpoint, {}});
+  const policy::InetRequest request{operation, socket.transport(), destination.endpoint, {}};
+  judged = context.core.Decide(request);
+  if (judged.decision.carry != policy::Carry::kDirect && !context.core.Audits() &&
+      IsBoundToInterface(socket.fd.get())) {
+    return context.core.JudgeUnsupported(call, operation,
+                                         "to be carried on a socket of one network interface");
+  }
+  const Ruling ruling = context.core.Judge(call, request, judged);
   if (ruling != Ruling::kPerform) {
     return ruling;
   }

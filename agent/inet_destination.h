@@ -14,9 +14,11 @@ namespace oakum::agent {
 //   (ip_route_output_key_hash_rcu(), net/ipv4/route.c).
 // - Loopback leaves the machine on a socket that is bound to a network interface
 //   (socket(7), SO_BINDTODEVICE): refused unless the policy allows what no rule names.
+// `judged` is filled in when the answer is kCarry; what is carried on a socket of the container's
+// goes by way of loopback, so the last point holds for it as well.
 [[nodiscard]] Ruling JudgeInet(const CallContext& context, const GuardedCall& call,
                                policy::Operation operation, const PinnedSocket& socket,
-                               SockaddrCopy& address, Destination& destination);
+                               SockaddrCopy& address, Destination& destination, Judged& judged);
 
 // Whether a message to `destination` has to be kept on the loopback interface by a control message
 // of its own, because another thread could still bind its socket to another interface: ::1 from an

@@ -57,6 +57,7 @@ Prepared FromRuling(Ruling ruling) {
     case Ruling::kPass:
       return Prepared::Of(Prepared::Kind::kPass);
     case Ruling::kRefuse:
+    case Ruling::kCarry:
       return Prepared::Error(EACCES);
     case Ruling::kPerform:
       break;
@@ -80,12 +81,14 @@ Prepared JudgeDestination(const CallContext& context, const GuardedCall& call,
     case Destination::Kind::kNone:
     case Destination::Kind::kNetlink:
       break;
-    case Destination::Kind::kInet:
-      prepared =
-          FromRuling(JudgeInet(context, call, policy::Operation::kSend, socket, name, destination));
+    case Destination::Kind::kInet: {
+      Judged judged;
+      prepared = FromRuling(
+          JudgeInet(context, call, policy::Operation::kSend, socket, name, destination, judged));
       prepared.loopback = IsLoopback(destination.endpoint.ip);
       prepared.pin_to_loopback = NeedsLoopbackPin(context, socket, destination);
       break;
+    }
     case Destination::Kind::kUnixPath:
     case Destination::Kind::kUnixAbstract: {
       auto status = ReadTaskStatus(call.notification.tid);

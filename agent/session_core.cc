@@ -43,7 +43,10 @@ policy::Endpoint Canonical(const policy::InetRequest& request) {
   return {};
 }
 
-EventVerdict VerdictOf(policy::Mode mode, bool denied) {
+EventVerdict VerdictOf(policy::Mode mode, bool denied, bool redirected) {
+  if (redirected) {
+    return EventVerdict::kRedirect;
+  }
   switch (mode) {
     case policy::Mode::kAudit:
       return denied ? EventVerdict::kAudit : EventVerdict::kAllow;
@@ -99,8 +102,11 @@ Ruling SessionCore::Apply(const GuardedCall& call, const policy::Decision& decis
   const auto& policy = event.source_of->policy;
   // A session whose policy is gone denies everything.
   const policy::Mode mode = policy != nullptr ? policy->mode() : policy::Mode::kEnforce;
-  const bool denied = decision.verdict != policy::Verdict::kAllow;
-  (denied ? denied_ : allowed_).fetch_add(1, std::memory_order_relaxed);
+  const bool audits = mode == policy::Mode::kAudit;
+  const bool carried = decision.carry != policy::Carry::kDirect && !audits;
+  const bool redirected = carried && decision.verdict == policy::Verdict::kRedirect;
+  const bool denied = decision.verdict != policy::Verdict::kAllow && !redirected;
+  (redirected ? redirected_ : denied ? denied_ : allowed_).fetch_add(1, std::memory_order_relaxed);
   const bool leak = denied && leaky;
   if (leak) {
     leaks_.fetch_add(1, std::memory_order_relaxed);
@@ -108,22 +114,20 @@ Ruling SessionCore::Apply(const GuardedCall& call, const policy::Decision& decis
   if (denied || (policy != nullptr && policy->log() == policy::LogLevel::kAll)) {
     event.process = ReadProcessInfo(call.notification.tid);
     event.time_ns = RealtimeNanoseconds();
-    event.verdict = VerdictOf(mode, denied);
+    event.verdict = VerdictOf(mode, denied, redirected);
     event.would = decision.verdict;
     event.leak = leak;
     event.syscall = call.kind.name;
     event.rule = decision.rule;
-    event.errno_value = denied && mode != policy::Mode::kAudit && event.errno_value == 0
-                            ? EACCES
-                            : event.errno_value;
+    event.errno_value = denied && !audits && event.errno_value == 0 ? EACCES : event.errno_value;
     event.thread_id = call.notification.tid;
     events_.Push(std::move(event));
   }
-  if (mode == policy::Mode::kAudit) {
+  if (audits) {
     return Ruling::kPass;
   }
   if (!denied) {
-    return Ruling::kPerform;
+    return carried ? Ruling::kCarry : Ruling::kPerform;
   }
   if (mode == policy::Mode::kKill) {
     KillContainer(call);
@@ -131,13 +135,24 @@ Ruling SessionCore::Apply(const GuardedCall& call, const policy::Decision& decis
   return Ruling::kRefuse;
 }
 
-Ruling SessionCore::Judge(const GuardedCall& call, const policy::InetRequest& request) {
+Judged SessionCore::Decide(const policy::InetRequest& request) const {
+  Judged judged;
+  judged.policy = source()->policy;
+  judged.decision =
+      judged.policy != nullptr
+          ? judged.policy->Decide(request)
+          : policy::Decision{policy::Verdict::kDeny, "the session's policy does not exist"};
+  return judged;
+}
+
+Ruling SessionCore::Judge(const GuardedCall& call, const policy::InetRequest& request,
+                          const Judged& judged, std::string detail) {
   Event event;
   event.source_of = source();
-  const policy::Decision decision =
-      event.source_of->policy != nullptr
-          ? event.source_of->policy->Decide(request)
-          : policy::Decision{policy::Verdict::kDeny, "the session's policy does not exist"};
+  event.detail = std::move(detail);
+  if (!request.names.empty()) {
+    event.domain = request.names.front();
+  }
   event.operation = request.operation;
   event.transport = request.transport;
   event.destination = Canonical(request);
@@ -145,7 +160,7 @@ Ruling SessionCore::Judge(const GuardedCall& call, const policy::InetRequest& re
   if (request.operation == policy::Operation::kAccept) {
     event.source = request.remote;
   }
-  return Apply(call, decision, true, std::move(event));
+  return Apply(call, judged.decision, true, std::move(event));
 }
 
 Ruling SessionCore::Judge(const GuardedCall& call, policy::Operation operation,
@@ -291,6 +306,8 @@ SessionInfo SessionCore::Info() const {
   info.allowed = allowed_.load(std::memory_order_relaxed);
   info.denied = denied_.load(std::memory_order_relaxed);
   info.leaks = leaks_.load(std::memory_order_relaxed);
+  info.redirected = redirected_.load(std::memory_order_relaxed);
+  info.proxy_failures = proxy_failures_.load(std::memory_order_relaxed);
   info.waiting = waiting();
   return info;
 }

@@ -26,6 +26,15 @@ enum class Ruling : uint8_t {
   kPerform,  // allowed: the agent carries it out
   kPass,     // audit: the kernel carries it out
   kRefuse,   // denied, or the container is being killed
+  kCarry,    // by Decision::carry: through a proxy, to the agent's own resolver, past a check
+};
+
+// A decision, and the policy that it belongs to: null where there is none any more, which denies.
+struct Judged {
+  policy::Decision decision;
+  std::shared_ptr<const policy::Policy> policy;
+  // The names that the container was told the destination for, the last one first.
+  std::vector<std::string> names;
 };
 
 // What tells a socket from all others as long as the machine runs (socket(7), SO_COOKIE); 0 for
@@ -45,7 +54,14 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   [[nodiscard]] const std::shared_ptr<ContainerParts>& container() const { return container_; }
 
   // Decides, counts, writes the event where one is due, and in `kill` ends the container.
-  [[nodiscard]] Ruling Judge(const GuardedCall& call, const policy::InetRequest& request);
+  [[nodiscard]] Ruling Judge(const GuardedCall& call, const policy::InetRequest& request) {
+    return Judge(call, request, Decide(request));
+  }
+  // The two halves of it: what the policy says; and the rest, also for a decision that the caller
+  // has changed because it cannot be carried out (`detail` says why).
+  [[nodiscard]] Judged Decide(const policy::InetRequest& request) const;
+  [[nodiscard]] Ruling Judge(const GuardedCall& call, const policy::InetRequest& request,
+                             const Judged& judged, std::string detail = {});
   [[nodiscard]] Ruling Judge(const GuardedCall& call, policy::Operation operation,
                              const SocketNames& names);
   // Something that no rule can allow: `detail` says what it was.
@@ -100,6 +116,8 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   std::atomic<uint64_t> allowed_{0};
   std::atomic<uint64_t> denied_{0};
   std::atomic<uint64_t> leaks_{0};
+  std::atomic<uint64_t> redirected_{0};
+  std::atomic<uint64_t> proxy_failures_{0};
   std::atomic<int64_t> waiting_{0};
 };
 

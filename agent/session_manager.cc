@@ -34,6 +34,7 @@ class Sessions final : public SessionManager {
         reactor_(std::move(reactor)),
         epoll_(std::move(epoll)),
         wake_(std::move(wake)),
+        carrier_(std::make_shared<Carrier>(events, log)),
         policies_(std::move(policies)) {
     undertaker_ = std::thread([this] { BuryTheDead(); });
   }
@@ -61,6 +62,10 @@ class Sessions final : public SessionManager {
         std::make_shared<SessionCore>(number, std::move(*notify), SourceOf(state), state.init_pid,
                                       InitPidfd(state), PartsOf(state), events_);
     ReportInherited(state, *core);
+    if (const auto source = core->source();
+        source->policy != nullptr && source->policy->carries()) {
+      (void)core->container()->carried();  // reads what the container has not yet had a hand in
+    }
     auto session = Session::Start(core, *reactor_, options_, [this, number] { Ended(number); });
     if (!session) {
       return std::unexpected(std::move(session.error()));
@@ -124,6 +129,8 @@ class Sessions final : public SessionManager {
     totals.allowed += info.allowed;
     totals.denied += info.denied;
     totals.leaks += info.leaks;
+    totals.redirected += info.redirected;
+    totals.proxy_failures += info.proxy_failures;
   }
 
   // The policy of that name, kept alive by its set.
@@ -180,7 +187,7 @@ class Sessions final : public SessionManager {
         return core.container();
       }
     }
-    return std::make_shared<ContainerParts>(state.init_pid, cgroups_);
+    return std::make_shared<ContainerParts>(state.init_pid, cgroups_, carrier_);
   }
 
   // Before the program runs, if the runtime leaves the time.
@@ -267,6 +274,7 @@ class Sessions final : public SessionManager {
   const std::shared_ptr<GuardedCgroups> cgroups_ = std::make_shared<GuardedCgroups>();
   const UniqueFd epoll_;
   const UniqueFd wake_;
+  const std::shared_ptr<Carrier> carrier_;
   mutable std::mutex mutex_;
   std::shared_ptr<const policy::PolicySet> policies_;
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;

@@ -29,8 +29,10 @@ struct SessionInfo {
   uint64_t calls = 0;       // notifications received
   uint64_t allowed = 0;
   uint64_t denied = 0;
-  uint64_t leaks = 0;    // decided calls with oakum.leak
-  uint64_t waiting = 0;  // calls that are being performed and have not finished yet
+  uint64_t leaks = 0;           // decided calls with oakum.leak
+  uint64_t redirected = 0;      // decided calls that went through a proxy
+  uint64_t proxy_failures = 0;  // times that a proxy did not carry what it should have
+  uint64_t waiting = 0;         // calls that are being performed and have not finished yet
 };
 
 // What all sessions did since the agent started, those that have ended included: counters that only
@@ -41,6 +43,8 @@ struct SessionTotals {
   uint64_t allowed = 0;
   uint64_t denied = 0;
   uint64_t leaks = 0;
+  uint64_t redirected = 0;
+  uint64_t proxy_failures = 0;
 };
 
 struct SessionOptions {

@@ -213,6 +213,7 @@ Outcome PassNative(const CallContext& context, const GuardedCall& call, const Ta
   switch (context.core.Judge(call, policy::Operation::kConnect, peer.names)) {
     case Ruling::kPerform:
     case Ruling::kPass:
+    case Ruling::kCarry:
       break;
     case Ruling::kRefuse:
       return Outcome::Of(Answer::Error(EACCES));
@@ -266,6 +267,7 @@ Outcome ConnectUnix(const CallContext& context, const GuardedCall& call, PinnedS
     case Ruling::kRefuse:
       return Outcome::Of(Answer::Error(EACCES));
     case Ruling::kPerform:
+    case Ruling::kCarry:
       break;
   }
   const bool blocking =

@@ -1,6 +1,7 @@
 #include "agent/proxy/worker.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -39,6 +40,11 @@ Expected<std::unique_ptr<Worker>> Worker::Create(const std::string& name) {
     worker->thread_ = std::thread([self = worker.get(), name] {
       pthread_setname_np(pthread_self(), name.c_str());
       SetEffectiveCapabilities(kPerformerCapabilities);
+      // splice(2) to a socket whose peer has gone raises it, and has no MSG_NOSIGNAL.
+      sigset_t pipe = {};
+      sigemptyset(&pipe);
+      sigaddset(&pipe, SIGPIPE);
+      pthread_sigmask(SIG_BLOCK, &pipe, nullptr);
       (void)self->loop_->Run();
     });
   } catch (const std::system_error& error) {
@@ -53,7 +59,16 @@ Worker::~Worker() {
   if (thread_.joinable()) {
     thread_.join();
   }
+  // Outside the map, as what goes may Drop others.
+  const auto kept = std::move(kept_);
 }
+
+void Worker::Keep(std::shared_ptr<void> object) {
+  const void* key = object.get();
+  kept_.emplace(key, std::move(object));
+}
+
+void Worker::Drop(const void* object) { const auto node = kept_.extract(object); }
 
 void Worker::Post(std::function<void()> job) {
   {

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "agent/event_loop.h"
@@ -32,6 +33,12 @@ class Worker {
   // Has `job` run on the worker's thread, after those posted before. Thread-safe.
   void Post(std::function<void()> job);
 
+  // Keeps an object that lives on this worker until Drop, or until the worker ends: then it goes
+  // when the thread has stopped and before the loop does. Only on the worker's own thread.
+  void Keep(std::shared_ptr<void> object);
+  // The object goes now, unless somebody else holds it too.
+  void Drop(const void* object);
+
  private:
   Worker(std::unique_ptr<EventLoop> loop, UniqueFd wake);
   void Wake() const;
@@ -42,6 +49,7 @@ class Worker {
   std::atomic<bool> stopping_{false};
   std::mutex mutex_;
   std::vector<std::function<void()>> jobs_;
+  std::unordered_map<const void*, std::shared_ptr<void>> kept_;
   std::thread thread_;
 };
 

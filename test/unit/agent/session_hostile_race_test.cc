@@ -174,7 +174,8 @@ class HostileCallTest : public testing::TestWithParam<const char*> {
     EXPECT_TRUE(notify.has_value());
     core_ = std::make_shared<SessionCore>(
         1, std::move(*notify), std::move(source), process_->pid(), UniqueFd(),
-        std::make_shared<ContainerParts>(process_->pid(), std::make_shared<GuardedCgroups>()),
+        std::make_shared<ContainerParts>(process_->pid(), std::make_shared<GuardedCgroups>(),
+                                         std::make_shared<Carrier>(sink_, log_)),
         sink_);
     process_->Go();
     const NotifyFd::Buffer buffer = core_->notify().NewBuffer();
@@ -201,6 +202,7 @@ class HostileCallTest : public testing::TestWithParam<const char*> {
   sockaddr_in allowed_ = {};
   iovec pieces_ = {};
   mmsghdr message_ = {};
+  Log log_{"test", LogLevel::kError};
   RecordingSink sink_;
   std::shared_ptr<const policy::PolicySet> policies_;
   std::optional<GuardedProcess> process_;
