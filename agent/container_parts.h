@@ -8,8 +8,8 @@
 
 #include "agent/container_view.h"
 #include "agent/native_unix.h"
-#include "agent/udp/carried_sockets.h"
 #include "agent/proxy/carrier.h"
+#include "agent/udp/carried_sockets.h"
 
 namespace oakum::agent {
 
@@ -17,7 +17,7 @@ struct ContainerParts {
   // `pid`: the container's first process, 0 when unknown.
   ContainerParts(pid_t pid, std::shared_ptr<GuardedCgroups> cgroups,
                  std::shared_ptr<Carrier> carrier)
-      : view(pid), native_unix(pid, std::move(cgroups)), carrier_(std::move(carrier)) {}
+      : view(pid), native_unix(pid, std::move(cgroups)), pid_(pid), carrier_(std::move(carrier)) {}
   ~ContainerParts() {
     if (carried_ != nullptr) {
       carried_->Close();
@@ -26,12 +26,13 @@ struct ContainerParts {
   ContainerParts(const ContainerParts&) = delete;
   ContainerParts& operator=(const ContainerParts&) = delete;
 
+  [[nodiscard]] Carrier& carrier() { return *carrier_; }
   // What its connections are carried with; made when it is first asked for, which is at the start
   // of its first session if the policy carries anything. Thread-safe.
   [[nodiscard]] const std::shared_ptr<ContainerCarrier>& carried() {
     std::call_once(made_, [this] {
       carried_ = std::make_shared<ContainerCarrier>(
-          carrier_, ParseResolvConf(view.ReadFile("/etc/resolv.conf", kMaxResolvConf)));
+          *carrier_, pid_, ParseResolvConf(view.ReadFile("/etc/resolv.conf", kMaxResolvConf)));
     });
     return carried_;
   }
@@ -41,6 +42,7 @@ struct ContainerParts {
   CarriedSockets datagrams;
 
  private:
+  const pid_t pid_;
   const std::shared_ptr<Carrier> carrier_;
   std::once_flag made_;
   std::shared_ptr<ContainerCarrier> carried_;

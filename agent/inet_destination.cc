@@ -59,6 +59,15 @@ void TakePort(const PinnedSocket& socket) {
                reinterpret_cast<const sockaddr*>(&nowhere), sizeof nowhere);
 }
 
+// What the container was told the address for, where that may matter.
+std::vector<std::string> NamesOf(const CallContext& context, const policy::IpAddress& ip) {
+  const auto source = context.core.source();
+  const bool matters =
+      source->policy != nullptr && (source->policy->carries() || source->policy->names_domains());
+  return matters ? context.carried()->names().Of(policy::CanonicalDestination(ip))
+                 : std::vector<std::string>();
+}
+
 }  // namespace
 
 bool IsLoopback(const policy::IpAddress& ip) {
@@ -84,7 +93,8 @@ Ruling JudgeInet(const CallContext& context, const GuardedCall& call, policy::Op
     destination.endpoint.ip = has_own ? own : kLoopbackV4;
     Overwrite(address, destination.endpoint.ip);
   }
-  const policy::InetRequest request{operation, socket.transport(), destination.endpoint, {}};
+  std::vector<std::string> names = NamesOf(context, destination.endpoint.ip);
+  const policy::InetRequest request{operation, socket.transport(), destination.endpoint, {}, names};
   judged = context.core.Decide(request);
   if (judged.decision.carry != policy::Carry::kDirect && !context.core.Audits() &&
       IsBoundToInterface(socket.fd.get())) {
@@ -93,6 +103,7 @@ Ruling JudgeInet(const CallContext& context, const GuardedCall& call, policy::Op
   }
   const Ruling ruling = context.core.Judge(call, request, judged);
   if (ruling != Ruling::kPerform) {
+    judged.names = std::move(names);
     return ruling;
   }
   const bool kept = IsLoopback(destination.endpoint.ip) && DeniesByDefault(context);

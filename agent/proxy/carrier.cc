@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <thread>
@@ -64,6 +65,42 @@ Worker* Carrier::NextWorker() {
   return workers_.empty() ? nullptr : workers_[next_++ % workers_.size()].get();
 }
 
+// Holds the container's parts, which the resolver uses, and is dropped by Close().
+struct ContainerCarrier::KeptResolver {
+  KeptResolver(std::shared_ptr<ContainerCarrier> owner, Worker& worker)
+      : container(std::move(owner)),
+        resolver(
+            {.loop = &worker.loop(),
+             .upstreams = &container->carrier_.upstreams(),
+             .names = &container->names_,
+             .dial = Dial::Start,
+             .credentials =
+                 [parts = container.get()](const policy::Proxy& proxy, const ProxyTarget& target,
+                                           pid_t tgid, uint64_t start_time) {
+                   return parts->isolator_.For(proxy, target, tgid, start_time);
+                 },
+             .resolv_conf = container->resolv_conf_}) {}
+
+  const std::shared_ptr<ContainerCarrier> container;
+  Resolver resolver;
+};
+
+ContainerCarrier::ContainerCarrier(Carrier& carrier, pid_t pid, ResolvConf resolv_conf)
+    : carrier_(carrier), resolv_conf_(std::move(resolv_conf)) {
+  struct stat network = {};
+  if (pid > 0 && stat(fmt::format("/proc/{}/ns/net", pid).c_str(), &network) == 0) {
+    network_device_ = network.st_dev;
+    network_inode_ = network.st_ino;
+  }
+}
+
+bool ContainerCarrier::IsFirstNetwork(int net_fd) const {
+  struct stat network = {};
+  const int failed = net_fd >= 0 ? fstat(net_fd, &network) : stat("/proc/self/ns/net", &network);
+  return failed == 0 && network_inode_ != 0 && network.st_dev == network_device_ &&
+         network.st_ino == network_inode_;
+}
+
 std::shared_ptr<Gates> ContainerCarrier::gates() const {
   const std::lock_guard lock(mutex_);
   return gates_;
@@ -77,11 +114,55 @@ std::shared_ptr<Gates> ContainerCarrier::SetGates(std::shared_ptr<Gates> gates) 
   return gates_;
 }
 
+bool ContainerCarrier::WithResolver(std::function<void(Worker&, Resolver&)> job) {
+  const std::lock_guard lock(mutex_);
+  if (resolver_worker_ == nullptr && !closed_) {
+    resolver_worker_ = carrier_.NextWorker();
+  }
+  if (resolver_worker_ == nullptr || closed_) {
+    return false;
+  }
+  // In the order of posting: Close() comes last.
+  resolver_worker_->Post(
+      [self = shared_from_this(), worker = resolver_worker_, job = std::move(job)] {
+        if (self->resolver_ == nullptr) {
+          auto kept = std::make_shared<KeptResolver>(self, *worker);
+          self->resolver_ = kept.get();
+          worker->Keep(std::move(kept));
+        }
+        job(*worker, self->resolver_->resolver);
+      });
+  return true;
+}
+
+void ContainerCarrier::AtClose(std::function<void()> action) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!closed_) {
+      at_close_.push_back(std::move(action));
+      return;
+    }
+  }
+  action();
+}
+
 void ContainerCarrier::Close() {
   std::shared_ptr<Gates> gates;
-  const std::lock_guard lock(mutex_);
-  closed_ = true;
-  gates.swap(gates_);
+  std::vector<std::function<void()>> actions;
+  {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    gates.swap(gates_);
+    actions.swap(at_close_);
+    if (resolver_worker_ != nullptr) {
+      resolver_worker_->Post([self = shared_from_this(), worker = resolver_worker_] {
+        worker->Drop(std::exchange(self->resolver_, nullptr));
+      });
+    }
+  }
+  for (const auto& action : actions) {
+    action();
+  }
 }
 
 }  // namespace oakum::agent

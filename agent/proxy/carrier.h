@@ -3,18 +3,22 @@
 #ifndef OAKUM_AGENT_PROXY_CARRIER_H_
 #define OAKUM_AGENT_PROXY_CARRIER_H_
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <set>
-#include <string>
 #include <unordered_set>
 #include <utility>
 #include <vector>
 
+#include "agent/dns/names.h"
 #include "agent/dns/resolv_conf.h"
+#include "agent/dns/resolver.h"
 #include "agent/event.h"
 #include "agent/proxy/isolator.h"
 #include "agent/proxy/peers.h"
@@ -95,38 +99,57 @@ class Carrier {
   std::vector<std::unique_ptr<Worker>> workers_;  // last: they use the others
 };
 
-// Of one container: shared by its sessions and by what its calls have started. Thread-safe.
-class ContainerCarrier {
+// Of one container: shared by its sessions and by what its calls have started. Thread-safe. Objects
+// on the workers may hold it: the Carrier outlives it, but nobody may hold that from there.
+class ContainerCarrier : public std::enable_shared_from_this<ContainerCarrier> {
  public:
-  ContainerCarrier(std::shared_ptr<Carrier> carrier, ResolvConf resolv_conf)
-      : carrier_(std::move(carrier)), resolv_conf_(std::move(resolv_conf)) {}
+  // `pid`: the container's first process, 0 when unknown; `resolv_conf`: the container's file as it
+  // is at its start: nothing that it writes there later makes a server one to be believed.
+  ContainerCarrier(Carrier& carrier, pid_t pid, ResolvConf resolv_conf);
   ContainerCarrier(const ContainerCarrier&) = delete;
   ContainerCarrier& operator=(const ContainerCarrier&) = delete;
 
-  [[nodiscard]] Carrier& carrier() { return *carrier_; }
+  [[nodiscard]] Carrier& carrier() { return carrier_; }
   [[nodiscard]] Isolator& isolator() { return isolator_; }
+  [[nodiscard]] Names& names() { return names_; }
   [[nodiscard]] Peers& peers() { return peers_; }
-  // The container's /etc/resolv.conf as it was when its first session began: nothing that it writes
-  // there later makes a server one to be believed.
   [[nodiscard]] const ResolvConf& resolv_conf() const { return resolv_conf_; }
+  // Whether a network namespace, -1 for the agent's own, is the one that the container was started
+  // in: in others, made by itself, it may be whoever it likes.
+  [[nodiscard]] bool IsFirstNetwork(int net_fd) const;
 
   // The gates of its datagrams; null until they are made, and for good after Close().
   [[nodiscard]] std::shared_ptr<Gates> gates() const;
   // Returns the gates that are there then: those given, or those of whoever came first.
   std::shared_ptr<Gates> SetGates(std::shared_ptr<Gates> gates);
 
+  // Has `job` run with the container's resolver, on its worker's thread. False when there is no
+  // thread for it, or after Close().
+  [[nodiscard]] bool WithResolver(std::function<void(Worker&, Resolver&)> job);
+
+  // Whatever else has to go in Close(): called then, or at once if that has been.
+  void AtClose(std::function<void()> action);
   // The last session has ended: whatever holds a socket in a network namespace of the container and
   // is no connection under way goes, or the namespace would live on.
   void Close();
 
  private:
-  const std::shared_ptr<Carrier> carrier_;
+  struct KeptResolver;
+
+  Carrier& carrier_;
   const ResolvConf resolv_conf_;
+  dev_t network_device_ = 0;  // the first network namespace's, in nsfs
+  ino_t network_inode_ = 0;
   Isolator isolator_;
+  Names names_;
   Peers peers_;
-  mutable std::mutex mutex_;
+  mutable std::mutex mutex_;  // the members below
   bool closed_ = false;
   std::shared_ptr<Gates> gates_;
+  Worker* resolver_worker_ = nullptr;
+  std::vector<std::function<void()>> at_close_;
+  // Only on resolver_worker_, which keeps it.
+  KeptResolver* resolver_ = nullptr;
 };
 
 }  // namespace oakum::agent
