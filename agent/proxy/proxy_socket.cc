@@ -12,10 +12,10 @@
 
 namespace oakum::agent {
 
-SockaddrCopy InetSockaddr(const policy::Endpoint& endpoint) {
+SockaddrCopy InetSockaddr(const policy::Endpoint& endpoint, bool as_v6) {
   SockaddrCopy copy;
   const auto& bytes = endpoint.ip.bytes();
-  if (endpoint.ip.IsV4()) {
+  if (endpoint.ip.IsV4() && !as_v6) {
     sockaddr_in address = {};
     address.sin_family = AF_INET;
     address.sin_port = htons(endpoint.port);

@@ -9,7 +9,8 @@
 
 namespace oakum::agent {
 
-[[nodiscard]] SockaddrCopy InetSockaddr(const policy::Endpoint& endpoint);
+// `as_v6`: an IPv4 address in its mapped form (RFC 4291), as an IPv6 socket takes it.
+[[nodiscard]] SockaddrCopy InetSockaddr(const policy::Endpoint& endpoint, bool as_v6 = false);
 // `path` has at most 107 bytes (unix(7)).
 [[nodiscard]] SockaddrCopy UnixSockaddr(const std::string& path);
 

@@ -1,0 +1,331 @@
+#include "agent/proxy/direct_connect.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <deque>
+#include <mutex>
+#include <tuple>
+#include <unordered_map>
+#include <utility>
+
+#include "agent/proxy/direct_handshake.h"
+#include "agent/session_core.h"
+
+namespace oakum::agent {
+
+// Shared with the operations and the jobs of workers, which may end after DirectConnects.
+class DirectRegistry : public std::enable_shared_from_this<DirectRegistry> {
+ public:
+  DirectRegistry(Upstreams& upstreams, std::function<Worker*()> worker)
+      : upstreams_(upstreams), worker_(std::move(worker)) {}
+
+  [[nodiscard]] Upstreams& upstreams() { return upstreams_; }
+  [[nodiscard]] bool empty() const { return size_.load(std::memory_order_acquire) == 0; }
+
+  [[nodiscard]] std::shared_ptr<DirectHandshake> Find(uint64_t cookie) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = by_cookie_.find(cookie);
+    return found == by_cookie_.end() ? nullptr : found->second;
+  }
+
+  // What is known of that socket already; otherwise adds what `make` makes and returns that.
+  template <typename Make>
+  [[nodiscard]] std::pair<std::shared_ptr<DirectHandshake>, bool> FindOrAdd(uint64_t cookie,
+                                                                            Make make) {
+    const std::lock_guard lock(mutex_);
+    DropOld();
+    if (const auto found = by_cookie_.find(cookie); found != by_cookie_.end()) {
+      return {found->second, false};
+    }
+    auto added = make();
+    by_cookie_.emplace(cookie, added);
+    size_.store(by_cookie_.size(), std::memory_order_release);
+    return {std::move(added), true};
+  }
+
+  // Its result has been told, or nobody will ask.
+  void Forget(const std::shared_ptr<DirectHandshake>& handshake) {
+    const std::lock_guard lock(mutex_);
+    const auto found = by_cookie_.find(handshake->cookie());
+    if (found != by_cookie_.end() && found->second == handshake) {
+      by_cookie_.erase(found);
+      size_.store(by_cookie_.size(), std::memory_order_release);
+    }
+  }
+
+  // The caller has left: a worker goes on, and the result is kept for the call that is made again.
+  void Leave(const std::shared_ptr<DirectHandshake>& handshake);
+
+  // It is over without anybody who waits.
+  void KeepResult(const std::shared_ptr<DirectHandshake>& handshake) {
+    const std::lock_guard lock(mutex_);
+    kept_.push_back({handshake, Clock::now()});
+    DropOld();
+  }
+
+  void CountLeft(int change) { left_.fetch_add(change); }
+
+  void Close() {
+    const std::lock_guard lock(mutex_);
+    worker_ = nullptr;
+    by_cookie_.clear();
+    kept_.clear();
+    size_.store(0, std::memory_order_release);
+  }
+
+ private:
+  struct Kept {
+    std::weak_ptr<DirectHandshake> handshake;
+    Clock::time_point since;
+  };
+  static constexpr size_t kMaxKept = 1024;
+  static constexpr std::chrono::seconds kKeptFor{10};
+  static constexpr int kMaxLeft = 1024;
+
+  void DropOld() {
+    const Clock::time_point now = Clock::now();
+    while (!kept_.empty() && (kept_.size() > kMaxKept || now - kept_.front().since > kKeptFor)) {
+      if (const auto handshake = kept_.front().handshake.lock(); handshake) {
+        const auto found = by_cookie_.find(handshake->cookie());
+        if (found != by_cookie_.end() && found->second == handshake) {
+          by_cookie_.erase(found);
+        }
+      }
+      kept_.pop_front();
+    }
+    size_.store(by_cookie_.size(), std::memory_order_release);
+  }
+
+  Upstreams& upstreams_;
+  std::atomic<size_t> size_{0};
+  std::atomic<int> left_{0};
+  mutable std::mutex mutex_;
+  std::function<Worker*()> worker_;
+  std::unordered_map<uint64_t, std::shared_ptr<DirectHandshake>> by_cookie_;
+  std::deque<Kept> kept_;
+};
+
+namespace {
+
+// A handshake that a worker drives, on the worker's thread.
+class LeftHandshake : public std::enable_shared_from_this<LeftHandshake> {
+ public:
+  LeftHandshake(std::shared_ptr<DirectRegistry> registry, EventLoop& loop,
+                std::shared_ptr<DirectHandshake> handshake, UniqueFd socket)
+      : registry_(std::move(registry)),
+        loop_(loop),
+        handshake_(std::move(handshake)),
+        socket_(std::move(socket)) {}
+  ~LeftHandshake() { registry_->CountLeft(-1); }
+  LeftHandshake(const LeftHandshake&) = delete;
+  LeftHandshake& operator=(const LeftHandshake&) = delete;
+
+  void Run() {
+    const Wait wait = handshake_->wait();
+    if (auto added = loop_.Add(socket_.get(), wait.events,
+                               [self = shared_from_this()](uint32_t) { self->Step(); });
+        !added) {
+      handshake_->GiveUp();
+      registry_->Forget(handshake_);
+      return;
+    }
+    Step();
+  }
+
+ private:
+  static constexpr std::chrono::milliseconds kLook{50};
+
+  void Step() {
+    loop_.RemoveTimer(timer_);
+    if (handshake_->Step(nullptr)) {
+      registry_->KeepResult(handshake_);
+      loop_.Remove(socket_.get());  // may destroy this
+      return;
+    }
+    (void)loop_.Modify(socket_.get(), handshake_->wait().events);
+    timer_ = loop_.AddTimer(kLook, [self = shared_from_this()] { self->Step(); });
+  }
+
+  const std::shared_ptr<DirectRegistry> registry_;
+  EventLoop& loop_;
+  const std::shared_ptr<DirectHandshake> handshake_;
+  const UniqueFd socket_;  // a duplicate: the handshake closes its own
+  EventLoop::TimerId timer_ = EventLoop::TimerId::kNone;
+};
+
+class DirectOperation final : public Operation {
+ public:
+  DirectOperation(std::shared_ptr<DirectRegistry> registry,
+                  std::shared_ptr<DirectHandshake> handshake, UniqueFd socket)
+      : registry_(std::move(registry)),
+        handshake_(std::move(handshake)),
+        socket_(std::move(socket)) {}
+  ~DirectOperation() override { Leave(); }
+  DirectOperation(const DirectOperation&) = delete;
+  DirectOperation& operator=(const DirectOperation&) = delete;
+
+  std::optional<Answer> Step(const Stepper& stepper) override {
+    const auto result = handshake_->Step(stepper.uring);
+    if (!result) {
+      return std::nullopt;
+    }
+    registry_->Forget(handshake_);
+    told_ = true;
+    return Answer::Performed(0, *result);
+  }
+  bool touches_container() const override { return false; }
+  Wait wait() const override { return handshake_->wait(); }
+  int socket_fd() const override { return socket_.get(); }
+  std::optional<Clock::duration> timeout() const override {
+    return SocketTimeout(socket_.get(), SO_SNDTIMEO);
+  }
+  // connect(2) natively: the attempt goes on.
+  Answer TimedOut() override {
+    Leave();
+    return Answer::Performed(0, EINPROGRESS);
+  }
+  std::optional<Answer> Abandon() override {
+    Leave();
+    return std::nullopt;
+  }
+
+ private:
+  void Leave() {
+    if (!std::exchange(told_, true)) {
+      registry_->Leave(handshake_);
+    }
+  }
+
+  const std::shared_ptr<DirectRegistry> registry_;
+  const std::shared_ptr<DirectHandshake> handshake_;
+  const UniqueFd socket_;  // a duplicate, because epoll(7) knows it by its number
+  bool told_ = false;
+};
+
+bool IsLoopback(const policy::IpAddress& ip) {
+  const auto& bytes = ip.bytes();
+  return ip.IsV4() ? bytes[12] == 127 : ip == policy::IpAddress::Parse("::1");
+}
+
+}  // namespace
+
+void DirectRegistry::Leave(const std::shared_ptr<DirectHandshake>& handshake) {
+  if (!handshake->SetLeft()) {
+    return;  // another caller has left it before
+  }
+  std::shared_ptr<LeftHandshake> left;
+  Worker* worker = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = by_cookie_.find(handshake->cookie());
+    if (found == by_cookie_.end() || found->second != handshake) {
+      return;  // another caller has been told
+    }
+    if (worker_ && left_.load() < kMaxLeft) {
+      worker = worker_();
+    }
+  }
+  UniqueFd socket = handshake->DuplicateSocket();
+  if (handshake->over()) {
+    return KeepResult(handshake);
+  }
+  if (worker == nullptr || !socket) {
+    handshake->GiveUp();
+    return Forget(handshake);
+  }
+  CountLeft(1);
+  left = std::make_shared<LeftHandshake>(shared_from_this(), worker->loop(), handshake,
+                                         std::move(socket));
+  worker->Post([left] { left->Run(); });
+}
+
+DirectConnects::DirectConnects(Upstreams& upstreams, std::function<Worker*()> worker)
+    : registry_(std::make_shared<DirectRegistry>(upstreams, std::move(worker))) {}
+
+DirectConnects::~DirectConnects() { registry_->Close(); }
+
+bool DirectConnects::Busy(int socket_fd) const {
+  if (registry_->empty()) {
+    return false;
+  }
+  const auto found = registry_->Find(SocketCookie(socket_fd));
+  return found && !found->over();
+}
+
+DirectStart DirectConnects::Begin(UniqueFd socket, int domain, DirectRequest request,
+                                  UringCalls& uring) {
+  DirectStart start;
+  const uint64_t cookie = SocketCookie(socket.get());
+  UniqueFd duplicate(fcntl(socket.get(), F_DUPFD_CLOEXEC, 0));
+  if (cookie == 0 || !duplicate) {
+    start.fallback = true;
+    start.socket = std::move(socket);
+    start.request = std::move(request);
+    return start;
+  }
+  const ProxyTarget target = request.target;
+  const auto make = [&] {
+    return std::make_shared<DirectHandshake>(registry_->upstreams(), std::move(duplicate), domain,
+                                             cookie, std::move(request));
+  };
+  auto [handshake, added] = registry_->FindOrAdd(cookie, make);
+  if (!added && handshake->over()) {
+    registry_->Forget(handshake);
+    if (handshake->LeadsTo(target)) {
+      start.error = handshake->result();
+      return start;
+    }
+    std::tie(handshake, added) = registry_->FindOrAdd(cookie, make);
+  }
+  if (!added) {
+    if (handshake->LeadsTo(target)) {
+      start.operation = std::make_unique<DirectOperation>(registry_, handshake, std::move(socket));
+    } else {
+      start.error = EALREADY;
+    }
+    return start;
+  }
+  switch (handshake->Begin(uring)) {
+    case DirectHandshake::Begun::kUnderWay:
+      start.operation = std::make_unique<DirectOperation>(registry_, handshake, std::move(socket));
+      return start;
+    case DirectHandshake::Begun::kOver:
+    case DirectHandshake::Begun::kNotOurs:
+      start.error = handshake->result();
+      break;
+    case DirectHandshake::Begun::kFallback:
+      start.fallback = true;
+      start.socket = std::move(socket);
+      start.request = handshake->TakeRequest();
+      break;
+  }
+  registry_->Forget(handshake);
+  return start;
+}
+
+bool CanConnectDirectly(const policy::Proxy& proxy, bool same_netns) {
+  switch (proxy.from) {
+    case policy::ProxyFrom::kHost:
+      if (!same_netns) {
+        return false;
+      }
+      break;
+    case policy::ProxyFrom::kAuto:
+    case policy::ProxyFrom::kContainer:
+      break;
+  }
+  return std::ranges::all_of(proxy.urls, [&](const policy::ProxyUrl& url) {
+    const bool reached = same_netns || proxy.from == policy::ProxyFrom::kContainer ||
+                         (url.endpoint && !IsLoopback(url.endpoint->ip));
+    const bool secret = !url.user.empty() && proxy.isolate == policy::Isolation::kNone;
+    return url.endpoint && !url.tls && reached && !secret;
+  });
+}
+
+}  // namespace oakum::agent
