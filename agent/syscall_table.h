@@ -21,6 +21,7 @@ enum class Call : uint8_t {
   kAccept4,
   kSocket,
   kSetsockopt,
+  kGetpeername,
   kSocketcall,  // 32-bit multiplexer, socketcall(2)
   kIoUringSetup,
   kIoUringEnter,

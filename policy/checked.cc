@@ -5,13 +5,15 @@
 #include <algorithm>
 #include <array>
 #include <map>
-#include <regex>
+#include <memory>
 
 #include "base/error.h"
 #include "policy/check_container.h"
 #include "policy/check_context.h"
+#include "policy/check_dns.h"
+#include "policy/check_proxy.h"
+#include "policy/check_rules.h"
 #include "policy/check_syscalls.h"
-#include "policy/suggest.h"
 
 namespace oakum::policy {
 
@@ -20,17 +22,10 @@ namespace {
 using Word = std::string_view;
 using syntax::Text;
 
-constexpr size_t kMaxRegex = 256;
-
 constexpr std::array kModes = {Word("audit"), Word("enforce"), Word("kill")};
 constexpr std::array kLogs = {Word("leaks"), Word("all")};
 constexpr std::array kOutgoingDefaults = {Word("allow"), Word("deny"), Word("redirect")};
 constexpr std::array kDefaults = {Word("allow"), Word("deny")};
-constexpr std::array kDnsWords = {Word("allow"), Word("deny"), Word("proxy")};
-constexpr std::array kIsolations = {Word("none"), Word("container"), Word("process"),
-                                    Word("destination"), Word("connection")};
-constexpr std::array kHandshakes = {Word("socks5"), Word("http")};
-constexpr std::array kAuths = {Word("any"), Word("none"), Word("password"), Word("tor")};
 constexpr std::array kOnLeak = {Word("stack"), Word("core")};
 
 constexpr std::array kAllWords = {
@@ -40,13 +35,15 @@ constexpr std::array kAllWords = {
     Words{"default", kDefaults},
     Words{"dns", kDnsWords},
     Words{"isolate", kIsolations},
+    Words{"credentials", kCredentialFormats},
+    Words{"from", kProxyFroms},
     Words{"require", kHandshakes},
     Words{"auth", kAuths},
     Words{"on_leak", kOnLeak},
     Words{"base", kSyscallBases},
 };
 
-// "an \"outgoing.allow\" rule" and the verdict it gives.
+// One list of unix rules and the verdict that it gives.
 struct ListKind {
   Word name;
   Verdict verdict;
@@ -57,16 +54,18 @@ class Checker {
   Checker(const Sources& sources, Diagnostics& diagnostics) : context_(sources, diagnostics) {}
 
   CheckedSet Run(std::span<const syntax::File> files) {
+    auto proxies = std::make_shared<Proxies>();
     for (const syntax::File& file : files) {
       for (const syntax::Proxy& proxy : file.proxies) {
-        CheckProxy(proxy);
+        Claim(proxy_places_, proxy.name, "proxy");
+        proxies->emplace(proxy.name.value, CheckProxy(proxy, context_));
       }
       for (const syntax::Policy& policy : file.policies) {
         Claim(policies_, policy.name, "policy");
       }
     }
     policy_names_ = NamesOf(policies_);
-    proxy_names_ = NamesOf(proxies_);
+    proxies_ = std::move(proxies);
     CheckedSet set;
     for (const syntax::File& file : files) {
       for (const syntax::Policy& policy : file.policies) {
@@ -80,11 +79,6 @@ class Checker {
   }
 
  private:
-  struct Proxy {
-    Location at;
-    std::vector<ProxyUrl> urls;
-  };
-
   Place PlaceOf(Location at) const { return context_.PlaceOf(at); }
   void Say(Location at, std::string_view what) { context_.Say(at, what); }
   void NotBuilt(Location at, std::string_view what) { context_.NotBuilt(at, what); }
@@ -121,20 +115,6 @@ class Checker {
     }
   }
 
-  void CheckProxy(const syntax::Proxy& proxy) {
-    Claim(proxy_places_, proxy.name, "proxy");
-    Proxy& checked = proxies_[proxy.name.value];
-    checked.at = proxy.name.at;
-    for (const Text& text : proxy.urls) {
-      if (auto url = ParseProxyUrl(text.value); url) {
-        checked.urls.push_back(std::move(*url));
-      } else {
-        Say(text.at, url.error());
-      }
-    }
-    (void)Choose(proxy.isolate, "isolate", kIsolations);
-  }
-
   CheckedPolicy CheckPolicy(const syntax::Policy& policy) {
     CheckedPolicy checked;
     checked.name = policy.name.value;
@@ -147,20 +127,25 @@ class Checker {
     if (Choose(policy.log, "log", kLogs) == 1U) {
       checked.log = LogLevel::kAll;
     }
-    if (policy.outgoing) {
-      CheckOutgoing(*policy.outgoing, checked);
+    checked.proxies = proxies_;
+    if (policy.proxy) {
+      checked.proxy = FindProxy(*policy.proxy);
     }
-    CheckDns(policy, checked);
+    if (policy.outgoing) {
+      CheckOutgoing(*policy.outgoing, policy, checked);
+    }
+    checked.dns = CheckDns(policy, checked.outgoing_default, checked.proxy, context_);
+    CheckNamesAreKnown(policy, checked);
     if (policy.incoming) {
       CheckIncoming(*policy.incoming, checked);
     }
     if (policy.unix_sockets) {
       CheckUnix(*policy.unix_sockets, checked);
     }
-    if (policy.proxy) {
-      AddProxy(*policy.proxy, checked);
+    checked.handshake = CheckHandshake(policy, checked.proxy, context_);
+    if (checked.proxy != nullptr) {
+      AllowProxy(*policy.proxy, checked);
     }
-    CheckHandshake(policy);
     for (const Text& text : policy.on_leak) {
       if (Choose(text, "on_leak", kOnLeak)) {
         NotBuilt(text.at, "\"on_leak\"");
@@ -170,34 +155,52 @@ class Checker {
     return checked;
   }
 
-  void CheckOutgoing(const syntax::Section& section, CheckedPolicy& checked) {
-    if (const auto word = Choose(section.default_verdict, "outgoing.default", kOutgoingDefaults);
-        word == 0U) {
-      checked.outgoing_default = Verdict::kAllow;
-    } else if (word == 2U) {
-      NotBuilt(section.default_verdict->at, "outgoing.default \"redirect\"");
+  // Null, after having said so, when there is none of that name.
+  const Proxy* FindProxy(const Text& reference) {
+    const auto found = proxies_->find(reference.value);
+    if (found == proxies_->end()) {
+      Say(reference.at, fmt::format("there is no proxy \"{}\"{}", Escape(reference.value),
+                                    SuggestProxy(reference.value, *proxies_)));
+      return nullptr;
     }
-    std::vector<AddressRule>& rules = checked.outgoing;
-    rules.reserve(section.allow.size() + section.deny.size() + section.redirect.size() + 1);
-    AddRules(section.allow, {"outgoing.allow", Verdict::kAllow}, RuleKind::kOutgoing, rules);
-    AddRules(section.deny, {"outgoing.deny", Verdict::kDeny}, RuleKind::kOutgoing, rules);
-    AddRules(section.redirect, {"outgoing.redirect", Verdict::kRedirect}, RuleKind::kOutgoing,
-             rules);
-    for (const Text& text : section.redirect) {
-      NotBuilt(text.at, "a \"redirect\" rule");
-    }
+    return &found->second;
   }
 
-  void CheckDns(const syntax::Policy& policy, CheckedPolicy& checked) {
-    const auto word = Choose(policy.dns, "dns", kDnsWords);
-    if (!word) {
-      checked.dns.rule =
-          checked.outgoing_default == Verdict::kAllow ? DnsRule::kFollow : DnsRule::kDeny;
+  void CheckOutgoing(const syntax::Section& section, const syntax::Policy& policy,
+                     CheckedPolicy& checked) {
+    static constexpr std::array kMeanings = {Verdict::kAllow, Verdict::kDeny, Verdict::kRedirect};
+    static_assert(kMeanings.size() == kOutgoingDefaults.size());
+    if (const auto word = Choose(section.default_verdict, "outgoing.default", kOutgoingDefaults)) {
+      checked.outgoing_default = kMeanings[*word];
+    }
+    if (checked.outgoing_default == Verdict::kRedirect && !policy.proxy) {
+      Say(section.default_verdict->at,
+          "outgoing.default \"redirect\" needs a \"proxy\" in the same policy");
+    }
+    CheckOutgoingRules(section, {.all = *proxies_, .own = checked.proxy}, checked, context_);
+  }
+
+  // A rule for a name holds for addresses that the container was told for it: somebody has to see
+  // the answers.
+  void CheckNamesAreKnown(const syntax::Policy& policy, const CheckedPolicy& checked) {
+    if (checked.outgoing_names.empty() || checked.dns.rule == DnsRule::kAllow ||
+        checked.dns.rule == DnsRule::kProxy) {
       return;
     }
-    checked.dns.rule = *word == 0 ? DnsRule::kAllow : DnsRule::kDeny;
-    if (*word == 2) {
-      NotBuilt(policy.dns->at, "dns \"proxy\"");
+    for (const std::vector<Text>* list :
+         {&policy.outgoing->allow, &policy.outgoing->deny, &policy.outgoing->redirect}) {
+      for (const Text& text : *list) {
+        const auto names = [&](const AddressRule& rule) {
+          const Place place = PlaceOf(text.at);
+          return rule.place.file == place.file && rule.place.position == place.position;
+        };
+        if (std::ranges::any_of(checked.outgoing_names, names)) {
+          Say(text.at,
+              fmt::format("\"{}\" is a rule for a name: it needs to see what the container "
+                          "is told for it; write \"dns\": \"allow\", or \"proxy\"",
+                          Escape(text.value)));
+        }
+      }
     }
   }
 
@@ -205,70 +208,7 @@ class Checker {
     checked.incoming_default = Choose(section.default_verdict, "incoming.default", kDefaults) == 0U
                                    ? Verdict::kAllow
                                    : Verdict::kDeny;
-    AddRules(section.allow, {"incoming.allow", Verdict::kAllow}, RuleKind::kIncoming,
-             checked.incoming);
-    AddRules(section.deny, {"incoming.deny", Verdict::kDeny}, RuleKind::kIncoming,
-             checked.incoming);
-  }
-
-  void AddRules(std::span<const Text> texts, ListKind list, RuleKind kind,
-                std::vector<AddressRule>& rules) {
-    for (const Text& text : texts) {
-      auto parsed = ParseRule(text.value, kind);
-      if (!parsed) {
-        const auto offset = static_cast<uint32_t>(parsed.error().offset);
-        Say({.file = text.at.file, .offset = text.at.offset + 1 + offset},
-            fmt::format("in the rule \"{}\" of \"{}\": {}", Escape(text.value), list.name,
-                        parsed.error().what));
-        continue;
-      }
-      if (!IsUsable(text, *parsed, kind)) {
-        continue;
-      }
-      rules.push_back({.verdict = list.verdict,
-                       .host = parsed->host,
-                       .ports = std::move(parsed->ports),
-                       .names_dns = parsed->names_dns,
-                       .transport = parsed->transport,
-                       .from = parsed->from,
-                       .text = fmt::format("{} {}", list.name, text.value),
-                       .place = PlaceOf(text.at)});
-    }
-  }
-
-  // What the grammar takes but the meaning does not; also settles what an incoming rule means.
-  bool IsUsable(const Text& text, ParsedRule& rule, RuleKind kind) {
-    for (const Word domain : {rule.domain, rule.from_domain}) {
-      if (!domain.empty()) {
-        NotBuilt(text.at, fmt::format("a rule for a name (\"{}\")", Escape(domain)));
-        return false;
-      }
-    }
-    const bool unspecified = rule.host.family != Family::kAny &&
-                             rule.host.address != CanonicalDestination(rule.host.address) &&
-                             rule.host.length == (rule.host.family == Family::kV4 ? 32 : 128);
-    if (kind == RuleKind::kOutgoing) {
-      if (unspecified) {
-        Say(text.at, fmt::format("\"{}\": as a destination this address is loopback; write "
-                                 "\"127.0.0.1\" or \"[::1]\", or \"*\" for every address",
-                                 Escape(text.value)));
-      }
-      return !unspecified;
-    }
-    if (unspecified) {
-      rule.host = Prefix();
-    }
-    if (!rule.from) {
-      return true;
-    }
-    if (rule.transport == Transport::kUdp) {
-      Say(text.at, fmt::format("\"{}\": \"from\" cannot be enforced for udp, which has no "
-                               "connections to accept; leave out \"from\" or write \"/tcp\"",
-                               Escape(text.value)));
-      return false;
-    }
-    rule.transport = Transport::kTcp;
-    return true;
+    CheckIncomingRules(section, checked, context_);
   }
 
   void CheckUnix(const syntax::Section& section, CheckedPolicy& checked) {
@@ -311,88 +251,60 @@ class Checker {
            path.ends_with("/..");
   }
 
-  // The proxy of a policy is reachable without a rule of the operator's.
-  void AddProxy(const Text& reference, CheckedPolicy& checked) {
-    const auto found = proxies_.find(reference.value);
-    if (found == proxies_.end()) {
-      Say(reference.at, fmt::format("there is no proxy \"{}\"{}", Escape(reference.value),
-                                    DidYouMean(reference.value, proxy_names_)));
-      return;
-    }
-    for (const ProxyUrl& url : found->second.urls) {
+  // The proxy of a policy is reachable without a rule of the operator's, where it has an address.
+  void AllowProxy(const Text& reference, CheckedPolicy& checked) {
+    const Place place = PlaceOf(proxy_places_.at(reference.value));
+    for (const ProxyUrl& url : checked.proxy->urls) {
       if (url.endpoint) {
-        AddProxyEndpoint(reference, found->second, *url.endpoint, checked);
+        AllowEndpoint(reference, *url.endpoint, place, checked);
       } else if (!url.unix_path.empty()) {
         checked.unix_rules.push_back({.verdict = Verdict::kAllow,
                                       .pattern = url.unix_path,
                                       .text = "proxy",
-                                      .place = PlaceOf(found->second.at)});
-      } else {
-        NotBuilt(reference.at,
-                 fmt::format("a proxy whose host is a name (\"{}\")", Escape(url.host)));
+                                      .place = place});
       }
     }
   }
 
-  void AddProxyEndpoint(const Text& reference, const Proxy& proxy, const Endpoint& endpoint,
-                        CheckedPolicy& checked) {
+  void AllowEndpoint(const Text& reference, const Endpoint& endpoint, const Place& place,
+                     CheckedPolicy& checked) {
     const bool v4 = endpoint.ip.IsV4();
     AddressRule rule{.verdict = Verdict::kAllow,
                      .host = {.family = v4 ? Family::kV4 : Family::kV6,
                               .length = static_cast<uint8_t>(v4 ? 32 : 128),
                               .address = endpoint.ip},
+                     .domain = {},
                      .ports = {{.first = endpoint.port, .last = endpoint.port}},
                      .names_dns = endpoint.port == kDnsPort,
                      .transport = Transport::kTcp,
                      .from = {},
                      .text = "proxy",
-                     .place = PlaceOf(proxy.at)};
+                     .place = place,
+                     .carry = checked.handshake ? Carry::kChecked : Carry::kDirect,
+                     .proxy = checked.handshake ? checked.proxy : nullptr};
     for (const AddressRule& other : checked.outgoing) {
       if (other.verdict != Verdict::kAllow && other.host == rule.host &&
           other.ports == rule.ports && other.transport != Transport::kUdp) {
+        Say(reference.at, fmt::format("\"{}\" (line {}) {} the policy's own proxy \"{}\"",
+                                      other.text, other.place.position.line,
+                                      other.verdict == Verdict::kDeny ? "forbids" : "redirects",
+                                      Escape(reference.value)));
+      } else if (checked.handshake && other.text != rule.text && other.host == rule.host &&
+                 other.ports == rule.ports && other.transport != Transport::kUdp) {
         Say(reference.at,
-            fmt::format("\"{}\" (line {}) forbids the policy's own proxy \"{}\"", other.text,
-                        other.place.position.line, Escape(reference.value)));
+            fmt::format("\"{}\" (line {}) allows the policy's own proxy \"{}\" "
+                        "without its \"handshake\"; leave the rule out",
+                        other.text, other.place.position.line, Escape(reference.value)));
       }
     }
     checked.outgoing.push_back(std::move(rule));
   }
 
-  void CheckHandshake(const syntax::Policy& policy) {
-    if (!policy.handshake) {
-      return;
-    }
-    const syntax::Handshake& handshake = *policy.handshake;
-    (void)Choose(handshake.require, "require", kHandshakes);
-    (void)Choose(handshake.auth, "auth", kAuths);
-    if (handshake.isolation) {
-      CheckRegex(*handshake.isolation);
-    }
-    if (!policy.proxy) {
-      Say(handshake.at, "\"handshake\" needs a \"proxy\" in the same policy");
-    }
-    NotBuilt(handshake.at, "\"handshake\"");
-  }
-
-  void CheckRegex(const Text& text) {
-    if (text.value.size() > kMaxRegex) {
-      Say(text.at, fmt::format("a regular expression of more than {} bytes", kMaxRegex));
-      return;
-    }
-    try {
-      static_cast<void>(std::regex(text.value.begin(), text.value.end()));
-    } catch (const std::regex_error& error) {
-      Say(text.at,
-          fmt::format("\"{}\" is not a regular expression (ECMAScript)", Escape(text.value)));
-    }
-  }
-
   CheckContext context_;
   std::map<Word, Location> policies_;
   std::map<Word, Location> proxy_places_;
-  std::map<Word, Proxy> proxies_;
+  std::shared_ptr<const Proxies> proxies_;
   std::vector<Word> policy_names_;
-  std::vector<Word> proxy_names_;
 };
 
 }  // namespace

@@ -5,6 +5,9 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -28,17 +31,23 @@ inline constexpr size_t kMaxPatternLength = 512;  // of a unix rule or a contain
 struct Place {
   uint32_t file = 0;
   Position position;
+
+  bool operator==(const Place&) const = default;
 };
 
+// A rule for addresses, or for a name.
 struct AddressRule {
   Verdict verdict = Verdict::kDeny;
-  Prefix host;
+  Prefix host;         // every address in a rule for a name
+  std::string domain;  // lower case, without a final dot; "*.example.com": all names below it
   std::vector<PortRange> ports;  // as in ParsedRule
   bool names_dns = false;
   std::optional<Transport> transport;
   std::optional<Prefix> from;
   std::string text;  // Decision::rule
   Place place;
+  Carry carry = Carry::kDirect;
+  const Proxy* proxy = nullptr;  // of CheckedPolicy::proxies
 
   // How many ports it covers: 65536 when it names none.
   [[nodiscard]] uint32_t PortCount() const;
@@ -61,15 +70,19 @@ struct SyscallRules {
   std::vector<std::string> deny;  // wins over `allow`, which names none of these
 };
 
+using Proxies = std::map<std::string, Proxy, std::less<>>;
+
 struct CheckedPolicy {
   std::string name;
   Place place;
   Mode mode = Mode::kEnforce;
   LogLevel log = LogLevel::kLeaks;
   Verdict outgoing_default = Verdict::kDeny;
-  std::vector<AddressRule> outgoing;
+  std::vector<AddressRule> outgoing;        // rules for addresses
+  std::vector<AddressRule> outgoing_names;  // rules for names
   DnsSettings dns;
-  const Proxy* proxy = nullptr;  // of a CheckedSet that lives as long
+  std::shared_ptr<const Proxies> proxies;  // what pointers to a Proxy point into
+  const Proxy* proxy = nullptr;
   std::optional<HandshakeRules> handshake;
   Verdict incoming_default = Verdict::kAllow;
   std::vector<AddressRule> incoming;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "policy/glob.h"
@@ -34,18 +35,32 @@ std::vector<uint32_t> Select(const std::vector<AddressRule>& rules, Keep keep) {
   return ids;
 }
 
-void CompileOutgoing(CompiledPolicy& compiled) {
+template <typename Keep>
+CompiledPolicy::Outgoing IndexOutgoing(CompiledPolicy& compiled, Keep keep) {
   const std::vector<AddressRule>& rules = compiled.source.outgoing;
-  compiled.outgoing =
-      compiled.index.Add(rules, Select(rules, [](const AddressRule&) { return true; }));
-  if (compiled.source.dns.rule == DnsRule::kDeny) {
-    compiled.outgoing_dns = compiled.index.Add(
-        rules, Select(rules, [](const AddressRule& rule) {
-          return rule.verdict == Verdict::kAllow
-                     ? rule.names_dns
-                     : rule.ports.empty() || rule.Covers(kDnsPort, Transport::kTcp) ||
-                           rule.Covers(kDnsPort, Transport::kUdp);
-        }));
+  const std::vector<AddressRule>& names = compiled.source.outgoing_names;
+  const auto everywhere = [&](const AddressRule& rule) {
+    return keep(rule) && rule.host.length == 0;
+  };
+  return {.addresses = compiled.index.Add(rules, Select(rules, keep)),
+          .everywhere = compiled.index.Add(rules, Select(rules, everywhere)),
+          .names = NameIndex::Create(names, Select(names, keep), compiled.index)};
+}
+
+void CompileOutgoing(CompiledPolicy& compiled) {
+  compiled.outgoing = IndexOutgoing(compiled, [](const AddressRule&) { return true; });
+  if (ClosesDns(compiled.source)) {
+    compiled.outgoing_dns = IndexOutgoing(compiled, CountsForDns);
+  }
+  const bool by_default = compiled.source.outgoing_default == Verdict::kRedirect;
+  compiled.redirects = by_default;
+  compiled.redirects_datagrams = by_default;
+  for (const auto* rules : {&compiled.source.outgoing, &compiled.source.outgoing_names}) {
+    for (const AddressRule& rule : *rules) {
+      const bool redirects = rule.verdict == Verdict::kRedirect;
+      compiled.redirects |= redirects;
+      compiled.redirects_datagrams |= redirects && rule.transport != Transport::kTcp;
+    }
   }
 }
 
@@ -102,6 +117,31 @@ void CompileUnix(CompiledPolicy& compiled) {
 }
 
 }  // namespace
+
+bool ClosesDns(const CheckedPolicy& policy) {
+  return policy.dns.rule == DnsRule::kDeny || policy.dns.rule == DnsRule::kProxy;
+}
+
+bool CountsForDns(const AddressRule& rule) {
+  return rule.verdict != Verdict::kDeny
+             ? rule.names_dns
+             : rule.ports.empty() || rule.Covers(kDnsPort, Transport::kTcp) ||
+                   rule.Covers(kDnsPort, Transport::kUdp);
+}
+
+bool IsDockerResolver(const IpAddress& ip) { return ip == IpAddress::FromV4({127, 0, 0, 11}); }
+
+bool IsSyntheticAddress(const IpAddress& ip) {
+  static constexpr std::array<uint8_t, 8> kV6 = {0xfd, 0x6f, 0x61, 0x6b, 0x75, 0x6d, 0, 0};
+  const std::array<uint8_t, 16>& bytes = ip.bytes();
+  return ip.IsV4() ? bytes[12] == 198 && (bytes[13] & 0xfe) == 18
+                   : std::equal(kV6.begin(), kV6.end(), bytes.begin());
+}
+
+bool IsSynthetic(const CheckedPolicy& policy, const IpAddress& ip) {
+  return policy.dns.rule == DnsRule::kProxy && policy.dns.resolve == Resolve::kSynthetic &&
+         IsSyntheticAddress(ip);
+}
 
 bool BeatsUnix(const UnixRule& a, const UnixRule& b) {
   const size_t literal_a = LiteralPrefix(a.pattern);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "policy/checked.h"
+#include "policy/name_index.h"
 #include "policy/rule_index.h"
 
 namespace oakum::policy {
@@ -16,10 +17,17 @@ struct CompiledPolicy {
   std::shared_ptr<const std::vector<std::string>> files;  // names, by Place::file
 
   RuleIndex index;
-  RuleIndex::Tree outgoing;
-  // With DnsRule::kDeny, what counts for port 53: rules that deny, and rules that allow and name
+  // Outgoing rules. `everywhere` are those of `addresses` for every address of a family: what also
+  // counts for an address that stands for a name.
+  struct Outgoing {
+    RuleIndex::Tree addresses;
+    RuleIndex::Tree everywhere;
+    NameIndex names;
+  };
+  Outgoing outgoing;
+  // With DnsRule::kDeny and kProxy, what counts for port 53: rules that deny, and others that name
   // it.
-  RuleIndex::Tree outgoing_dns;
+  Outgoing outgoing_dns;
   // For bind and listen: `from` says who may connect, so that an allow rule with `from` allows to
   // listen and a deny rule with `from` does not forbid it.
   RuleIndex::Tree listening;
@@ -34,6 +42,8 @@ struct CompiledPolicy {
   std::string outgoing_default_text;
   std::string incoming_default_text;
   std::string unix_default_text;
+  bool redirects = false;            // some rule does, or the default
+  bool redirects_datagrams = false;  // the same, for udp
   bool guards_incoming = false;
   bool guards_peers = false;
   bool guards_unix = false;
@@ -44,6 +54,15 @@ struct CompiledPolicy {
 [[nodiscard]] std::shared_ptr<const CompiledPolicy> Compile(
     CheckedPolicy checked, std::shared_ptr<const std::vector<std::string>> files);
 
+// Whether port 53, and all of Docker's resolver, is closed but for rules that say otherwise.
+[[nodiscard]] bool ClosesDns(const CheckedPolicy& policy);
+// Whether the rule says otherwise for port 53: what counts there under such a policy.
+[[nodiscard]] bool CountsForDns(const AddressRule& rule);
+// 127.0.0.11, where Docker's resolver listens on port 53 and on one that it chooses, tcp and udp.
+[[nodiscard]] bool IsDockerResolver(const IpAddress& ip);
+// Whether the address is one of those that stand for names under this policy.
+[[nodiscard]] bool IsSynthetic(const CheckedPolicy& policy, const IpAddress& ip);
+
 // Whether unix rule `a` beats `b` where both match: the longer literal start, then no wildcard over
 // one, then the longer pattern, then deny over allow.
 [[nodiscard]] bool BeatsUnix(const UnixRule& a, const UnixRule& b);
@@ -51,6 +70,8 @@ struct CompiledPolicy {
 // Names of what decides when it is not a rule of the operator's: Decision::rule.
 inline constexpr std::string_view kDnsDenyText = "dns deny";
 inline constexpr std::string_view kDnsAllowText = "dns allow";
+inline constexpr std::string_view kDnsProxyText = "dns proxy";
+inline constexpr std::string_view kDnsUnknownText = "dns unknown address";
 inline constexpr std::string_view kEphemeralText = "incoming ephemeral";
 inline constexpr std::string_view kUnixLocalText = "unix local";
 inline constexpr std::string_view kUnixLinksText = "unix hard link";

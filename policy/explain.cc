@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "policy/compiled.h"
+#include "policy/destination.h"
 #include "policy/glob.h"
 
 namespace oakum::policy {
@@ -28,14 +29,30 @@ int FromLength(const AddressRule& rule, Operation operation) {
   return operation == Operation::kAccept && rule.from ? rule.from->length : 0;
 }
 
+// One address alone before names, names before prefixes.
+int Nearness(const AddressRule& rule) {
+  constexpr int kName = 1000;
+  constexpr int kSingle = 10000;
+  if (!rule.domain.empty()) {
+    return kName + static_cast<int>(NameRank(rule));
+  }
+  return rule.host.IsSingle() ? kSingle : rule.host.length;
+}
+
+bool CoversName(const AddressRule& rule, const std::string& name) {
+  const std::string_view domain = rule.domain;
+  return domain.starts_with("*.")
+             ? name.size() >= domain.size() && std::string_view(name).ends_with(domain.substr(1))
+             : name == domain;
+}
+
 bool Beats(const Candidate& a, const Candidate& b) {
   if (a.from_length != b.from_length) {
     return a.from_length > b.from_length;
   }
-  if (a.rule->host.length != b.rule->host.length) {
-    return a.rule->host.length > b.rule->host.length;
-  }
-  return BeatsAtSamePrefix(*a.rule, *b.rule);
+  const int nearness_a = Nearness(*a.rule);
+  const int nearness_b = Nearness(*b.rule);
+  return nearness_a != nearness_b ? nearness_a > nearness_b : BeatsAtSamePrefix(*a.rule, *b.rule);
 }
 
 std::string WhyLost(const Candidate& winner, const Candidate& loser) {
@@ -45,7 +62,15 @@ std::string WhyLost(const Candidate& winner, const Candidate& loser) {
     return fmt::format("its \"from\" is wider (/{} against /{})", loser.from_length,
                        winner.from_length);
   }
-  if (won.host.length != lost.host.length) {
+  if (Nearness(won) != Nearness(lost)) {
+    if (!won.domain.empty()) {
+      return lost.domain.empty() ? "a rule for a name comes before one for a prefix"
+                                 : "its name is less exact";
+    }
+    if (!lost.domain.empty()) {
+      return won.host.IsSingle() ? "a rule for this address alone comes before one for a name"
+                                 : "a name opens nothing that is denied by address";
+    }
     return fmt::format("its prefix is shorter (/{} against /{})", lost.host.length,
                        won.host.length);
   }
@@ -67,26 +92,25 @@ class AddressExplainer {
   AddressExplainer(const CompiledPolicy& policy, const InetRequest& request)
       : policy_(policy), request_(request) {}
 
-  Explanation Destination(const IpAddress& ip) {
-    const bool dns_deny =
-        request_.remote.port == kDnsPort && policy_.source.dns.rule == DnsRule::kDeny;
-    for (const AddressRule& rule : policy_.source.outgoing) {
-      if (!rule.host.Contains(ip)) {
-        continue;
-      }
-      Candidate& candidate = Add(rule, request_.remote.port);
-      if (candidate.excluded.empty() && dns_deny && rule.verdict == Verdict::kAllow &&
-          !rule.names_dns) {
-        candidate.excluded = "dns is \"deny\" and it does not name port 53";
-      }
+  Explanation Outgoing(const IpAddress& ip) {
+    const Destination to = Destination::Of(policy_, ip, request_);
+    if (!to.IsUnknown()) {
+      AddAddresses(to);
+      AddNames(to);
     }
-    if (dns_deny) {
-      return Choose(Verdict::kDeny, kDnsDenyText);
+    std::stable_sort(candidates_.begin(), candidates_.end(), Beats);
+    const Candidate* winner = Winner();
+    const Decision decision = Settle(
+        policy_, to, winner != nullptr ? DecisionOf(*winner->rule) : WithoutRule(policy_, to));
+    Explanation explanation = Tell(winner, decision);
+    if (winner != nullptr && decision.verdict != winner->rule->verdict) {
+      explanation.notes.push_back(to.synthetic && decision.verdict == Verdict::kRedirect
+                                      ? fmt::format("{} stands for a name: only the proxy can tell "
+                                                    "where that leads",
+                                                    ip.ToString())
+                                      : "no proxy carries this protocol");
     }
-    if (request_.remote.port == kDnsPort && policy_.source.dns.rule == DnsRule::kAllow) {
-      return Choose(Verdict::kAllow, kDnsAllowText);
-    }
-    return Choose(policy_.source.outgoing_default, policy_.outgoing_default_text);
+    return explanation;
   }
 
   Explanation Incoming() {
@@ -105,7 +129,11 @@ class AddressExplainer {
         candidate.excluded = "it forbids some peers, not to listen";
       }
     }
-    return Choose(policy_.source.incoming_default, policy_.incoming_default_text);
+    std::stable_sort(candidates_.begin(), candidates_.end(), Beats);
+    const Candidate* winner = Winner();
+    return Tell(winner, winner != nullptr ? DecisionOf(*winner->rule)
+                                          : Decision{.verdict = policy_.source.incoming_default,
+                                                     .rule = policy_.incoming_default_text});
   }
 
  private:
@@ -121,25 +149,82 @@ class AddressExplainer {
     return candidate;
   }
 
-  Explanation Choose(Verdict otherwise, std::string_view otherwise_rule) {
-    std::stable_sort(candidates_.begin(), candidates_.end(), Beats);
-    const auto winner =
-        std::find_if(candidates_.begin(), candidates_.end(),
-                     [](const Candidate& candidate) { return candidate.excluded.empty(); });
-    Explanation explanation;
-    const bool found = winner != candidates_.end();
-    explanation.verdict = found ? winner->rule->verdict : otherwise;
-    explanation.rule = found ? winner->rule->text : std::string(otherwise_rule);
-    explanation.place = found ? PlaceOf(policy_, winner->rule->place) : "";
-    for (auto candidate = candidates_.begin(); candidate != candidates_.end(); ++candidate) {
-      if (candidate != winner) {
-        const bool applies = candidate->excluded.empty();
-        explanation.others.push_back(
-            {.rule = candidate->rule->text,
-             .place = PlaceOf(policy_, candidate->rule->place),
-             .why = applies ? WhyLost(*winner, *candidate) : candidate->excluded,
-             .applies = applies});
+  void AddAddresses(const Destination& to) {
+    for (const AddressRule& rule : policy_.source.outgoing) {
+      if (!rule.host.Contains(to.ip)) {
+        continue;
       }
+      Candidate& candidate = Add(rule, request_.remote.port);
+      if (!candidate.excluded.empty()) {
+        continue;
+      }
+      if (to.synthetic && rule.host.length != 0) {
+        candidate.excluded = "the address stands for a name";
+      } else if (to.closed && !CountsForDns(rule)) {
+        candidate.excluded =
+            fmt::format("dns is \"{}\" and it does not name port 53",
+                        policy_.source.dns.rule == DnsRule::kProxy ? "proxy" : "deny");
+      } else if (to.docker && !rule.host.IsSingle()) {
+        candidate.excluded = "Docker's resolver is there, and it is not for that address alone";
+      }
+    }
+  }
+
+  void AddNames(const Destination& to) {
+    for (const AddressRule& rule : policy_.source.outgoing_names) {
+      if (std::ranges::none_of(request_.names,
+                               [&](const std::string& name) { return CoversName(rule, name); })) {
+        continue;
+      }
+      Candidate& candidate = Add(rule, request_.remote.port);
+      if (!candidate.excluded.empty()) {
+        continue;
+      }
+      if (to.closed && !CountsForDns(rule)) {
+        candidate.excluded = "dns is \"proxy\" and it does not name port 53";
+      } else if (to.docker) {
+        candidate.excluded = "Docker's resolver is there, and it is not for that address alone";
+      }
+    }
+  }
+
+  // Of the candidates, sorted. A name opens nothing that is denied by address.
+  const Candidate* Winner() {
+    const auto first = [&](bool names) -> const Candidate* {
+      const auto found = std::ranges::find_if(candidates_, [&](const Candidate& candidate) {
+        return candidate.excluded.empty() && (names || candidate.rule->domain.empty());
+      });
+      return found == candidates_.end() ? nullptr : &*found;
+    };
+    const Candidate* winner = first(true);
+    if (winner == nullptr || winner->rule->domain.empty() ||
+        winner->rule->verdict == Verdict::kDeny) {
+      return winner;
+    }
+    const Candidate* address = first(false);
+    return address != nullptr && address->rule->verdict == Verdict::kDeny &&
+                   address->rule->host.length != 0
+               ? address
+               : winner;
+  }
+
+  Explanation Tell(const Candidate* winner, const Decision& decision) {
+    Explanation explanation;
+    explanation.verdict = decision.verdict;
+    explanation.rule = decision.rule;
+    explanation.carry = decision.carry;
+    explanation.proxy = decision.proxy;
+    explanation.place = winner != nullptr ? PlaceOf(policy_, winner->rule->place) : "";
+    for (const Candidate& candidate : candidates_) {
+      if (&candidate == winner) {
+        continue;
+      }
+      const bool applies = candidate.excluded.empty();
+      explanation.others.push_back(
+          {.rule = candidate.rule->text,
+           .place = PlaceOf(policy_, candidate.rule->place),
+           .why = applies ? WhyLost(*winner, candidate) : candidate.excluded,
+           .applies = applies});
     }
     return explanation;
   }
@@ -148,18 +233,6 @@ class AddressExplainer {
   const InetRequest& request_;
   std::vector<Candidate> candidates_;
 };
-
-int Strictness(Verdict verdict) {
-  switch (verdict) {
-    case Verdict::kAllow:
-      return 0;
-    case Verdict::kRedirect:
-      return 1;
-    case Verdict::kDeny:
-      return 2;
-  }
-  return 2;
-}
 
 Explanation ExplainDestination(const CompiledPolicy& policy, const InetRequest& request) {
   std::vector<std::string> notes;
@@ -171,17 +244,20 @@ Explanation ExplainDestination(const CompiledPolicy& policy, const InetRequest& 
     return reached;
   };
   const IpAddress ip = canonical(request.remote.ip);
-  Explanation explanation = AddressExplainer(policy, request).Destination(ip);
+  Explanation explanation = AddressExplainer(policy, request).Outgoing(ip);
   if (const auto embedded = EmbeddedV4(ip)) {
     notes.push_back(fmt::format("{} carries {}: the stricter decision of the two counts",
                                 ip.ToString(), embedded->ToString()));
-    Explanation carried = AddressExplainer(policy, request).Destination(canonical(*embedded));
-    if (Strictness(carried.verdict) > Strictness(explanation.verdict)) {
+    Explanation carried = AddressExplainer(policy, request).Outgoing(canonical(*embedded));
+    const auto answer = [](const Explanation& of) {
+      return Decision{.verdict = of.verdict, .rule = of.rule, .carry = of.carry, .proxy = of.proxy};
+    };
+    if (IsStricter(answer(carried), answer(explanation))) {
       notes.push_back(fmt::format("for {} alone it would be: {}", ip.ToString(), explanation.rule));
       explanation = std::move(carried);
     }
   }
-  explanation.notes = std::move(notes);
+  explanation.notes.insert(explanation.notes.begin(), notes.begin(), notes.end());
   return explanation;
 }
 
@@ -211,6 +287,8 @@ Explanation ExplainListening(const Policy& policy, const InetRequest& request) {
 Explanation Plain(const Decision& decision) {
   return {.verdict = decision.verdict,
           .rule = std::string(decision.rule),
+          .carry = decision.carry,
+          .proxy = decision.proxy,
           .place = {},
           .notes = {},
           .others = {}};

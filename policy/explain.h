@@ -22,6 +22,8 @@ struct OtherRule {
 struct Explanation {
   Verdict verdict = Verdict::kDeny;
   std::string rule;                // Decision::rule
+  Carry carry = Carry::kDirect;    // Decision::carry
+  const Proxy* proxy = nullptr;    // Decision::proxy
   std::string place;               // "FILE:LINE" of that rule; empty when no rule decided
   std::vector<std::string> notes;  // what was made of the request before rules were looked at
   std::vector<OtherRule> others;   // the nearest first

@@ -105,6 +105,16 @@ SyscallPlan PlanSendMessage(std::string_view name, uint32_t flags, bool audit) {
   return plan;
 }
 
+// recvfrom(2): argument 4, where the address of the sender goes; NULL for recv(2) of most
+// libraries.
+SyscallPlan PlanRecvfrom() {
+  constexpr uint32_t kSource = 4;
+  SyscallPlan plan{.name = "recvfrom", .branches = {}};
+  AddBranch(plan, {Equal(kSource, 0)}, FilterAction::kAllow);
+  AddBranch(plan, {NotEqual(kSource, 0)}, FilterAction::kNotify);
+  return plan;
+}
+
 // setsockopt(2): argument 1 the level, 2 the name. Options of IP and IPv6 can put a route or a
 // multicast join on the wire (ip(7) IP_OPTIONS, ipv6(7) IPV6_RTHDR), those that bind to a network
 // interface send to 127.0.0.1 through it; level and name are registers, so the agent decides on
@@ -156,6 +166,17 @@ oci::SeccompPlan Plan(const Policy& policy) {
   plan.syscalls.push_back(PlanSetsockopt());
   // The multiplexer of 32-bit x86 (socketcall(2)): its arguments are in memory.
   plan.syscalls.push_back(Always("socketcall", FilterAction::kNotify));
+  // Who a carried socket talks to, only the agent knows. Where a message's sender goes is in
+  // memory.
+  if (policy.carries()) {
+    plan.syscalls.push_back(Always("getpeername", FilterAction::kNotify));
+  }
+  if (policy.carries_datagrams()) {
+    plan.syscalls.push_back(PlanRecvfrom());
+    for (const std::string_view name : {"recvmsg", "recvmmsg", "recvmmsg_time64"}) {
+      plan.syscalls.push_back(Always(name, FilterAction::kNotify));
+    }
+  }
   if (policy.guards_incoming()) {
     plan.syscalls.push_back(Always("bind", FilterAction::kNotify));
     plan.syscalls.push_back(Always("listen", FilterAction::kNotify));

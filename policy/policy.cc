@@ -3,61 +3,12 @@
 #include <utility>
 
 #include "policy/compiled.h"
+#include "policy/destination.h"
 #include "policy/glob.h"
 
 namespace oakum::policy {
 
 namespace {
-
-Decision Of(const std::vector<AddressRule>& rules, uint32_t id) {
-  return {.verdict = rules[id].verdict, .rule = rules[id].text};
-}
-
-Decision DecideOneDestination(const CompiledPolicy& policy, const IpAddress& ip, uint16_t port,
-                              Transport transport) {
-  const bool dns = port == kDnsPort && policy.source.dns.rule != DnsRule::kFollow;
-  const bool dns_deny = dns && policy.source.dns.rule == DnsRule::kDeny;
-  const uint32_t rule =
-      policy.index.Find(dns_deny ? policy.outgoing_dns : policy.outgoing, ip, port, transport);
-  if (rule != RuleIndex::kNone) {
-    return Of(policy.source.outgoing, rule);
-  }
-  if (dns_deny) {
-    return {.verdict = Verdict::kDeny, .rule = kDnsDenyText};
-  }
-  if (dns) {
-    return {.verdict = Verdict::kAllow, .rule = kDnsAllowText};
-  }
-  return {.verdict = policy.source.outgoing_default, .rule = policy.outgoing_default_text};
-}
-
-bool IsStricter(Verdict a, Verdict b) {
-  const auto rank = [](Verdict verdict) {
-    switch (verdict) {
-      case Verdict::kAllow:
-        return 0;
-      case Verdict::kRedirect:
-        return 1;
-      case Verdict::kDeny:
-        return 2;
-    }
-    return 2;
-  };
-  return rank(a) > rank(b);
-}
-
-Decision DecideDestination(const CompiledPolicy& policy, const Endpoint& remote,
-                           Transport transport) {
-  const IpAddress ip = CanonicalDestination(remote.ip);
-  const Decision direct = DecideOneDestination(policy, ip, remote.port, transport);
-  const auto embedded = EmbeddedV4(ip);
-  if (!embedded) {
-    return direct;
-  }
-  const Decision carried =
-      DecideOneDestination(policy, CanonicalDestination(*embedded), remote.port, transport);
-  return IsStricter(carried.verdict, direct.verdict) ? carried : direct;
-}
 
 bool IsWildcard(const IpAddress& ip) {
   return ip == IpAddress() || ip == IpAddress::FromV4({0, 0, 0, 0});
@@ -75,13 +26,13 @@ Decision DecideListening(const CompiledPolicy& policy, const InetRequest& reques
   const uint32_t rule =
       policy.index.Find(policy.listening, local.ip, local.port, request.transport);
   const Decision decision =
-      rule == RuleIndex::kNone ? IncomingDefault(policy) : Of(policy.source.incoming, rule);
+      rule == RuleIndex::kNone ? IncomingDefault(policy) : DecisionOf(policy.source.incoming[rule]);
   if (decision.verdict == Verdict::kAllow && request.transport != Transport::kTcp &&
       IsWildcard(local.ip)) {
     const uint32_t narrow =
         policy.index.Find(policy.udp_wildcard, local.ip, local.port, request.transport);
     if (narrow != RuleIndex::kNone) {
-      return Of(policy.source.incoming, policy.udp_wildcard_ids[narrow]);
+      return DecisionOf(policy.source.incoming[policy.udp_wildcard_ids[narrow]]);
     }
   }
   return decision;
@@ -118,7 +69,8 @@ Decision DecideUnix(const CompiledPolicy& policy, const UnixRequest& request) {
 Decision DecidePeer(const CompiledPolicy& policy, const InetRequest& request) {
   const uint32_t rule =
       policy.peers.Find(policy.index, request.remote.ip, request.local, request.transport);
-  return rule == RuleIndex::kNone ? IncomingDefault(policy) : Of(policy.source.incoming, rule);
+  return rule == RuleIndex::kNone ? IncomingDefault(policy)
+                                  : DecisionOf(policy.source.incoming[rule]);
 }
 
 }  // namespace
@@ -142,9 +94,16 @@ bool Policy::denies_by_default() const {
   return compiled_->source.outgoing_default != Verdict::kAllow;
 }
 
-bool Policy::carries() const { return false; }
-bool Policy::carries_datagrams() const { return false; }
-bool Policy::names_domains() const { return false; }
+bool Policy::carries() const {
+  return compiled_->source.handshake || carries_datagrams() ||
+         (mode() != Mode::kAudit && compiled_->redirects);
+}
+bool Policy::carries_datagrams() const {
+  const DnsRule dns = compiled_->source.dns.rule;
+  return mode() != Mode::kAudit &&
+         (compiled_->redirects_datagrams || dns == DnsRule::kAllow || dns == DnsRule::kProxy);
+}
+bool Policy::names_domains() const { return !compiled_->source.outgoing_names.empty(); }
 const DnsSettings& Policy::dns() const { return compiled_->source.dns; }
 const HandshakeRules* Policy::handshake() const {
   return compiled_->source.handshake ? &*compiled_->source.handshake : nullptr;
@@ -155,7 +114,7 @@ Decision Policy::Decide(const InetRequest& request) const {
   switch (request.operation) {
     case Operation::kConnect:
     case Operation::kSend:
-      return DecideDestination(*compiled_, request.remote, request.transport);
+      return DecideDestination(*compiled_, request);
     case Operation::kBind:
     case Operation::kListen:
       return DecideListening(*compiled_, request);

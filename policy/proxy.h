@@ -7,6 +7,7 @@
 #include <optional>
 #include <regex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "policy/address.h"
@@ -47,6 +48,12 @@ struct HandshakeRules {
   enum class Auth : uint8_t { kAny, kNone, kPassword, kTor } auth = Auth::kAny;
   std::optional<std::regex> isolation;  // what the whole password must match
 };
+
+// Where the addresses that stand for names are from: benchmarking (RFC 2544, never routed on the
+// Internet) and a unique local prefix (RFC 4193) of Oakum's own.
+inline constexpr std::string_view kSyntheticV4 = "198.18.0.0/15";
+inline constexpr std::string_view kSyntheticV6 = "fd6f:616b:756d::/64";
+[[nodiscard]] bool IsSyntheticAddress(const IpAddress& ip);
 
 enum class DnsRule : uint8_t {
   kFollow,  // port 53 is a port like any other

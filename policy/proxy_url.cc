@@ -23,7 +23,8 @@ constexpr std::array<std::pair<std::string_view, ProxyScheme>, 4> kSchemes = {
      {"socks5h", ProxyScheme::kSocks5h},
      {"http", ProxyScheme::kHttp},
      {"https", ProxyScheme::kHttps}}};
-constexpr std::array<std::string_view, 4> kSchemeNames = {"socks5", "socks5h", "http", "https"};
+constexpr std::array<std::string_view, 6> kSchemeNames = {"socks5", "socks5h",    "http",
+                                                          "https",  "socks5+tls", "socks5h+tls"};
 
 std::optional<ProxyScheme> FindScheme(std::string_view name) {
   for (const auto& [known, scheme] : kSchemes) {
@@ -57,6 +58,15 @@ std::optional<std::string> Decode(std::string_view text) {
   return out;
 }
 
+std::string_view NameOf(ProxyScheme scheme) {
+  for (const auto& [name, known] : kSchemes) {
+    if (known == scheme) {
+      return name;
+    }
+  }
+  return "socks5h";
+}
+
 std::unexpected<std::string> Fail(std::string what) { return std::unexpected(std::move(what)); }
 
 std::expected<void, std::string> TakeCredentials(std::string_view& rest, ProxyUrl& url) {
@@ -82,21 +92,32 @@ std::expected<void, std::string> TakeCredentials(std::string_view& rest, ProxyUr
   return {};
 }
 
-std::expected<void, std::string> TakeHost(std::string_view rest, ProxyUrl& url) {
-  if (rest.ends_with('/')) {
-    rest.remove_suffix(1);
+}  // namespace
+
+std::string ProxyUrl::ToString() const {
+  const std::string_view name = NameOf(scheme);
+  if (!unix_path.empty()) {
+    return fmt::format("{}+unix://{}", name, unix_path);
   }
-  const size_t colon = rest.rfind(':');
-  const size_t bracket = rest.rfind(']');
+  const std::string_view transport = tls && !speaks_http() ? "+tls" : "";
+  const std::string address = endpoint ? endpoint->ip.ToString() : host;
+  const bool bracketed = address.find(':') != std::string::npos;
+  return fmt::format("{}{}://{}{}{}:{}", name, transport, bracketed ? "[" : "", address,
+                     bracketed ? "]" : "", port);
+}
+
+std::expected<void, std::string> ParseHostPort(std::string_view text, ProxyUrl& url) {
+  const size_t colon = text.rfind(':');
+  const size_t bracket = text.rfind(']');
   if (colon == std::string_view::npos || (bracket != std::string_view::npos && colon < bracket)) {
-    return Fail(fmt::format("no port in \"{}\"; write HOST:PORT", Escape(rest)));
+    return Fail(fmt::format("no port in \"{}\"; write HOST:PORT", Escape(text)));
   }
-  const std::string_view digits = rest.substr(colon + 1);
+  const std::string_view digits = text.substr(colon + 1);
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), url.port);
   if (error != std::errc() || end != digits.data() + digits.size() || url.port == 0) {
     return Fail(fmt::format("\"{}\" is not a port; 1 to 65535 are", Escape(digits)));
   }
-  std::string_view host = rest.substr(0, colon);
+  std::string_view host = text.substr(0, colon);
   const bool bracketed = host.starts_with('[') && host.ends_with(']') && host.size() > 2;
   if (bracketed) {
     host = host.substr(1, host.size() - 2);
@@ -104,7 +125,7 @@ std::expected<void, std::string> TakeHost(std::string_view rest, ProxyUrl& url) 
   const auto address = IpAddress::Parse(host);
   if (address && bracketed == (host.find(':') != std::string_view::npos)) {
     if (CanonicalDestination(*address) != *address) {
-      return Fail(fmt::format("\"{}\" is no address of a proxy; did you mean \"{}\"?", host,
+      return Fail(fmt::format("\"{}\" is no address to connect to; did you mean \"{}\"?", host,
                               CanonicalDestination(*address).ToString()));
     }
     url.endpoint = Endpoint{.ip = *address, .port = url.port};
@@ -126,8 +147,6 @@ std::expected<void, std::string> TakeHost(std::string_view rest, ProxyUrl& url) 
   return {};
 }
 
-}  // namespace
-
 std::expected<ProxyUrl, std::string> ParseProxyUrl(std::string_view text) {
   const size_t colon = text.find("://");
   if (colon == std::string_view::npos) {
@@ -136,17 +155,25 @@ std::expected<ProxyUrl, std::string> ParseProxyUrl(std::string_view text) {
   std::string_view scheme = text.substr(0, colon);
   std::string_view rest = text.substr(colon + 3);
   static constexpr std::string_view kUnix = "+unix";
+  static constexpr std::string_view kTls = "+tls";
+  const std::string_view whole_scheme = scheme;
   const bool is_unix = scheme.ends_with(kUnix);
-  if (is_unix) {
-    scheme.remove_suffix(kUnix.size());
-  }
+  const bool is_tls = scheme.ends_with(kTls);
+  scheme.remove_suffix(is_unix ? kUnix.size() : is_tls ? kTls.size() : 0);
   const auto known = FindScheme(scheme);
   if (!known) {
-    return Fail(
-        fmt::format("unknown scheme \"{}\"{}", Escape(scheme), DidYouMean(scheme, kSchemeNames)));
+    return Fail(fmt::format("unknown scheme \"{}\"{}", Escape(whole_scheme),
+                            DidYouMean(whole_scheme, kSchemeNames)));
   }
   ProxyUrl url;
   url.scheme = *known;
+  url.tls = is_tls || *known == ProxyScheme::kHttps;
+  if (is_tls && url.speaks_http()) {
+    return Fail(fmt::format("\"{}\" is written \"https\"", Escape(whole_scheme)));
+  }
+  if (is_unix && url.tls) {
+    return Fail("a unix socket is reached without TLS; write http+unix:///PATH");
+  }
   if (is_unix) {
     if (!rest.starts_with('/') || rest.size() < 2 || rest.size() > kMaxUnixPath) {
       return Fail(
@@ -160,7 +187,10 @@ std::expected<ProxyUrl, std::string> ParseProxyUrl(std::string_view text) {
   if (auto taken = TakeCredentials(rest, url); !taken) {
     return std::unexpected(std::move(taken.error()));
   }
-  if (auto taken = TakeHost(rest, url); !taken) {
+  if (rest.ends_with('/')) {
+    rest.remove_suffix(1);
+  }
+  if (auto taken = ParseHostPort(rest, url); !taken) {
     return std::unexpected(std::move(taken.error()));
   }
   return url;

@@ -1,4 +1,4 @@
-// Addresses of proxies: SCHEME://[USER:PASSWORD@]HOST:PORT or SCHEME+unix:///PATH.
+// Addresses of proxies: SCHEME[+tls]://[USER:PASSWORD@]HOST:PORT or SCHEME+unix:///PATH.
 #ifndef OAKUM_POLICY_PROXY_URL_H_
 #define OAKUM_POLICY_PROXY_URL_H_
 
@@ -28,10 +28,15 @@ struct ProxyUrl {
   [[nodiscard]] bool speaks_http() const {
     return scheme == ProxyScheme::kHttp || scheme == ProxyScheme::kHttps;
   }
+  // As it was written, without user and password: what may be shown.
+  [[nodiscard]] std::string ToString() const;
 };
 
 // Errors: what is wrong, with a suggestion. The password never appears in it.
 [[nodiscard]] std::expected<ProxyUrl, std::string> ParseProxyUrl(std::string_view text);
+
+// Takes "HOST:PORT" apart, the end of such a URL: sets endpoint, or host, and port.
+[[nodiscard]] std::expected<void, std::string> ParseHostPort(std::string_view text, ProxyUrl& url);
 
 }  // namespace oakum::policy
 

@@ -70,12 +70,14 @@ class RuleParser {
 
   std::expected<ParsedRule, RuleError> Run() {
     if (!CheckSpace() || !ParseHost(rule_.host, rule_.domain) || !ParsePorts() ||
-        !ParseProtocol() || !ParseFrom()) {
+        !ParseProtocol() || !ParseFrom() || !ParseVia()) {
       return std::unexpected(std::move(error_));
     }
     if (!rest_.empty()) {
       Fail(fmt::format("\"{}\" is left over; a rule is HOST[:PORTS][/PROTOCOL]{}", Escape(rest_),
-                       kind_ == RuleKind::kIncoming ? "[ from HOST]" : ""));
+                       kind_ == RuleKind::kIncoming   ? "[ from HOST]"
+                       : kind_ == RuleKind::kRedirect ? "[ via PROXY]"
+                                                      : ""));
       return std::unexpected(std::move(error_));
     }
     return std::move(rule_);
@@ -99,6 +101,11 @@ class RuleParser {
     if (text_.substr(space).starts_with(" from ")) {
       return kind_ == RuleKind::kIncoming ||
              FailAt(text_.substr(space), "\"from\" belongs to incoming rules");
+    }
+    if (text_.substr(space).starts_with(" via ")) {
+      return kind_ == RuleKind::kRedirect ||
+             FailAt(text_.substr(space),
+                    "\"via\" belongs to \"redirect\" rules: they alone go through a proxy");
     }
     return FailAt(text_.substr(space), "no spaces in a rule");
   }
@@ -191,6 +198,12 @@ class RuleParser {
   }
 
   bool ParseDomain(std::string_view word, std::string_view& domain) {
+    if (std::any_of(word.begin(), word.end(), [](char c) { return (c & 0x80) != 0; })) {
+      return Fail(
+          fmt::format("\"{}\": write an international name as DNS has it, as in "
+                      "\"xn--mnchen-3ya.de\"",
+                      Escape(word)));
+    }
     if (!IsDomain(word)) {
       return Fail(fmt::format(
           "\"{}\" is neither an address, a prefix, a name, \"*.name\" nor \"*\"", Escape(word)));
@@ -287,6 +300,20 @@ class RuleParser {
       return Fail("no address after \"from\"");
     }
     return ParseHost(rule_.from.emplace(), rule_.from_domain);
+  }
+
+  bool ParseVia() {
+    static constexpr std::string_view kVia = " via ";
+    if (!rest_.starts_with(kVia)) {
+      return true;
+    }
+    rest_.remove_prefix(kVia.size());
+    rule_.via = rest_.substr(0, rest_.find(' '));
+    if (rule_.via.empty()) {
+      return Fail("no proxy after \"via\"");
+    }
+    rest_.remove_prefix(rule_.via.size());
+    return true;
   }
 
   std::string_view text_;

@@ -1,4 +1,5 @@
-// Rules as an operator writes them, taken apart: `HOST[:PORTS][/PROTOCOL][ from HOST]`.
+// Rules as an operator writes them, taken apart: `HOST[:PORTS][/PROTOCOL]`, then ` from HOST` in
+// incoming rules and ` via PROXY` in those that redirect.
 #ifndef OAKUM_POLICY_RULE_TEXT_H_
 #define OAKUM_POLICY_RULE_TEXT_H_
 
@@ -27,6 +28,10 @@ struct Prefix {
   IpAddress address;
 
   [[nodiscard]] bool Contains(const IpAddress& candidate) const;
+  // Whether it holds one address alone.
+  [[nodiscard]] bool IsSingle() const {
+    return family != Family::kAny && length == (family == Family::kV4 ? 32 : 128);
+  }
   bool operator==(const Prefix&) const = default;
 };
 
@@ -45,6 +50,7 @@ struct ParsedRule {
   std::optional<Transport> transport;  // empty: every protocol
   std::optional<Prefix> from;          // incoming only
   std::string_view from_domain;        // a name after "from"
+  std::string_view via;                // redirect only: the name of a proxy
 };
 
 struct RuleError {
@@ -52,7 +58,7 @@ struct RuleError {
   std::string what;
 };
 
-enum class RuleKind : uint8_t { kOutgoing, kIncoming };
+enum class RuleKind : uint8_t { kOutgoing, kRedirect, kIncoming };
 
 [[nodiscard]] std::expected<ParsedRule, RuleError> ParseRule(std::string_view text, RuleKind kind);
 

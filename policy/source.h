@@ -22,6 +22,8 @@ struct Location {
 struct Position {
   uint32_t line = 1;
   uint32_t column = 1;
+
+  bool operator==(const Position&) const = default;
 };
 
 class Source {

@@ -17,11 +17,14 @@ using Word = std::string_view;
 constexpr std::array kFileKeys = {Word("version"), Word("proxies"), Word("policies"),
                                   Word("containers")};
 constexpr std::array kFileRequired = {Word("version")};
-constexpr std::array kProxyKeys = {Word("url"), Word("isolate")};
+constexpr std::array kProxyKeys = {Word("url"),    Word("isolate"), Word("credentials"),
+                                   Word("from"),   Word("ca"),      Word("server_name"),
+                                   Word("timeout")};
 constexpr std::array kProxyRequired = {Word("url")};
-constexpr std::array kPolicyKeys = {
-    Word("mode"), Word("proxy"),     Word("outgoing"), Word("incoming"), Word("dns"),
-    Word("unix"), Word("handshake"), Word("on_leak"),  Word("syscalls"), Word("log")};
+constexpr std::array kPolicyKeys = {Word("mode"),      Word("proxy"),    Word("outgoing"),
+                                    Word("incoming"),  Word("dns"),      Word("resolve"),
+                                    Word("resolvers"), Word("unix"),     Word("handshake"),
+                                    Word("on_leak"),   Word("syscalls"), Word("log")};
 constexpr std::array kPolicyRequired = {Word("mode")};
 constexpr std::array kOutgoingKeys = {Word("default"), Word("allow"), Word("deny"),
                                       Word("redirect")};
@@ -174,12 +177,21 @@ class Reader {
   }
 
   Proxy ReadProxy(const Text& name, const jsonc::Value& value) {
-    Proxy proxy{.name = name, .urls = {}, .isolate = {}};
+    Proxy proxy;
+    proxy.name = name;
     if (!IsObject(value, "a proxy")) {
       return proxy;
     }
     CheckKeys(value, kProxy, "a proxy");
     proxy.isolate = ReadMember(value, "isolate");
+    proxy.credentials = ReadMember(value, "credentials");
+    proxy.from = ReadMember(value, "from");
+    proxy.ca = ReadMember(value, "ca");
+    proxy.server_name = ReadMember(value, "server_name");
+    if (const jsonc::Value* timeout = value.Find("timeout");
+        timeout != nullptr && IsKind(*timeout, jsonc::Kind::kNumber, "\"timeout\"")) {
+      proxy.timeout = Text{.value = timeout->text, .at = timeout->at};
+    }
     const jsonc::Value* url = value.Find("url");
     if (url == nullptr) {
       return proxy;
@@ -263,6 +275,11 @@ class Reader {
     policy.outgoing = ReadSection(value, "outgoing", kOutgoing);
     policy.incoming = ReadSection(value, "incoming", kIncoming);
     policy.dns = ReadMember(value, "dns");
+    policy.resolve = ReadMember(value, "resolve");
+    if (const jsonc::Value* resolvers = value.Find("resolvers"); resolvers != nullptr) {
+      policy.resolvers_at = resolvers->at;
+    }
+    policy.resolvers = ReadList(value, "resolvers");
     policy.unix_sockets = ReadSection(value, "unix", kUnix);
     policy.handshake = ReadHandshake(value);
     policy.on_leak = ReadList(value, "on_leak");

@@ -36,6 +36,11 @@ struct Proxy {
   Text name;
   std::vector<Text> urls;
   std::optional<Text> isolate;
+  std::optional<Text> credentials;
+  std::optional<Text> from;
+  std::optional<Text> ca;
+  std::optional<Text> server_name;
+  std::optional<Text> timeout;  // a number as written
 };
 
 // "outgoing", "incoming" and "unix"; the latter two have no redirect.
@@ -69,6 +74,9 @@ struct Policy {
   std::optional<Section> outgoing;
   std::optional<Section> incoming;
   std::optional<Text> dns;
+  std::optional<Text> resolve;
+  std::optional<Location> resolvers_at;
+  std::vector<Text> resolvers;
   std::optional<Section> unix_sockets;
   std::optional<Handshake> handshake;
   std::vector<Text> on_leak;

@@ -47,7 +47,7 @@ TEST(RunCommand, UsageErrorsAreOneLineThatSaysWhatIsWrong) {
       {{"--proxy", "socks5h://127.0.0.1:9050", "true"}, "not built yet"},
       {{"--mode", "audit", "--allow", "10.0.0.0/33", "true"}, "--allow \"10.0.0.0/33\": "},
       {{"--mode", "audit", "--deny", "10.0.0.1:http", "true"}, "--deny \"10.0.0.1:http\": "},
-      {{"--mode", "audit", "--allow", "example.com", "true"}, "not built yet"},
+      {{"--mode", "audit", "--allow", "example.com", "true"}, "a rule for a name"},
       {{"--policy", "/no/such/file", "true"}, "/no/such/file"},
       {{"--no-such-option", "true"}, "--no-such-option"},
   };

@@ -110,6 +110,22 @@ TEST(RuleTextTest, Refuses) {
   }
 }
 
+TEST(RuleTextTest, Via) {
+  const auto rule = ParseRule("*.onion:80,443/tcp via tor", RuleKind::kRedirect);
+  ASSERT_TRUE(rule.has_value());
+  EXPECT_EQ(rule->domain, "*.onion");
+  EXPECT_EQ(rule->via, "tor");
+  EXPECT_EQ(ParseRule("[fd00::/8] via a.b", RuleKind::kRedirect)->via, "a.b");
+  EXPECT_EQ(ParseRule("*", RuleKind::kRedirect)->via, "");
+  EXPECT_EQ(Canonical("* via tor", RuleKind::kOutgoing),
+            "1: \"via\" belongs to \"redirect\" rules: they alone go through a proxy");
+  EXPECT_EQ(Canonical("* via tor", RuleKind::kIncoming),
+            "1: \"via\" belongs to \"redirect\" rules: they alone go through a proxy");
+  EXPECT_EQ(Canonical("* via ", RuleKind::kRedirect), "6: no proxy after \"via\"");
+  EXPECT_EQ(Canonical("* via a b", RuleKind::kRedirect),
+            "7: \" b\" is left over; a rule is HOST[:PORTS][/PROTOCOL][ via PROXY]");
+}
+
 TEST(RuleTextTest, PortListsAreBounded) {
   std::string text = "*:1";
   for (size_t i = 1; i < kMaxPortItems; ++i) {
@@ -139,18 +155,48 @@ TEST(ProxyUrlTest, Parses) {
   EXPECT_EQ(Proxy("socks5h+unix:///run/tor/socks"), "1 /run/tor/socks");
 }
 
+TEST(ProxyUrlTest, Tls) {
+  for (const auto& [text, tls, http] :
+       std::vector<std::tuple<std::string_view, bool, bool>>{{"socks5://10.0.0.1:1", false, false},
+                                                             {"socks5+tls://a.b:1", true, false},
+                                                             {"socks5h+tls://[::1]:1", true, false},
+                                                             {"http://10.0.0.1:1", false, true},
+                                                             {"https://10.0.0.1:1", true, true}}) {
+    const auto url = ParseProxyUrl(text);
+    ASSERT_TRUE(url.has_value()) << text << ": " << url.error();
+    EXPECT_EQ(url->tls, tls) << text;
+    EXPECT_EQ(url->speaks_http(), http) << text;
+    EXPECT_EQ(url->ToString(), text);
+  }
+}
+
+TEST(ProxyUrlTest, IsShownWithoutCredentials) {
+  for (const auto& [text, shown] : std::vector<std::pair<std::string_view, std::string_view>>{
+           {"socks5h://me:secret@[fd00::1]:9050/", "socks5h://[fd00::1]:9050"},
+           {"https://me:secret@proxy.example.com:443", "https://proxy.example.com:443"},
+           {"socks5+unix:///run/proxy", "socks5+unix:///run/proxy"}}) {
+    const auto url = ParseProxyUrl(text);
+    ASSERT_TRUE(url.has_value()) << text;
+    EXPECT_EQ(url->ToString(), shown);
+  }
+}
+
 TEST(ProxyUrlTest, Refuses) {
   EXPECT_EQ(Proxy("10.0.0.1:1080"),
             "a proxy is SCHEME://HOST:PORT, as in \"socks5h://10.88.0.1:9050\"");
   EXPECT_EQ(Proxy("sock5://10.0.0.1:1"), "unknown scheme \"sock5\"; did you mean \"socks5\"?");
   EXPECT_EQ(Proxy("ftp://10.0.0.1:1"),
-            "unknown scheme \"ftp\"; known are \"socks5\", \"socks5h\", \"http\", \"https\"");
+            "unknown scheme \"ftp\"; known are \"socks5\", \"socks5h\", \"http\", \"https\", "
+            "\"socks5+tls\", \"socks5h+tls\"");
+  EXPECT_EQ(Proxy("http+tls://10.0.0.1:1"), "\"http+tls\" is written \"https\"");
+  EXPECT_EQ(Proxy("https+unix:///run/x"),
+            "a unix socket is reached without TLS; write http+unix:///PATH");
   EXPECT_EQ(Proxy("socks5://10.0.0.1"), "no port in \"10.0.0.1\"; write HOST:PORT");
   EXPECT_EQ(Proxy("socks5://[::1]"), "no port in \"[::1]\"; write HOST:PORT");
   EXPECT_EQ(Proxy("socks5://10.0.0.1:0"), "\"0\" is not a port; 1 to 65535 are");
   EXPECT_EQ(Proxy("socks5://10.0.0.1:x"), "\"x\" is not a port; 1 to 65535 are");
   EXPECT_EQ(Proxy("socks5://0.0.0.0:1"),
-            "\"0.0.0.0\" is no address of a proxy; did you mean \"127.0.0.1\"?");
+            "\"0.0.0.0\" is no address to connect to; did you mean \"127.0.0.1\"?");
   EXPECT_EQ(Proxy("socks5://fd00::1:9050"),
             "\"fd00::1\" is neither an address nor a name; an IPv6 address stands in brackets");
   EXPECT_EQ(Proxy("socks5://1.2.3:80"), "\"1.2.3\" is neither an address nor a name");

@@ -23,6 +23,25 @@ OAKUM = os.path.join(os.environ["OAKUM_BIN_DIR"], "oakum")
 # Parts of messages about what the words mean, beyond their form.
 MEANING = (
     "not built yet",
+    'needs a "proxy" in the same policy',
+    "goes through no proxy",
+    "is a rule for a name",
+    "incoming rules are for addresses",
+    "makes user and password up",
+    "says how isolating credentials look",
+    "is about TLS",
+    "is a whole number of seconds",
+    "says how",
+    "are whose answers",
+    "is not the address of a name server",
+    "is an extension of SOCKS5",
+    "is about the password",
+    "is a format of socks5",
+    '"handshake" cannot look',
+    '"handshake" looks at',
+    "speaks something else",
+    "redirects the policy's own proxy",
+    "without its \"handshake\"",
     "there is no policy",
     "there is no proxy",
     "stands already at",
@@ -45,7 +64,7 @@ MEANING = (
     "is not an IPv6 address",
     "is neither an address",
     "is not a port",
-    "is no address of a proxy",
+    "is no address to connect to",
     "stands before two hexadecimal digits",
     "user and password have at most",
 )
@@ -53,8 +72,12 @@ MEANING = (
 FULL = {
     "version": 1,
     "proxies": {
-        "tor": {"url": "socks5h://me:secret@10.88.0.1:9050", "isolate": "container"},
-        "both": {"url": ["http://[fd00::1]:3128", "socks5+unix:///run/proxy.sock"]},
+        "tor": {"url": "socks5h://10.88.0.1:9050", "isolate": "container", "credentials": "tor",
+                "from": "auto", "timeout": 60},
+        "both": {"url": ["http://me:secret@[fd00::1]:3128", "socks5+unix:///run/proxy.sock"],
+                 "isolate": "none"},
+        "tls": {"url": ["https://proxy.example:3128", "socks5h+tls://10.0.0.1:1"], "from": "host",
+                "ca": "/etc/ca.pem", "server_name": "proxy"},
     },
     "policies": {
         "tor-only": {
@@ -64,7 +87,7 @@ FULL = {
                 "default": "deny",
                 "allow": ["127.0.0.0/8", "[::1]", "10.1.0.0/16:443/tcp", "*.example.com:443"],
                 "deny": ["10.1.2.3", "*:25,587,8000-8999"],
-                "redirect": ["0.0.0.0/0:80,443/tcp"],
+                "redirect": ["0.0.0.0/0:80,443/tcp", "*.onion via tor", "[fd00::/8]:1/udp via tls"],
             },
             "incoming": {
                 "default": "deny",
@@ -72,6 +95,7 @@ FULL = {
                 "deny": ["[fd00::/8]:22 from [fe80::/10]"],
             },
             "dns": "proxy",
+            "resolve": "tcp://[fd00::53]:53",
             "unix": {"default": "allow", "allow": ["/run/a/**"], "deny": ["/run/docker.sock", "@*"]},
             "handshake": {"require": "socks5", "auth": "any", "isolation": "^[a-z]+$"},
             "on_leak": ["stack", "core"],
@@ -79,7 +103,8 @@ FULL = {
             "log": "all",
         },
         "audit-all": {"mode": "audit"},
-        "stop": {"mode": "kill", "outgoing": {"default": "redirect"}, "dns": "deny"},
+        "stop": {"mode": "kill", "proxy": "tls", "outgoing": {"default": "redirect"}, "dns": "deny"},
+        "watched": {"mode": "enforce", "dns": "allow", "resolvers": ["10.0.0.53", "[fd00::53]"]},
     },
     "containers": [
         {
@@ -109,8 +134,11 @@ BAD_RULES = ("", " ", "1.2.3", "::1", "[::1", "1.2.3.4:", "1.2.3.4:http", "1.2.3
              "1.2.3.4 from ", "from 1.2.3.4", "https://a.b")
 GOOD_UNIX = ("/", "/a", "/a.b/c", "/..a", "/a../b", "@", "@a//b", "/**", "/*/x?")
 BAD_UNIX = ("", "a", "./a", "//a", "/a/", "/a//b", "/a/./b", "/a/../b", "/a/..", "/a/.", "/.", "/..")
+GOOD_VIA = ("* via a", "1.2.3.4:80/tcp via tor", "*.onion via a.b-c_d", "[::1] via x")
+BAD_VIA = ("* via ", "* via a b", " via a", "* via", "*  via a")
 BAD_URLS = ("", "10.0.0.1:1", "ftp://1.2.3.4:1", "socks5://1.2.3.4", "socks5://:1", "socks5:1.2.3.4:1",
-            "socks5+unix://x", "socks5://a b:1", "socks5://fd00::1:1")
+            "socks5+unix://x", "http+tls://1.2.3.4:1", "https+unix:///run/x", "socks5+ssl://1.2.3.4:1",
+            "socks5://a b:1", "socks5://fd00::1:1")
 
 
 def paths(value, prefix=()):
@@ -205,6 +233,20 @@ class SchemaTest(unittest.TestCase):
             for section in ("outgoing", "incoming"):
                 self.assertFalse(self.judge(one_policy(**{section: {"deny": [rule]}})), rule)
         self.assertFalse(self.judge(one_policy(outgoing={"deny": ["* from 1.2.3.4"]})))
+
+    def test_redirect_rules(self):
+        for rule in GOOD_VIA:
+            self.assertTrue(self.judge(one_policy(outgoing={"redirect": [rule]})), rule)
+        for rule in BAD_VIA:
+            self.assertFalse(self.judge(one_policy(outgoing={"redirect": [rule]})), rule)
+        for section in ("allow", "deny"):
+            self.assertFalse(self.judge(one_policy(outgoing={section: ["* via a"]})))
+
+    def test_resolve(self):
+        for resolve in ("synthetic", "tor", "tcp://1.2.3.4:53", "tcp://[::1]:53", "tcp://a.b:1"):
+            self.assertTrue(self.judge(one_policy(dns="proxy", resolve=resolve)), resolve)
+        for resolve in ("", "udp://1.2.3.4:53", "tcp://1.2.3.4", "tcp://", "synthetic "):
+            self.assertFalse(self.judge(one_policy(dns="proxy", resolve=resolve)), resolve)
 
     def test_unix_rules(self):
         for rule in GOOD_UNIX:
