@@ -79,10 +79,11 @@ class Resolver {
     DialFunction dial;       // Dial::Start
     CredentialsFunction credentials;
     ResolvConf resolv_conf;  // of the container at its start
+    EventLoop::Clock::duration patience = kPatience;
   };
 
   explicit Resolver(Options options);
-  // Queries that are still outstanding are not answered.
+  // Queries that are still outstanding are not answered. Not from inside `done` or `watch`.
   ~Resolver();
   Resolver(const Resolver&) = delete;
   Resolver& operator=(const Resolver&) = delete;
@@ -100,7 +101,7 @@ class Resolver {
 
  private:
   struct Impl;
-  std::shared_ptr<Impl> impl_;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace oakum::agent

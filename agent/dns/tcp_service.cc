@@ -141,7 +141,7 @@ class TcpService::Stream : public std::enable_shared_from_this<Stream> {
 
   void ArmTimer() {
     service_.loop_.RemoveTimer(timer_);
-    timer_ = service_.loop_.AddTimer(kIdle, [weak = weak_from_this()] {
+    timer_ = service_.loop_.AddTimer(service_.idle_, [weak = weak_from_this()] {
       if (const auto self = weak.lock()) {
         self->Close();
       }

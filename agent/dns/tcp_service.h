@@ -29,7 +29,8 @@ class TcpService {
   static constexpr size_t kMaxOutput = size_t{256} << 10;  // answers that a client has not read
   static constexpr std::chrono::seconds kIdle{10};         // without progress
 
-  explicit TcpService(EventLoop& loop) : loop_(loop) {}
+  explicit TcpService(EventLoop& loop, EventLoop::Clock::duration idle = kIdle)
+      : loop_(loop), idle_(idle) {}
   ~TcpService();
   TcpService(const TcpService&) = delete;
   TcpService& operator=(const TcpService&) = delete;
@@ -41,6 +42,7 @@ class TcpService {
   class Stream;
 
   EventLoop& loop_;
+  const EventLoop::Clock::duration idle_;
   std::unordered_set<std::shared_ptr<Stream>> streams_;
 };
 
