@@ -78,12 +78,15 @@ std::optional<std::string> LocalAnswer(const Query& query, Resolve resolve, cons
       return BuildAnswer(query, Rcode::kNoError, std::span(&record, 1), limit);
     }
   }
-  if (IsWithin(name, "localhost")) {
+  if (IsWithin(name, "localhost") || name == "localhost.localdomain") {
     return Localhost(query, limit);
   }
   if (IsWithin(name, "invalid") || IsWithin(name, "use-application-dns.net") ||
       LooksLikeAddress(name)) {
     return refuse(Rcode::kNxDomain);
+  }
+  if (query.wire_name.size() == 1 && resolve != Resolve::kServer) {
+    return refuse(Rcode::kNoError);  // the root is there, and has no address
   }
   const bool onion = IsWithin(name, "onion") && name != "onion";
   switch (resolve) {

@@ -112,12 +112,22 @@ bool Answers(std::string_view answer, std::string_view query) {
            std::ranges::all_of(answer.substr(4), [](char c) { return c == '\0'; });
   }
   const auto reply = ReadReply(answer);
-  return reply && std::ranges::equal(reply->question, asked->question, [](char a, char b) {
-           const auto lower = [](char c) {
-             return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-           };
-           return lower(a) == lower(b);
-         });
+  if (!reply || reply->question.size() != asked->question.size()) {
+    return false;
+  }
+  // RFC 4343: letters of the name only; type and class are the last four bytes.
+  const size_t name_size = asked->question.size() - 4;
+  const auto lower = [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  };
+  for (size_t i = 0; i < asked->question.size(); ++i) {
+    const char a = reply->question[i];
+    const char b = asked->question[i];
+    if (i < name_size ? lower(a) != lower(b) : a != b) {
+      return false;
+    }
+  }
+  return true;
 }
 
 std::shared_ptr<TcpClient> TcpClient::Create(EventLoop& loop, std::string server, Open open) {

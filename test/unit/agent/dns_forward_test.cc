@@ -9,6 +9,7 @@
 #include <set>
 #include <thread>
 
+#include "agent/dns/tcp_client.h"
 #include "test/unit/agent/dns_resolver_testing.h"
 
 namespace oakum::agent {
@@ -87,6 +88,13 @@ TEST_F(DnsForward, ForgedAnswersAreIgnored) {
   SendTo(server_.fd(), received.from, answer(id, "www.example.com", 1, "192.0.2.1"));
   ASSERT_TRUE(AwaitReplies(1));
   EXPECT_THAT(Reply(0).addresses, ElementsAre(Ip("192.0.2.1")));
+}
+
+TEST(DnsAnswers, NamesAreComparedWithoutCaseAndNothingElse) {
+  const std::string query = QueryBytes(1, "a.example", 65);
+  EXPECT_TRUE(dns::Answers(AnswerBytes(QueryBytes(1, "A.Example", 65), {}), query));
+  EXPECT_FALSE(dns::Answers(AnswerBytes(QueryBytes(1, "a.example", 65 + 32), {}), query));
+  EXPECT_FALSE(dns::Answers(AnswerBytes(QueryBytes(1, "b.example", 65), {}), query));
 }
 
 TEST_F(DnsForward, AnErrorWithoutQuestionCounts) {

@@ -66,6 +66,7 @@ TEST_F(DnsLocalAnswers, LoopbackIsAnsweredHere) {
     EXPECT_THAT(reply.addresses, ElementsAre(Ip("127.0.0.1")));
   }
   EXPECT_THAT(AddressesOf("localhost", kTypeAaaa), ElementsAre(Ip("::1")));
+  EXPECT_THAT(AddressesOf("localhost.localdomain", kTypeA), ElementsAre(Ip("127.0.0.1")));
   EXPECT_NE(AddressesOf("notlocalhost", kTypeA).at(0), Ip("127.0.0.1"));
 }
 
@@ -75,6 +76,15 @@ TEST_F(DnsLocalAnswers, SomeNamesDoNotExist) {
   EXPECT_EQ(RcodeOf("1.2.0.192.in-addr.arpa", kTypePtr), Rcode::kNxDomain);
   EXPECT_EQ(RcodeOf("1.0.18.198.in-addr.arpa", kTypePtr), Rcode::kNxDomain);  // nobody's
   EXPECT_EQ(RcodeOf("company.local", kTypeA), Rcode::kNoError);
+}
+
+TEST_F(DnsLocalAnswers, TheRootHasNoRecords) {
+  const auto query =
+      ReadQuery(Header(1, 0x0100, 1) + std::string(1, '\0') + Bytes16(2) + Bytes16(1));
+  for (const Resolve way : {Resolve::kSynthetic, Resolve::kTor}) {
+    const auto answer = LocalAnswer(*query, way, conf_, names_, 512);
+    EXPECT_EQ(ReadReply(answer.value())->rcode, Rcode::kNoError);
+  }
 }
 
 // A proxy would connect to the address itself, past every rule about addresses.
