@@ -95,6 +95,10 @@ Outcome Perform(const CallContext& context, PinnedSocket socket, const SockaddrC
                         (fcntl(socket.fd.get(), F_GETFL) & O_NONBLOCK) == 0;
   if (!may_wait) {
     const int error = ConnectOnce(socket.fd.get(), address);
+    if (error == 0 && !context.core.container()->datagrams->empty()) {
+      // What it was connected to by way of a gate it is not any more.
+      context.carried()->peers().Forget(SocketCookie(socket.fd.get()));
+    }
     return Outcome::Of(Answer::Performed(0, error), std::move(socket.fd));
   }
   if (context.uring == nullptr) {

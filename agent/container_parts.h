@@ -39,7 +39,7 @@ struct ContainerParts {
 
   ContainerView view;
   NativeUnix native_unix;
-  CarriedSockets datagrams;
+  const std::shared_ptr<CarriedSockets> datagrams = std::make_shared<CarriedSockets>();
 
  private:
   const pid_t pid_;

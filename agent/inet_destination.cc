@@ -48,17 +48,6 @@ void Overwrite(SockaddrCopy& address, const policy::IpAddress& ip) {
   }
 }
 
-// Gives a datagram socket its port now, as the connect that follows would: what has a port cannot
-// be bound to an interface between the decision and the connect (bind(2) to a link-local IPv6
-// address with a scope id does that). inet_send_prepare() (net/ipv4/af_inet.c) takes the port
-// before the protocol looks at the address, which no protocol has use for.
-void TakePort(const PinnedSocket& socket) {
-  sockaddr_in6 nowhere = {};
-  nowhere.sin6_family = AF_MAX;
-  (void)sendto(socket.fd.get(), nullptr, 0, MSG_DONTWAIT | MSG_NOSIGNAL,
-               reinterpret_cast<const sockaddr*>(&nowhere), sizeof nowhere);
-}
-
 // What the container was told the address for, where that may matter.
 std::vector<std::string> NamesOf(const CallContext& context, const policy::IpAddress& ip) {
   const auto source = context.core.source();
@@ -69,6 +58,15 @@ std::vector<std::string> NamesOf(const CallContext& context, const policy::IpAdd
 }
 
 }  // namespace
+
+// inet_send_prepare() (net/ipv4/af_inet.c) takes the port before the protocol looks at the address,
+// which no protocol has use for.
+void TakePort(const PinnedSocket& socket) {
+  sockaddr_in6 nowhere = {};
+  nowhere.sin6_family = AF_MAX;
+  (void)sendto(socket.fd.get(), nullptr, 0, MSG_DONTWAIT | MSG_NOSIGNAL,
+               reinterpret_cast<const sockaddr*>(&nowhere), sizeof nowhere);
+}
 
 bool IsLoopback(const policy::IpAddress& ip) {
   const policy::IpAddress reached = policy::CanonicalDestination(ip);

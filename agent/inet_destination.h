@@ -20,6 +20,11 @@ namespace oakum::agent {
                                policy::Operation operation, const PinnedSocket& socket,
                                SockaddrCopy& address, Destination& destination, Judged& judged);
 
+// Gives a datagram socket its port now, as the connect or the message that follows would: what has
+// a port cannot be bound to an interface any more between the decision and the act (bind(2) to a
+// link-local IPv6 address with a scope id does that).
+void TakePort(const PinnedSocket& socket);
+
 // Whether a message to `destination` has to be kept on the loopback interface by a control message
 // of its own, because another thread could still bind its socket to another interface: ::1 from an
 // IPv6 datagram socket. (bind(2) to a link-local address with a scope id does that; on IPv4 only

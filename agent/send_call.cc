@@ -14,6 +14,7 @@
 #include "agent/inet_destination.h"
 #include "agent/message.h"
 #include "agent/send_operation.h"
+#include "agent/udp/udp_connect.h"
 
 namespace oakum::agent {
 
@@ -38,6 +39,7 @@ struct Prepared {
   bool unreached = false;        // kError: a unix name leads nowhere
   bool loopback = false;         // an internet destination on this machine
   bool pin_to_loopback = false;  // ... that only a control message keeps there
+  bool carried = false;          // ... that is a gate of the agent's
   OutgoingMessage message;
 
   static Prepared Error(int error) {
@@ -57,12 +59,28 @@ Prepared FromRuling(Ruling ruling) {
     case Ruling::kPass:
       return Prepared::Of(Prepared::Kind::kPass);
     case Ruling::kRefuse:
-    case Ruling::kCarry:
+    case Ruling::kCarry:  // of internet destinations only, see Carry()
       return Prepared::Error(EACCES);
     case Ruling::kPerform:
       break;
   }
   return Prepared::Of(Prepared::Kind::kSend);
+}
+
+// The same message to the gate of its destination, on loopback and nowhere else.
+Prepared Carry(const CallContext& context, const GuardedCall& call, const PinnedSocket& socket,
+               const policy::Endpoint& destination, const Judged& judged) {
+  Prepared prepared = Prepared::Of(Prepared::Kind::kSend);
+  if (const int error =
+          LeadMessage(context, call, socket, destination, judged, prepared.message.name);
+      error != 0) {
+    return Prepared::Error(error);
+  }
+  prepared.loopback = true;
+  prepared.carried = true;
+  prepared.pin_to_loopback =
+      socket.domain == AF_INET6 && !ReadEndpoint(prepared.message.name).ip.IsV4();
+  return prepared;
 }
 
 // Decides where a message goes. kSend with `message.name` set when it may go there.
@@ -83,8 +101,12 @@ Prepared JudgeDestination(const CallContext& context, const GuardedCall& call,
       break;
     case Destination::Kind::kInet: {
       Judged judged;
-      prepared = FromRuling(
-          JudgeInet(context, call, policy::Operation::kSend, socket, name, destination, judged));
+      const Ruling ruling =
+          JudgeInet(context, call, policy::Operation::kSend, socket, name, destination, judged);
+      if (ruling == Ruling::kCarry) {
+        return Carry(context, call, socket, destination.endpoint, judged);
+      }
+      prepared = FromRuling(ruling);
       prepared.loopback = IsLoopback(destination.endpoint.ip);
       prepared.pin_to_loopback = NeedsLoopbackPin(context, socket, destination);
       break;
@@ -186,7 +208,7 @@ Prepared Prepare(const CallContext& context, const GuardedCall& call, const Pinn
   // Loopback through another interface leaves the machine; where a message without a name goes is
   // not known here.
   if (message.control.names_interface && (message.name.length == 0 || prepared.loopback) &&
-      DeniesByDefault(context) &&
+      (prepared.carried || DeniesByDefault(context)) &&
       context.core.JudgeUnsupported(call, policy::Operation::kSend,
                                     "loopback through another network interface") ==
           Ruling::kRefuse) {

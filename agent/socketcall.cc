@@ -87,7 +87,7 @@ Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call, Ar
     case SYS_RECVFROM:
     case SYS_RECVMSG:
     case SYS_RECVMMSG:
-      if (context.core.container()->datagrams.empty() &&
+      if (context.core.container()->datagrams->empty() &&
           (source->policy == nullptr || !source->policy->carries_datagrams())) {
         return Outcome::Of(Answer::Continue());
       }

@@ -253,6 +253,25 @@ Expected<TaskStatus> ReadTaskStatus(pid_t tid) {
   return out;
 }
 
+uint64_t ReadStartTime(pid_t pid) {
+  constexpr int kField = 22;
+  constexpr int kFirstAfterName = 3;  // the name, in parentheses, may hold anything
+  const auto text = ReadFile(fmt::format("/proc/{}/stat", pid), 4096);
+  const size_t name_end = text ? text->rfind(')') : std::string::npos;
+  if (name_end == std::string::npos) {
+    return 0;
+  }
+  std::string_view rest = std::string_view(*text).substr(name_end + 1);
+  for (int field = kFirstAfterName; field < kField; ++field) {
+    const size_t start = rest.find_first_not_of(' ');
+    rest.remove_prefix(start == std::string_view::npos ? rest.size() : start);
+    rest.remove_prefix(std::min(rest.find(' '), rest.size()));
+  }
+  uint64_t ticks = 0;
+  ParseNumber(rest, ticks);
+  return ticks;
+}
+
 bool OwnsDescriptorTable(pid_t tid, const TaskStatus& status) {
   if (status.threads != 1) {
     return false;

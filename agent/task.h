@@ -80,6 +80,10 @@ struct TaskStatus {
 // Errors: ESRCH when the thread is gone, or those of open(2) and read(2).
 [[nodiscard]] Expected<TaskStatus> ReadTaskStatus(pid_t tid);
 
+// When process or thread `pid` started, in clock ticks since the machine did: with the number it
+// tells one from all others (proc_pid_stat(5), field 22). 0 when it cannot be read.
+[[nodiscard]] uint64_t ReadStartTime(pid_t pid);
+
 // Whether thread `tid`, which waits for its answer and so cannot do anything about it, is alone in
 // its group and no other task has its descriptor table (clone(2), CLONE_FILES): then nobody can put
 // another file under one of its numbers. False in doubt, and where there are too many tasks to look

@@ -5,31 +5,26 @@
 namespace oakum::agent {
 
 void CarriedSockets::Drop(std::list<Socket>::iterator socket) {
-  const auto port = by_port_.find({socket->netns, socket->v6, socket->local_port});
-  if (port != by_port_.end() && port->second == socket->cookie) {
+  const auto port = by_port_.find({socket->netns, socket->local_port});
+  if (port != by_port_.end() && port->second == socket) {
     by_port_.erase(port);
   }
   by_cookie_.erase(socket->cookie);
   sockets_.erase(socket);
 }
 
-void CarriedSockets::Carry(uint64_t cookie, uint64_t netns, bool v6, uint16_t local_port) {
+void CarriedSockets::Carry(uint64_t cookie, uint64_t netns, uint16_t local_port,
+                           std::shared_ptr<const DatagramCaller> caller) {
   const std::lock_guard lock(mutex_);
   if (const auto found = by_cookie_.find(cookie); found != by_cookie_.end()) {
-    Socket& known = *found->second;
-    if (known.netns == netns && known.v6 == v6 && known.local_port == local_port) {
-      sockets_.splice(sockets_.begin(), sockets_, found->second);
-      by_port_[{netns, v6, local_port}] = cookie;
-      return;
-    }
     Drop(found->second);
   }
   if (sockets_.size() == kMaxSockets) {
     Drop(std::prev(sockets_.end()));
   }
-  sockets_.push_front({cookie, netns, v6, local_port});
+  sockets_.push_front({cookie, netns, local_port, std::move(caller)});
   by_cookie_.emplace(cookie, sockets_.begin());
-  by_port_[{netns, v6, local_port}] = cookie;
+  by_port_[{netns, local_port}] = sockets_.begin();
   any_.store(true, std::memory_order_release);
 }
 
@@ -38,10 +33,26 @@ bool CarriedSockets::IsCarried(uint64_t cookie) const {
   return by_cookie_.contains(cookie);
 }
 
-std::optional<uint64_t> CarriedSockets::Sender(uint64_t netns, bool v6, uint16_t port) const {
+bool CarriedSockets::Renew(uint64_t cookie, uint64_t netns, uint16_t local_port) {
   const std::lock_guard lock(mutex_);
-  const auto found = by_port_.find({netns, v6, port});
-  return found != by_port_.end() ? std::optional(found->second) : std::nullopt;
+  const auto found = by_cookie_.find(cookie);
+  if (found == by_cookie_.end() || found->second->netns != netns ||
+      found->second->local_port != local_port) {
+    return false;
+  }
+  sockets_.splice(sockets_.begin(), sockets_, found->second);
+  by_port_[{netns, local_port}] = found->second;
+  return true;
+}
+
+std::optional<CarriedSockets::Sender> CarriedSockets::FindSender(uint64_t netns,
+                                                                 uint16_t port) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = by_port_.find({netns, port});
+  if (found == by_port_.end()) {
+    return std::nullopt;
+  }
+  return Sender{found->second->cookie, found->second->caller};
 }
 
 void CarriedSockets::SetGate(uint64_t netns, const policy::Endpoint& gate,

@@ -9,15 +9,27 @@
 #include <deque>
 #include <list>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <unordered_map>
 #include <utility>
 
+#include "agent/operation.h"
 #include "agent/udp/received_message.h"
 #include "policy/address.h"
 
 namespace oakum::agent {
+
+class SessionCore;
+
+// Who made a socket one that is carried, for isolation and for events.
+struct DatagramCaller {
+  std::weak_ptr<SessionCore> core;
+  GuardedCall call;
+  pid_t tgid = 0;
+  uint64_t start_time = 0;  // proc_pid_stat(5), field 22
+};
 
 // Of one container. Sockets are known by their cookies (SocketCookie()), network namespaces by
 // theirs (socket(7), SO_NETNS_COOKIE). Thread-safe.
@@ -30,11 +42,19 @@ class CarriedSockets {
 
   // From now on the socket, whose own port is `local_port`, may send to gates of that network
   // namespace.
-  void Carry(uint64_t cookie, uint64_t netns, bool v6, uint16_t local_port);
+  void Carry(uint64_t cookie, uint64_t netns, uint16_t local_port,
+             std::shared_ptr<const DatagramCaller> caller);
   [[nodiscard]] bool IsCarried(uint64_t cookie) const;
+  // The same, for that port; counts as use.
+  [[nodiscard]] bool Renew(uint64_t cookie, uint64_t netns, uint16_t local_port);
+
+  struct Sender {
+    uint64_t cookie = 0;
+    std::shared_ptr<const DatagramCaller> caller;
+  };
   // The socket that was carried last with that port, which is how a gate knows who has sent;
   // nothing for somebody else's datagrams.
-  [[nodiscard]] std::optional<uint64_t> Sender(uint64_t netns, bool v6, uint16_t port) const;
+  [[nodiscard]] std::optional<Sender> FindSender(uint64_t netns, uint16_t port) const;
 
   // A gate: what is sent there is meant for `destination`. The meaning stays when the gate has been
   // closed, until the kernel gives its port to another one: what it sent may still be queued.
@@ -54,15 +74,10 @@ class CarriedSockets {
   struct Socket {
     uint64_t cookie;
     uint64_t netns;
-    bool v6;
     uint16_t local_port;
+    std::shared_ptr<const DatagramCaller> caller;
   };
-  struct Port {
-    uint64_t netns;
-    bool v6;
-    uint16_t number;
-    auto operator<=>(const Port&) const = default;
-  };
+  using Port = std::pair<uint64_t, uint16_t>;  // with its network namespace
   struct Kept {
     uint64_t cookie;
     Clock::time_point since;
@@ -84,7 +99,7 @@ class CarriedSockets {
   mutable std::mutex mutex_;
   std::list<Socket> sockets_;  // the one carried last first
   std::unordered_map<uint64_t, std::list<Socket>::iterator> by_cookie_;
-  std::map<Port, uint64_t> by_port_;
+  std::map<Port, std::list<Socket>::iterator> by_port_;
   std::map<GateKey, policy::Endpoint> gates_;
   std::deque<GateKey> gate_order_;  // the oldest first
   std::deque<Kept> kept_;

@@ -30,7 +30,7 @@ bool HasDatagram(int socket_fd) {
 // The socket, when the agent has to perform the call: nothing for all others.
 std::optional<PinnedSocket> Consider(const CallContext& context, const GuardedCall& call, int fd,
                                      int flags) {
-  const CarriedSockets& carried = context.core.container()->datagrams;
+  const CarriedSockets& carried = *context.core.container()->datagrams;
   // The error queue (recv(2), MSG_ERRQUEUE) is not for datagrams.
   if ((flags & MSG_ERRQUEUE) != 0 || ((flags & kCmsgCompat) != 0 && !call.kind.compat)) {
     return std::nullopt;

@@ -82,7 +82,7 @@ bool ReceiveOperation::Record(size_t size) const {
 }
 
 ssize_t ReceiveOperation::ReceiveOne(const Reception& where, bool& gone) {
-  CarriedSockets& carried = core_->container()->datagrams;
+  CarriedSockets& carried = *core_->container()->datagrams;
   const bool peek = (flags_ & MSG_PEEK) != 0;
   std::optional<ReceivedMessage> message = carried.TakeKept(cookie_, peek);
   if (!message) {

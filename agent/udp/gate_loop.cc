@@ -1,0 +1,383 @@
+#include "agent/udp/gate_loop.h"
+
+#include <netinet/in.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <ctime>
+#include <utility>
+#include <vector>
+
+#include "agent/process_info.h"
+#include "agent/proxy/netns.h"
+
+namespace oakum::agent {
+
+namespace {
+
+constexpr size_t kMaxDatagram = 65536;
+// How often a gate may be read in a turn before it is released is bounded by kMaxPerTurn.
+
+size_t FamilyIndex(const policy::IpAddress& ip) { return ip.IsV4() ? 0 : 1; }
+
+// What the proxy is told: the name behind a synthetic address, the address otherwise.
+ProxyTarget TargetOf(const Gate& gate) {
+  ProxyTarget target;
+  target.address = gate.destination;
+  if (Names::IsSynthetic(gate.destination.ip) && !gate.judged.names.empty()) {
+    target.name = gate.judged.names.front();
+  }
+  return target;
+}
+
+// Whether the namespace has a way to the address at all: a datagram socket sends nothing when it is
+// connected.
+bool HasRoute(const SocketMaker& make, const policy::Endpoint& endpoint) {
+  const int domain = endpoint.ip.IsV4() ? AF_INET : AF_INET6;
+  const UniqueFd probe = make(domain, SOCK_DGRAM);
+  const SockaddrCopy address = WriteEndpoint(endpoint, domain);
+  return probe && connect(probe.get(), address.get(), address.length) == 0;
+}
+
+bool IsLoopbackAddress(const policy::IpAddress& ip) {
+  const policy::IpAddress reached = policy::CanonicalDestination(ip);
+  return reached.IsV4() ? reached.bytes()[12] == 127
+                        : reached == policy::CanonicalDestination(policy::IpAddress());
+}
+
+}  // namespace
+
+SocketMaker MakerIn(std::shared_ptr<const UniqueFd> network) {
+  return [network = std::move(network)](int domain, int type) {
+    UniqueFd fd;
+    int error = EPERM;
+    const auto entered = WithNetwork(network != nullptr ? network->get() : -1, [&] {
+      fd.Reset(socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+      error = errno;
+    });
+    errno = entered ? error : EPERM;
+    return fd;
+  };
+}
+
+SocketMaker MakerFor(const policy::Proxy& proxy, const std::shared_ptr<const UniqueFd>& network) {
+  SocketMaker container = MakerIn(network);
+  SocketMaker own = MakerIn(nullptr);
+  switch (proxy.from) {
+    case policy::ProxyFrom::kContainer:
+      return container;
+    case policy::ProxyFrom::kHost:
+      return own;
+    case policy::ProxyFrom::kAuto:
+      break;
+  }
+  const auto& first = proxy.urls.front();
+  const bool reachable = first.endpoint && !IsLoopbackAddress(first.endpoint->ip) &&
+                         first.user.empty() && HasRoute(container, *first.endpoint);
+  return reachable ? container : own;
+}
+
+bool CarriesNoDatagrams(Upstreams& upstreams, const policy::Proxy& proxy) {
+  return std::ranges::all_of(proxy.urls, [&](const policy::ProxyUrl& url) {
+    return url.speaks_http() || url.tls || upstreams.udp(url) == Upstreams::Udp::kNo;
+  });
+}
+
+GateLoop::GateLoop(std::shared_ptr<ContainerCarrier> container,
+                   std::shared_ptr<CarriedSockets> sockets, EventLoop& loop)
+    : container_(std::move(container)), sockets_(std::move(sockets)), loop_(loop) {}
+
+GateLoop::~GateLoop() {
+  loop_.RemoveTimer(sweep_);
+  for (const auto& [id, open] : gates_) {
+    loop_.Remove(open.fd.get());
+  }
+}
+
+void GateLoop::Add(std::shared_ptr<const Gate> gate, UniqueFd fd) {
+  const uint64_t id = gate->id;
+  if (const auto added = loop_.Add(fd.get(), EPOLLIN, [this, id](uint32_t) { Receive(id); });
+      !added) {
+    (void)release_(*gate, true);
+    return;
+  }
+  if (gate->judged.decision.carry == policy::Carry::kProxy) {
+    by_destination_[{gate->netns, gate->destination}] = id;
+  }
+  gates_[id] = {std::move(gate), std::move(fd)};
+  if (sweep_ == EventLoop::TimerId::kNone) {
+    sweep_ = loop_.AddTimer(kSweepInterval, [this] { Sweep(); });
+  }
+}
+
+void GateLoop::Update(std::shared_ptr<const Gate> gate) {
+  if (const auto found = gates_.find(gate->id); found != gates_.end()) {
+    found->second.gate = std::move(gate);
+  }
+}
+
+void GateLoop::Close(uint64_t id) {
+  const auto found = gates_.find(id);
+  if (found == gates_.end()) {
+    return;
+  }
+  const auto place =
+      by_destination_.find({found->second.gate->netns, found->second.gate->destination});
+  if (place != by_destination_.end() && place->second == id) {
+    by_destination_.erase(place);
+  }
+  loop_.Remove(found->second.fd.get());
+  gates_.erase(found);
+}
+
+void GateLoop::Receive(uint64_t id) {
+  const auto buffer = std::make_unique_for_overwrite<char[]>(kMaxDatagram);
+  for (int turn = 0; turn < kMaxPerTurn; ++turn) {
+    const auto found = gates_.find(id);
+    if (found == gates_.end()) {
+      return;
+    }
+    SockaddrCopy from;
+    from.length = sizeof from.storage;
+    const ssize_t got = recvfrom(found->second.fd.get(), buffer.get(), kMaxDatagram, MSG_DONTWAIT,
+                                 reinterpret_cast<sockaddr*>(&from.storage), &from.length);
+    if (got < 0) {
+      return;
+    }
+    Take(found->second, ReadEndpoint(from), {buffer.get(), static_cast<size_t>(got)});
+  }
+}
+
+void GateLoop::Take(const Open& open, const policy::Endpoint& from, std::string_view data) {
+  const std::shared_ptr<const Gate> gate = open.gate;
+  auto sender = sockets_->FindSender(gate->netns, from.port);
+  if (!sender) {
+    return;  // not from a socket that was led here
+  }
+  const Client client{sender->cookie, std::move(sender->caller), from};
+  switch (gate->judged.decision.carry) {
+    case policy::Carry::kResolver:
+      Resolve(*gate, client, data);
+      return;
+    case policy::Carry::kProxy:
+      Relay(gate, client, data);
+      return;
+    case policy::Carry::kDirect:
+    case policy::Carry::kChecked:
+      return;
+  }
+}
+
+void GateLoop::Resolve(const Gate& gate, const Client& client, std::string_view query) {
+  DnsContext context;
+  context.keep = gate.judged.policy;
+  context.settings = &gate.judged.policy->dns();
+  context.server = gate.destination;
+  context.tgid = client.caller->tgid;
+  context.start_time = client.caller->start_time;
+  context.network = gate.netns;
+  context.own_network = gate.first_network;
+  context.make_socket = MakerIn(gate.network);
+  if (context.settings->proxy != nullptr) {
+    context.proxy_socket = [make = MakerFor(*context.settings->proxy, gate.network)](int domain) {
+      return make(domain, SOCK_STREAM);
+    };
+  }
+  (void)container_->WithResolver([weak = weak_from_this(), id = gate.id, client,
+                                  context = std::move(context),
+                                  text = std::string(query)](Worker&, Resolver& resolver) {
+    resolver.Answer(text, DnsTransport::kUdp, context, [weak, id, client](DnsReply reply) {
+      if (const auto self = weak.lock(); self != nullptr) {
+        self->Answered(id, client, reply);
+      }
+    });
+  });
+}
+
+void GateLoop::Answered(uint64_t id, const Client& client, const DnsReply& reply) {
+  const auto found = gates_.find(id);
+  if (found == gates_.end()) {
+    return;
+  }
+  if (reply.failure) {
+    Report(found->second.gate->destination, *client.caller, *reply.failure);
+  }
+  if (!reply.message.empty()) {
+    SendTo(found->second, client.address, reply.message);
+  }
+}
+
+void GateLoop::Relay(const std::shared_ptr<const Gate>& gate, const Client& client,
+                     std::string_view data) {
+  const policy::Proxy& proxy = *gate->judged.decision.proxy;
+  if (CarriesNoDatagrams(container_->carrier().upstreams(), proxy)) {
+    Deny(*gate, *client.caller);
+    (void)release_(*gate, true);
+    Close(gate->id);
+    return;
+  }
+  const ProxyTarget target = TargetOf(*gate);
+  const bool apart = !target.name.empty() || proxy.isolate == policy::Isolation::kDestination;
+  const AssociationKey key{client.cookie, &proxy, apart ? gate->id : 0};
+  Associated* const associated = Associate(key, *gate, client);
+  associated->clients[FamilyIndex(gate->address.ip)] = client.address;
+  associated->destination = gate->destination;
+  associated->association->Send(target, data);
+}
+
+GateLoop::Associated* GateLoop::Associate(const AssociationKey& key, const Gate& gate,
+                                          const Client& client) {
+  if (const auto found = associations_.find(key); found != associations_.end()) {
+    return &found->second;
+  }
+  if (associations_.size() >= kMaxAssociations) {
+    associations_.erase(std::ranges::min_element(associations_, {}, [](const auto& entry) {
+      return entry.second.association->last_used();
+    }));
+  }
+  const SocketMaker make = MakerFor(*key.proxy, gate.network);
+  Association::Options options;
+  options.loop = &loop_;
+  options.upstreams = &container_->carrier().upstreams();
+  options.request.keep = gate.judged.policy;
+  options.request.proxy = key.proxy;
+  options.request.command = ProxyCommand::kUdpAssociate;
+  options.request.credentials = container_->isolator().For(
+      *key.proxy, TargetOf(gate), client.caller->tgid, client.caller->start_time);
+  options.request.make_socket = [make](int domain) { return make(domain, SOCK_STREAM); };
+  options.make_socket = [make](int domain) { return make(domain, SOCK_DGRAM); };
+  options.deliver = [this, key](const RelayedDatagram& datagram) { Deliver(key, datagram); };
+  options.ended = [this, key](std::optional<ProxyFailure> failure) {
+    Ended(key, std::move(failure));
+  };
+  Associated& associated = associations_[key];
+  associated.policy = gate.judged.policy;
+  associated.netns = gate.netns;
+  associated.caller = client.caller;
+  associated.association = Association::Start(std::move(options));
+  return &associated;
+}
+
+void GateLoop::Deliver(const AssociationKey& key, const RelayedDatagram& datagram) {
+  const auto associated = associations_.find(key);
+  if (associated == associations_.end()) {
+    return;
+  }
+  const policy::Endpoint& source = datagram.source.address;
+  uint64_t id = key.named_gate;
+  if (id == 0) {
+    const auto place = by_destination_.find({associated->second.netns, source});
+    if (place == by_destination_.end() || !datagram.source.name.empty()) {
+      return;  // from somebody whom the program did not send to
+    }
+    id = place->second;
+  }
+  const auto found = gates_.find(id);
+  if (found == gates_.end() || found->second.gate->destination.port != source.port) {
+    return;
+  }
+  SendTo(found->second, associated->second.clients[FamilyIndex(found->second.gate->address.ip)],
+         datagram.data);
+}
+
+void GateLoop::Ended(const AssociationKey& key, std::optional<ProxyFailure> failure) {
+  const auto found = associations_.find(key);
+  if (found == associations_.end()) {
+    return;
+  }
+  const Associated ended = std::move(found->second);
+  associations_.erase(found);
+  if (!failure) {
+    return;
+  }
+  const bool none = CarriesNoDatagrams(container_->carrier().upstreams(), *key.proxy);
+  if (!none) {
+    Report(ended.destination, *ended.caller, *failure);
+    return;
+  }
+  // The gates close, so that programs are told with their next datagram.
+  std::vector<std::shared_ptr<const Gate>> closing;
+  for (const auto& [id, open] : gates_) {
+    if (open.gate->judged.decision.proxy == key.proxy) {
+      closing.push_back(open.gate);
+    }
+  }
+  for (const auto& gate : closing) {
+    if (gate->destination == ended.destination && gate->netns == ended.netns) {
+      Deny(*gate, *ended.caller);
+    }
+    (void)release_(*gate, true);
+    Close(gate->id);
+  }
+}
+
+void GateLoop::Deny(const Gate& gate, const DatagramCaller& caller) {
+  const auto core = caller.core.lock();
+  if (core == nullptr) {
+    return;
+  }
+  Judged denied = gate.judged;
+  denied.decision.verdict = policy::Verdict::kDeny;
+  denied.decision.carry = policy::Carry::kDirect;
+  (void)core->Judge(
+      caller.call,
+      {policy::Operation::kSend, policy::Transport::kUdp, gate.destination, {}, denied.names},
+      denied, kNoDatagrams);
+}
+
+void GateLoop::Report(const policy::Endpoint& destination, const DatagramCaller& caller,
+                      const ProxyFailure& failure) {
+  const auto core = caller.core.lock();
+  if (core == nullptr) {
+    return;
+  }
+  timespec now = {};
+  clock_gettime(CLOCK_REALTIME, &now);
+  Event event;
+  event.source_of = core->source();
+  event.process = ReadProcessInfo(caller.call.notification.tid);
+  event.thread_id = caller.call.notification.tid;
+  event.time_ns = int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+  event.operation = policy::Operation::kSend;
+  event.transport = policy::Transport::kUdp;
+  event.destination = destination;
+  event.family = destination.ip.IsV4() ? Event::Family::kIpv4 : Event::Family::kIpv6;
+  event.syscall = caller.call.kind.name;
+  event.verdict = EventVerdict::kRedirect;
+  event.would = policy::Verdict::kRedirect;
+  event.proxy_failure = true;
+  event.detail = failure.text;
+  event.errno_value = failure.errno_value;
+  container_->carrier().CountProxyFailure();
+  container_->carrier().events().Push(std::move(event));
+}
+
+void GateLoop::SendTo(const Open& open, const policy::Endpoint& client, std::string_view data) {
+  const int domain = open.gate->address.ip.IsV4() ? AF_INET : AF_INET6;
+  const SockaddrCopy address = WriteEndpoint(client, domain);
+  if (address.length > 0 && client.port != 0) {
+    (void)sendto(open.fd.get(), data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
+                 address.get(), address.length);
+  }
+}
+
+void GateLoop::Sweep() {
+  const Clock::time_point now = Clock::now();
+  std::erase_if(associations_, [&](const auto& entry) {
+    return now - entry.second.association->last_used() > kAssociationIdle;
+  });
+  std::vector<uint64_t> idle;
+  for (const auto& [id, open] : gates_) {
+    if (release_(*open.gate, false)) {
+      idle.push_back(id);
+    }
+  }
+  for (const uint64_t id : idle) {
+    Close(id);
+  }
+  sweep_ = loop_.AddTimer(kSweepInterval, [this] { Sweep(); });
+}
+
+}  // namespace oakum::agent

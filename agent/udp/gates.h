@@ -1,0 +1,89 @@
+// Where the datagrams of a container go that are carried: sockets of the agent's on loopback, in
+// the network namespace of the sending socket.
+#ifndef OAKUM_AGENT_UDP_GATES_H_
+#define OAKUM_AGENT_UDP_GATES_H_
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "agent/calls.h"
+#include "agent/proxy/carrier.h"
+#include "agent/udp/carried_sockets.h"
+#include "agent/udp/gate_loop.h"
+
+namespace oakum::agent {
+
+// A socket that sends or connects, and to what end.
+struct DatagramRoute {
+  const PinnedSocket& socket;
+  policy::Endpoint destination;  // as the program asked for it
+  const Judged& judged;          // carried by the resolver or by a proxy
+  bool connects = false;         // connect(2): the socket keeps the gate for as long as it likes
+};
+
+// Of one container: one gate for each destination that is in use. Thread-safe. The gates close with
+// this object.
+class Gates {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  // Null when there is no thread for them, or the container's sessions have ended.
+  [[nodiscard]] static std::shared_ptr<Gates> Create(std::shared_ptr<ContainerCarrier> container,
+                                                     std::shared_ptr<CarriedSockets> sockets);
+  ~Gates();
+  Gates(const Gates&) = delete;
+  Gates& operator=(const Gates&) = delete;
+
+  // Makes `address`, in the family of the socket, that of the gate where the destination's
+  // datagrams go, and remembers the socket as one that may use it. 0 or an errno value.
+  [[nodiscard]] int Lead(const CallContext& context, const GuardedCall& call,
+                         const DatagramRoute& route, SockaddrCopy& address);
+
+ private:
+  struct Key {
+    uint64_t netns = 0;
+    policy::Endpoint destination;
+    policy::Carry carry = policy::Carry::kProxy;
+    auto operator<=>(const Key&) const = default;
+  };
+  struct Entry {
+    std::shared_ptr<const Gate> gate;
+    Clock::time_point used;
+    bool connected = false;
+  };
+  using Entries = std::map<Key, Entry>;
+
+  // Beyond these the one used longest ago is closed, one that nobody is connected to if there is
+  // such.
+  static constexpr size_t kMaxGates = 512;
+  static constexpr std::chrono::minutes kIdle{5};
+  static constexpr std::chrono::minutes kIdleResolver{10};
+
+  Gates(std::shared_ptr<ContainerCarrier> container, std::shared_ptr<CarriedSockets> sockets,
+        Worker& worker);
+  [[nodiscard]] int Open(const DatagramRoute& route, const Key& key, Entries::iterator& out);
+  [[nodiscard]] Expected<std::shared_ptr<const UniqueFd>> NetworkOfSocket(int socket_fd,
+                                                                          uint64_t netns);
+  void MakeRoom();
+  // Forgets a gate that the loop wants to close; false when it is in use. `anyhow`: even so.
+  bool Release(const Gate& gate, bool anyhow);
+  void Post(std::function<void(GateLoop&)> job);
+
+  const std::shared_ptr<CarriedSockets> sockets_;
+  Carrier& carrier_;
+  Worker& worker_;
+  std::weak_ptr<ContainerCarrier> container_;
+  std::shared_ptr<GateLoop> loop_;
+  std::mutex mutex_;
+  uint64_t next_id_ = 1;
+  Entries entries_;
+  std::map<uint64_t, std::weak_ptr<const UniqueFd>> networks_;
+};
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_UDP_GATES_H_

@@ -1,0 +1,331 @@
+// Datagrams that are carried: DNS to any server is answered by the agent, the rest goes by way of a
+// SOCKS5 proxy's UDP ASSOCIATE, and programs see who they asked.
+#include <poll.h>
+#include <sys/epoll.h>
+
+#include <array>
+#include <string>
+
+#include "test/unit/agent/guarded_session.h"
+#include "test/unit/agent/udp_proxy.h"
+
+namespace oakum::agent {
+namespace {
+
+std::string Carrying(uint16_t proxy_port, std::string_view more = {}) {
+  return fmt::format(
+      R"({{"version": 1,
+           "proxies": {{"x": {{"url": "socks5h://127.0.0.1:{}"}}}},
+           "policies": {{"p": {{"mode": "enforce", "proxy": "x", "dns": "proxy",
+               "outgoing": {{"default": "redirect"{}}}}}}},
+           "containers": [{{"match": {{}}, "policy": "p"}}]}})",
+      proxy_port, more);
+}
+
+// A query for the A record of a name of one label.
+std::string Query(uint16_t id, std::string_view label) {
+  std::string out;
+  out += static_cast<char>(id >> 8);
+  out += static_cast<char>(id & 0xff);
+  out += std::string("\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00", 10);
+  out += static_cast<char>(label.size());
+  out += label;
+  out += std::string("\x04test\x00\x00\x01\x00\x01", 10);
+  return out;
+}
+
+// Whether it answers that query with one synthetic address.
+bool IsAnswer(const char* bytes, ssize_t size, uint16_t id) {
+  return size > 16 && static_cast<uint8_t>(bytes[0]) == id >> 8 &&
+         static_cast<uint8_t>(bytes[1]) == (id & 0xff) && (bytes[2] & 0x80) != 0 &&
+         (bytes[3] & 0xf) == 0 && bytes[7] == 1 && static_cast<uint8_t>(bytes[size - 4]) == 198;
+}
+
+sockaddr_in V4(uint32_t ip, uint16_t port) {
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(ip);
+  return address;
+}
+
+sockaddr_in6 V6(const char* text, uint16_t port) {
+  sockaddr_in6 address = {};
+  address.sin6_family = AF_INET6;
+  address.sin6_port = htons(port);
+  inet_pton(AF_INET6, text, &address.sin6_addr);
+  return address;
+}
+
+constexpr uint32_t kServer = 0x7f000035;  // 127.0.0.53: should anything leak, it stays here
+constexpr int kPatience = 5000;           // milliseconds
+
+bool WaitForInput(int fd) {
+  pollfd ready = {fd, POLLIN, 0};
+  return poll(&ready, 1, kPatience) == 1;
+}
+
+template <typename Address>
+bool Same(const Address& a, const Address& b) {
+  return memcmp(&a, &b, sizeof a) == 0;
+}
+
+// Asks `server` over an unconnected socket of `domain`; 0 when the answer came from there.
+template <typename Address>
+int AskUnconnected(int domain, const Address& server, int flags, uint16_t id) {
+  const UniqueFd fd(socket(domain, SOCK_DGRAM | flags, 0));
+  const std::string query = Query(id, "unconnected");
+  if (sendto(fd.get(), query.data(), query.size(), 0, reinterpret_cast<const sockaddr*>(&server),
+             sizeof server) != static_cast<ssize_t>(query.size())) {
+    return errno;
+  }
+  if ((flags & SOCK_NONBLOCK) != 0 && !WaitForInput(fd.get())) {
+    return ETIMEDOUT;
+  }
+  char answer[512];
+  Address from = {};
+  socklen_t length = sizeof from;
+  const ssize_t got =
+      recvfrom(fd.get(), answer, sizeof answer, 0, reinterpret_cast<sockaddr*>(&from), &length);
+  return !IsAnswer(answer, got, id)                    ? EBADMSG
+         : length == sizeof from && Same(from, server) ? 0
+                                                       : EXDEV;
+}
+
+// The same with sendmsg(2), recvmsg(2) and control messages both ways.
+int AskWithMessages(uint16_t id) {
+  const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+  const int on = 1;
+  setsockopt(fd.get(), IPPROTO_IP, IP_PKTINFO, &on, sizeof on);
+  sockaddr_in server = V4(kServer, 53);
+  std::string query = Query(id, "messages");
+  std::array<iovec, 2> pieces = {iovec{query.data(), 7}, iovec{query.data() + 7, query.size() - 7}};
+  msghdr out = {};
+  out.msg_name = &server;
+  out.msg_namelen = sizeof server;
+  out.msg_iov = pieces.data();
+  out.msg_iovlen = pieces.size();
+  if (sendmsg(fd.get(), &out, 0) != static_cast<ssize_t>(query.size())) {
+    return errno;
+  }
+  char answer[512];
+  pieces = {iovec{answer, 3}, iovec{answer + 3, sizeof answer - 3}};
+  sockaddr_in6 room = {};
+  alignas(cmsghdr) char control[64];
+  msghdr in = {};
+  in.msg_name = &room;
+  in.msg_namelen = sizeof room;
+  in.msg_iov = pieces.data();
+  in.msg_iovlen = pieces.size();
+  in.msg_control = control;
+  in.msg_controllen = sizeof control;
+  const ssize_t got = recvmsg(fd.get(), &in, 0);
+  const cmsghdr* record = CMSG_FIRSTHDR(&in);
+  if (!IsAnswer(answer, got, id)) {
+    return EBADMSG;
+  }
+  if (record == nullptr || record->cmsg_type != IP_PKTINFO || in.msg_flags != 0) {
+    return EPROTO;
+  }
+  return in.msg_namelen == sizeof server && memcmp(&room, &server, sizeof server) == 0 ? 0 : EXDEV;
+}
+
+// Two servers in one sendmmsg(2), both answers in one recvmmsg(2).
+int AskManyAtOnce(uint16_t id) {
+  const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+  std::array<sockaddr_in, 2> servers = {V4(kServer, 53), V4(kServer + 1, 53)};
+  std::array<std::string, 2> queries = {Query(id, "one"),
+                                        Query(static_cast<uint16_t>(id + 1), "two")};
+  std::array<iovec, 2> pieces = {};
+  std::array<mmsghdr, 2> messages = {};
+  for (size_t i = 0; i < 2; ++i) {
+    pieces[i] = {queries[i].data(), queries[i].size()};
+    messages[i].msg_hdr.msg_name = &servers[i];
+    messages[i].msg_hdr.msg_namelen = sizeof servers[i];
+    messages[i].msg_hdr.msg_iov = &pieces[i];
+    messages[i].msg_hdr.msg_iovlen = 1;
+  }
+  if (sendmmsg(fd.get(), messages.data(), 2, 0) != 2) {
+    return errno;
+  }
+  char answers[2][512];
+  std::array<sockaddr_in, 2> from = {};
+  for (size_t i = 0; i < 2; ++i) {
+    pieces[i] = {answers[i], sizeof answers[i]};
+    messages[i].msg_hdr.msg_name = &from[i];
+    messages[i].msg_hdr.msg_namelen = sizeof from[i];
+  }
+  if (recvmmsg(fd.get(), messages.data(), 2, 0, nullptr) != 2) {
+    return EBADMSG;
+  }
+  for (size_t i = 0; i < 2; ++i) {
+    const size_t which = Same(from[i], servers[0]) ? 0 : 1;
+    if (!Same(from[i], servers[which]) ||
+        !IsAnswer(answers[i], messages[i].msg_len, static_cast<uint16_t>(id + which))) {
+      return EXDEV;
+    }
+  }
+  return 0;
+}
+
+template <typename Address>
+int AskConnected(int domain, const Address& server, uint16_t id) {
+  const UniqueFd fd(socket(domain, SOCK_DGRAM, 0));
+  const std::string query = Query(id, "connected");
+  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&server), sizeof server) != 0) {
+    return errno;
+  }
+  if (send(fd.get(), query.data(), query.size(), 0) != static_cast<ssize_t>(query.size())) {
+    return errno;
+  }
+  char answer[512];
+  Address from = {};
+  socklen_t length = sizeof from;
+  const ssize_t got =
+      recvfrom(fd.get(), answer, sizeof answer, 0, reinterpret_cast<sockaddr*>(&from), &length);
+  return !IsAnswer(answer, got, id) ? EBADMSG : Same(from, server) ? 0 : EXDEV;
+}
+
+class DatagramTest : public testing::Test {
+ protected:
+  UdpProxy proxy_;
+};
+
+TEST_F(DatagramTest, EveryWayToAskIsAnsweredByWhomWasAsked) {
+  Guarded guarded(Carrying(proxy_.port()));
+  std::string output;
+  const int status = guarded.Run(
+      [](int output_fd) {
+        const std::array results = {
+            AskUnconnected(AF_INET, V4(kServer, 53), 0, 1),
+            AskUnconnected(AF_INET, V4(kServer, 53), SOCK_NONBLOCK, 2),
+            AskUnconnected(AF_INET6, V6("::1", 53), 0, 3),
+            AskUnconnected(AF_INET6, V6("::ffff:127.0.0.53", 53), SOCK_NONBLOCK, 4),
+            AskWithMessages(5),
+            AskManyAtOnce(6),
+            AskConnected(AF_INET, V4(kServer, 53), 8),
+            AskConnected(AF_INET6, V6("::1", 53), 9),
+        };
+        for (const int result : results) {
+          dprintf(output_fd, "%d ", result);
+        }
+        return 0;
+      },
+      &output);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(output, "0 0 0 0 0 0 0 0 ");
+  EXPECT_EQ(proxy_.datagrams(), 0);
+}
+
+// Sends to `to` and gives back what comes, with where it came from.
+std::string Exchange(int fd, const sockaddr_in& to, std::string_view text) {
+  if (sendto(fd, text.data(), text.size(), 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) <
+      0) {
+    return fmt::format("sendto: {}", errno);
+  }
+  if (!WaitForInput(fd)) {
+    return "nothing came";
+  }
+  char data[256];
+  sockaddr_in from = {};
+  socklen_t length = sizeof from;
+  const ssize_t got =
+      recvfrom(fd, data, sizeof data, 0, reinterpret_cast<sockaddr*>(&from), &length);
+  if (got < 0) {
+    return fmt::format("recvfrom: {}", errno);
+  }
+  char ip[INET_ADDRSTRLEN] = {};
+  inet_ntop(AF_INET, &from.sin_addr, ip, sizeof ip);
+  return fmt::format("{} from {}:{}", std::string_view(data, static_cast<size_t>(got)), ip,
+                     ntohs(from.sin_port));
+}
+
+TEST_F(DatagramTest, DatagramsGoThroughTheProxyAndComeBackFromTheirDestination) {
+  Guarded guarded(Carrying(proxy_.port()));
+  std::string output;
+  const int status = guarded.Run(
+      [](int output_fd) {
+        const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+        dprintf(output_fd, "%s\n", Exchange(fd.get(), V4(0xc0000201, 9), "first").c_str());
+        dprintf(output_fd, "%s\n", Exchange(fd.get(), V4(0xc0000202, 9), "second").c_str());
+        const UniqueFd other(socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0));
+        dprintf(output_fd, "%s\n", Exchange(other.get(), V4(0xc0000201, 9), "third").c_str());
+        return 0;
+      },
+      &output);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(output,
+            "192.0.2.1:9 first from 192.0.2.1:9\n"
+            "192.0.2.2:9 second from 192.0.2.2:9\n"
+            "192.0.2.1:9 third from 192.0.2.1:9\n");
+  EXPECT_EQ(proxy_.associations(), 2);
+}
+
+TEST_F(DatagramTest, ASyntheticAddressGoesToTheProxyAsItsName) {
+  Guarded guarded(Carrying(proxy_.port()));
+  std::string output;
+  const int status = guarded.Run(
+      [](int output_fd) {
+        const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+        const sockaddr_in server = V4(kServer, 53);
+        const std::string query = Query(7, "quic");
+        sendto(fd.get(), query.data(), query.size(), 0, reinterpret_cast<const sockaddr*>(&server),
+               sizeof server);
+        char answer[512];
+        const ssize_t got = recv(fd.get(), answer, sizeof answer, 0);
+        if (!IsAnswer(answer, got, 7)) {
+          return 1;
+        }
+        sockaddr_in told = V4(0, 443);
+        memcpy(&told.sin_addr, answer + got - 4, 4);
+        char ip[INET_ADDRSTRLEN] = {};
+        inet_ntop(AF_INET, &told.sin_addr, ip, sizeof ip);
+        const std::string expected = fmt::format("quic.test:443 hello from {}:443", ip);
+        const std::string came = Exchange(fd.get(), told, "hello");
+        dprintf(output_fd, "%s", came == expected ? "right" : came.c_str());
+        return 0;
+      },
+      &output);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(output, "right");
+}
+
+TEST(DatagramRefusalTest, AProxyWithoutDatagramsEndsInAnErrorAndAnEvent) {
+  UdpProxy proxy({.refuse = true, .delay = 50, .wildcard = true});
+  Guarded guarded(Carrying(proxy.port()));
+  std::string output;
+  const int status = guarded.Run(
+      [](int output_fd) {
+        // Not known before the first one.
+        const UniqueFd first(socket(AF_INET, SOCK_DGRAM, 0));
+        const sockaddr_in to = V4(0xc0000201, 9);
+        int error = connect(first.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0
+                        ? 0
+                        : errno;
+        for (int attempt = 0; attempt < 500 && error == 0; ++attempt) {
+          error = send(first.get(), "x", 1, 0) == 1 ? 0 : errno;
+          usleep(10'000);
+        }
+        const UniqueFd second(socket(AF_INET, SOCK_DGRAM, 0));
+        const int known =
+            sendto(second.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 1
+                ? 0
+                : errno;
+        dprintf(output_fd, "%d %d", error, known);
+        return 0;
+      },
+      &output);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(output, fmt::format("{} {}", ECONNREFUSED, EACCES));
+  const auto events = guarded.sink().events();
+  ASSERT_GE(events.size(), 2U);
+  for (const Event& event : events) {
+    EXPECT_EQ(event.verdict, EventVerdict::kDeny);
+    EXPECT_TRUE(event.leak);
+    EXPECT_EQ(event.detail, "the proxy carries no datagrams");
+    EXPECT_EQ(event.destination.ip.ToString(), "192.0.2.1");
+  }
+}
+
+}  // namespace
+}  // namespace oakum::agent
