@@ -198,7 +198,7 @@ class LoopDial final : public Dial {
   }
 
   void Connected() {
-    if (!url().tls) {
+    if (!SpeaksTls(url())) {
       return Speak();
     }
     const std::string& set = request_.proxy->server_name;

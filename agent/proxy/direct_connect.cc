@@ -324,7 +324,7 @@ bool CanConnectDirectly(const policy::Proxy& proxy, bool same_netns) {
     const bool reached = same_netns || proxy.from == policy::ProxyFrom::kContainer ||
                          (url.endpoint && !IsLoopback(url.endpoint->ip));
     const bool secret = !url.user.empty() && proxy.isolate == policy::Isolation::kNone;
-    return url.endpoint && !url.tls && reached && !secret;
+    return url.endpoint && !SpeaksTls(url) && reached && !secret;
   });
 }
 

@@ -48,6 +48,10 @@ std::string HostAndPort(const std::string& name, const policy::Endpoint& address
                            : fmt::format("[{}]:{}", address.ip.ToString(), address.port);
 }
 
+bool SpeaksTls(const policy::ProxyUrl& url) {
+  return url.tls || url.scheme == policy::ProxyScheme::kHttps;
+}
+
 std::string ProxyLabel(const policy::ProxyUrl& url) {
   const std::string place =
       !url.unix_path.empty()

@@ -84,6 +84,9 @@ struct ProxyQuestion {
 [[nodiscard]] std::unique_ptr<Handshake> StartHandshake(const policy::ProxyUrl& url,
                                                         const ProxyQuestion& question);
 
+// Whether the proxy is reached by TLS.
+[[nodiscard]] bool SpeaksTls(const policy::ProxyUrl& url);
+
 // "10.88.0.1:9050 (socks5h)": a URL without its credentials, for people.
 [[nodiscard]] std::string ProxyLabel(const policy::ProxyUrl& url);
 

@@ -30,7 +30,11 @@ class OpensslStream final : public TlsStream {
       : context_(std::move(context)), ssl_(std::move(ssl)) {}
 
   int Handshake() override {
-    return Call([this] { return SSL_connect(ssl_.get()); }) > 0 ? 0 : -1;
+    const int result = Call([this] { return SSL_connect(ssl_.get()); });
+    if (result == 0) {
+      errno = ECONNRESET;
+    }
+    return result > 0 ? 0 : -1;
   }
 
   std::string problem() const override { return problem_; }

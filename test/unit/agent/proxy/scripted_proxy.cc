@@ -82,10 +82,11 @@ void ProxySide::AwaitEnd() {
 
 void ProxySide::ShutdownWrite() { shutdown(fd_.get(), SHUT_WR); }
 
+// connect(2): AF_UNSPEC ends a connection, and tcp_disconnect() does it with a RST.
 void ProxySide::Abort() {
-  const linger now = {.l_onoff = 1, .l_linger = 0};
-  EXPECT_EQ(setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now), 0);
-  fd_.Reset();
+  sockaddr unspecified = {};
+  unspecified.sa_family = AF_UNSPEC;
+  EXPECT_EQ(connect(fd_.get(), &unspecified, sizeof unspecified), 0);
 }
 
 ScriptedProxy::ScriptedProxy(std::function<void(ProxySide&)> script)
@@ -95,7 +96,14 @@ ScriptedProxy::ScriptedProxy(std::function<void(ProxySide&)> script)
 }
 
 ScriptedProxy::~ScriptedProxy() {
-  shutdown(listener_.get(), SHUT_RDWR);  // wakes accept(2)
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    shutdown(listener_.get(), SHUT_RDWR);  // wakes accept(2)
+    if (serving_fd_ >= 0) {
+      shutdown(serving_fd_, SHUT_RDWR);
+    }
+  }
   thread_.join();
 }
 
@@ -108,7 +116,16 @@ void ScriptedProxy::Serve() {
     setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
     connections_.fetch_add(1);
     ProxySide side(std::move(fd));
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopping_) {
+        return;
+      }
+      serving_fd_ = side.fd();
+    }
     script_(side);
+    const std::lock_guard lock(mutex_);
+    serving_fd_ = -1;
   }
 }
 

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -26,7 +27,7 @@ class ProxySide {
   // Waits until the client closes.
   void AwaitEnd();
   void ShutdownWrite();
-  // Ends with a RST.
+  // Ends the connection with a RST.
   void Abort();
   [[nodiscard]] int fd() const { return fd_.get(); }
 
@@ -34,7 +35,8 @@ class ProxySide {
   UniqueFd fd_;
 };
 
-// Serves one connection after the other with `script`, on a thread of its own.
+// Serves one connection after the other with `script`, on a thread of its own. The end of this ends
+// the connection and waits for the script.
 class ScriptedProxy {
  public:
   explicit ScriptedProxy(std::function<void(ProxySide&)> script);
@@ -54,6 +56,9 @@ class ScriptedProxy {
   UniqueFd listener_;
   uint16_t port_ = 0;
   std::atomic<size_t> connections_{0};
+  std::mutex mutex_;
+  bool stopping_ = false;
+  int serving_fd_ = -1;
   std::thread thread_;
 };
 
