@@ -37,7 +37,14 @@ std::unique_ptr<Handshake> StartHandshake(const policy::ProxyUrl& url,
     return std::make_unique<HttpConnect>(question.command, question.target, credentials,
                                          question.http_head);
   }
-  return std::make_unique<Socks5>(question.command, question.target, credentials);
+  ProxyTarget target = question.target;
+  if (question.command == ProxyCommand::kUdpAssociate && target.name.empty() &&
+      target.address == policy::Endpoint{} && (!url.endpoint || url.endpoint->ip.IsV4())) {
+    // "All zeros" (RFC 1928 section 4) of the family that the proxy is spoken to by: dante looks
+    // for an address of its own of that family.
+    target.address.ip = policy::IpAddress::FromV4({0, 0, 0, 0});
+  }
+  return std::make_unique<Socks5>(question.command, target, credentials);
 }
 
 std::string HostAndPort(const std::string& name, const policy::Endpoint& address) {

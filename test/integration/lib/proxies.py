@@ -171,7 +171,7 @@ class Tor(Proxy):
         # WorldWritable: below a directory that the test has closed or opened.
         port = f"unix:{self._unix} WorldWritable" if self._unix else f"{self.host}:{self.port}"
         config = self._write("torrc", f"""
-            SocksPort {port}
+            SocksPort {port} NoPreferIPv6Automap
             SocksTimeout {self._timeout}
             ControlPort unix:{self._control} RelaxDirModeCheck
             CookieAuthentication 0
@@ -210,12 +210,13 @@ class Tor(Proxy):
         super().stop()
 
     def next_request(self):
-        """The next stream that somebody has asked for: {"target": "NAME:PORT", "SOCKS_USERNAME": ...}
-        (control-spec, STREAM events)."""
+        """The next stream that a client has asked for: {"target": "NAME:PORT", "SOCKS_USERNAME": ...}
+        (control-spec, STREAM events). Tor's own, to its directory, are left out."""
         while True:
             words = self._lines.readline().split()
-            if words[1:2] == ["STREAM"] and words[3] in ("NEW", "NEWRESOLVE"):
-                fields = dict(word.split("=", 1) for word in words[6:] if "=" in word)
+            fields = dict(word.split("=", 1) for word in words[6:] if "=" in word)
+            if (words[1:2] == ["STREAM"] and words[3] in ("NEW", "NEWRESOLVE") and
+                    fields["PURPOSE"] in ("USER", "DNS_REQUEST")):
                 return {"target": words[5], "kind": words[3],
                         **{name: value.strip('"') for name, value in fields.items()}}
 
