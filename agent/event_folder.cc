@@ -49,10 +49,12 @@ uint64_t ExactHash(const Event& event) {
   Mix(static_cast<uint64_t>(event.errno_value), hash);
   Mix(event.destination.ip, hash);
   Mix(event.source.ip, hash);
+  Mix(event.domain, hash);
   Mix(event.unix_name, hash);
   Mix(event.syscall, hash);
   Mix(event.detail, hash);
-  Mix(static_cast<uint64_t>(event.inherited), hash);
+  Mix(static_cast<uint64_t>(event.inherited) | static_cast<uint64_t>(event.proxy_failure) << 1,
+      hash);
   Mix(event.rule, hash);
   Mix(Executable(event), hash);
   return hash;
@@ -62,8 +64,9 @@ bool SameExactly(const Event& a, const Event& b) {
   return SameSource(a, b) && a.inherited == b.inherited && a.would == b.would &&
          a.operation == b.operation && a.transport == b.transport && a.family == b.family &&
          a.errno_value == b.errno_value && a.destination == b.destination &&
-         a.source.ip == b.source.ip && a.unix_name == b.unix_name && a.syscall == b.syscall &&
-         a.detail == b.detail && a.rule == b.rule && Executable(a) == Executable(b);
+         a.source.ip == b.source.ip && a.domain == b.domain && a.proxy_failure == b.proxy_failure &&
+         a.unix_name == b.unix_name && a.syscall == b.syscall && a.detail == b.detail &&
+         a.rule == b.rule && Executable(a) == Executable(b);
 }
 
 }  // namespace

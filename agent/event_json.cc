@@ -50,6 +50,9 @@ bool Passed(EventVerdict verdict) {
 // "event.type": values that ECS allows for the category "network".
 std::string_view EventType(const Event& event) {
   const bool passed = Passed(event.verdict);
+  if (event.proxy_failure) {
+    return R"(["connection","info"])";
+  }
   switch (event.operation) {
     case policy::Operation::kConnect:
     case policy::Operation::kSend:
@@ -70,6 +73,9 @@ std::string_view Outcome(const Event& event) {
   if (event.inherited) {
     return "unknown";
   }
+  if (event.proxy_failure) {
+    return "failure";
+  }
   const auto& policy = event.source_of->policy;
   if (Passed(event.verdict) && (event.verdict == EventVerdict::kAudit ||
                                 (policy && policy->mode() == policy::Mode::kAudit))) {
@@ -83,7 +89,9 @@ void AppendEventFields(const Event& event, JsonComposer& composer) {
   composer.Literal("kind", event.leak ? "alert" : "event");
   composer.Raw("category", R"(["network"])");
   composer.Raw("type", EventType(event));
-  composer.Literal("action", event.inherited ? "inherited-socket" : ToString(event.operation));
+  composer.Literal("action", event.inherited       ? "inherited-socket"
+                             : event.proxy_failure ? "proxy-failure"
+                                                   : ToString(event.operation));
   composer.Literal("outcome", Outcome(event));
 }
 
@@ -154,6 +162,7 @@ void AppendEndpoints(const Event& event, JsonComposer& composer) {
   if (IsInternet(event)) {
     composer.Open("destination");
     AppendIp(composer, event.destination.ip);
+    composer.TextUnlessEmpty("domain", event.domain);
     composer.Number("port", event.destination.port);
     composer.Close();
     if (event.operation == policy::Operation::kAccept || event.inherited) {

@@ -62,6 +62,28 @@ TEST(EventJson, DeniedConnectHasEveryField) {
   })"));
 }
 
+TEST(EventJson, SaysForWhichName) {
+  Event event = Denied(Source("c"));
+  event.domain = "www.example.com";
+  EXPECT_EQ(Parsed(event)["destination"],
+            json::parse(R"({"address": "10.1.2.3", "ip": "10.1.2.3", "port": 80,
+                            "domain": "www.example.com"})"));
+}
+
+TEST(EventJson, AProxysFailureIsNoCallThatFailed) {
+  Event event = Denied(Source("c"));
+  event.proxy_failure = true;
+  event.verdict = EventVerdict::kRedirect;
+  event.leak = false;
+  event.errno_value = ECONNREFUSED;
+  event.detail = "10.88.0.1:9050 (socks5h): refused the credentials";
+  const json line = Parsed(event);
+  EXPECT_EQ(line["event"], json::parse(R"({"kind": "event", "category": ["network"],
+      "type": ["connection", "info"], "action": "proxy-failure", "outcome": "failure"})"));
+  EXPECT_EQ(line["oakum"]["detail"], event.detail);
+  EXPECT_EQ(line["error"]["code"], "ECONNREFUSED");
+}
+
 TEST(EventJson, LineIsOneLine) {
   const std::string line = Line(Denied(Source("c")));
   EXPECT_EQ(line.find('\n'), line.size() - 1);

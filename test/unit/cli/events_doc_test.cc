@@ -89,6 +89,7 @@ std::set<std::string> WrittenFields() {
   event.operation = policy::Operation::kAccept;
   event.verdict = EventVerdict::kAudit;
   event.detail = "d";
+  event.domain = "www.example.com";
   write(event, {});
   return fields;
 }
