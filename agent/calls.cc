@@ -178,8 +178,7 @@ Outcome Handle(const CallContext& context, const GuardedCall& call) {
     case Call::kSetsockopt:
       return HandleSetsockopt(context, call, args);
     case Call::kGetpeername:
-      // Nothing is decided by it, and no socket has another peer yet than the program asked for.
-      return Outcome::Of(Answer::Continue());
+      return HandleGetpeername(context, call, args);
     case Call::kSocketcall:
       return HandleSocketcall(context, call, args);
     case Call::kIoUringSetup:

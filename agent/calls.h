@@ -90,6 +90,8 @@ using Arguments = const uint64_t (&)[6];
 // when nobody waits for the call any more: then nothing was written.
 [[nodiscard]] std::optional<int> WritePeer(const SessionCore& core, const GuardedCall& call,
                                            const PeerName& peer);
+[[nodiscard]] Outcome HandleGetpeername(const CallContext& context, const GuardedCall& call,
+                                        Arguments args);
 [[nodiscard]] Outcome HandleSocket(const CallContext& context, const GuardedCall& call,
                                    Arguments args);
 // The answer to socket(2) for any socket that is not plain: an event, and an error unless the

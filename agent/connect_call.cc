@@ -12,6 +12,7 @@
 #include "agent/inet_destination.h"
 #include "agent/message.h"
 #include "agent/proxy/carried_connect.h"
+#include "agent/proxy/netns.h"
 #include "agent/sockaddr.h"
 #include "agent/unix_peer.h"
 
@@ -88,6 +89,35 @@ class ConnectOperation final : public Operation {
   const bool threads_;
 };
 
+// What a socket was carried to ends with connect(2) to AF_UNSPEC. EALREADY while the agent speaks
+// on it; every other address is for those who decide on it.
+int LeaveCarried(const CallContext& context, const PinnedSocket& socket,
+                 const SockaddrCopy& address) {
+  const bool leaves = socket.is_inet() && socket.is_stream() &&
+                      address.length >= sizeof(sa_family_t) &&
+                      address.storage.ss_family == AF_UNSPEC;
+  const auto source = context.core.source();
+  if (!leaves || source->policy == nullptr || !source->policy->carries()) {
+    return 0;
+  }
+  const auto& carried = context.carried();
+  if (carried->carrier().direct().Busy(socket.fd.get())) {
+    return EALREADY;
+  }
+  const uint64_t cookie = SocketCookie(socket.fd.get());
+  carried->pending().Drop(cookie);
+  carried->peers().Forget(cookie);
+  return 0;
+}
+
+// A port of loopback where the agent holds a connection for another socket.
+bool LeadsToTheAgent(const CallContext& context, const PinnedSocket& socket,
+                     const Destination& destination) {
+  const OwnPorts& ports = context.core.container()->carrier().own_ports();
+  return socket.is_stream() && !ports.empty() && IsLoopback(destination.endpoint.ip) &&
+         ports.Has(NetworkCookie(socket.fd.get()), destination.endpoint.port);
+}
+
 Outcome Perform(const CallContext& context, PinnedSocket socket, const SockaddrCopy& address) {
   // Only a stream socket in blocking mode can wait; resetting one (AF_UNSPEC) never does.
   const bool may_wait = socket.is_stream() && address.length >= sizeof(sa_family_t) &&
@@ -133,6 +163,9 @@ Outcome HandleConnect(const CallContext& context, const GuardedCall& call, Argum
     return Outcome::Of(Answer::Error(pinned));
   }
   Destination destination = ReadConnectAddress(address, socket);
+  if (const int error = LeaveCarried(context, socket, address); error != 0) {
+    return Outcome::Of(Answer::Error(error));
+  }
   Judged judged;
   Ruling ruling = context.core.Audits() ? Ruling::kPass : Ruling::kPerform;
   switch (destination.kind) {
@@ -140,6 +173,11 @@ Outcome HandleConnect(const CallContext& context, const GuardedCall& call, Argum
     case Destination::Kind::kNetlink:
       break;
     case Destination::Kind::kInet:
+      if (LeadsToTheAgent(context, socket, destination)) {
+        (void)context.core.JudgeUnsupported(call, policy::Operation::kConnect,
+                                            "a port that the agent holds");
+        return Outcome::Of(Answer::Error(ECONNREFUSED));
+      }
       ruling = JudgeInet(context, call, policy::Operation::kConnect, socket, address, destination,
                          judged);
       break;
@@ -157,8 +195,9 @@ Outcome HandleConnect(const CallContext& context, const GuardedCall& call, Argum
     case Ruling::kRefuse:
       return Outcome::Of(Answer::Error(EACCES));
     case Ruling::kCarry:
-      return ConnectCarried(context, call,
-                            {std::move(socket), address, destination, std::move(judged)});
+      return ConnectCarried(
+          context, call,
+          {std::move(socket), static_cast<int>(args[0]), address, destination, std::move(judged)});
     case Ruling::kPerform:
       break;
   }

@@ -93,6 +93,12 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   [[nodiscard]] size_t waiting() const {
     return static_cast<size_t>(std::max<int64_t>(0, waiting_.load(std::memory_order_relaxed)));
   }
+  void CountProxyFailure() { proxy_failures_.fetch_add(1, std::memory_order_relaxed); }
+  // Something that was let through as far as a check, and did not pass it.
+  void CountRefused() {
+    denied_.fetch_add(1, std::memory_order_relaxed);
+    leaks_.fetch_add(1, std::memory_order_relaxed);
+  }
   void CountWaiting(int change) { waiting_.fetch_add(change, std::memory_order_relaxed); }
   // Ends the container: its init, and the group of the thread that called.
   void KillContainer(const GuardedCall& call);

@@ -84,6 +84,11 @@ Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call, Ar
         return Outcome::Of(Answer::Continue());
       }
       break;
+    case SYS_GETPEERNAME:
+      if (source->policy == nullptr || !source->policy->carries()) {
+        return Outcome::Of(Answer::Continue());
+      }
+      break;
     case SYS_RECVFROM:
     case SYS_RECVMSG:
     case SYS_RECVMMSG:
@@ -116,6 +121,8 @@ Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call, Ar
   switch (number) {
     case SYS_SOCKET:
       return MakeSocket(context, call, inner);
+    case SYS_GETPEERNAME:
+      return HandleGetpeername(context, call, inner);
     case SYS_CONNECT:
       return HandleConnect(context, call, inner);
     case SYS_SENDTO:

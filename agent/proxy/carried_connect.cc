@@ -1,18 +1,421 @@
 #include "agent/proxy/carried_connect.h"
 
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <optional>
 #include <utility>
 
+#include "agent/proxy/held_connection.h"
+#include "agent/proxy/netns.h"
 #include "agent/udp/udp_connect.h"
 
 namespace oakum::agent {
+
+namespace {
+
+bool IsNonBlocking(int socket_fd) { return (fcntl(socket_fd, F_GETFL) & O_NONBLOCK) != 0; }
+
+uint8_t TcpState(int socket_fd) {
+  tcp_info info = {};
+  socklen_t length = sizeof info;
+  return getsockopt(socket_fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 ? info.tcpi_state
+                                                                           : uint8_t{TCP_CLOSE};
+}
+
+// A connect(2) that goes on in the kernel where it would wait. Without io_uring, by the one call
+// that does so on a blocking socket: sendto(2) with MSG_FASTOPEN and nothing to send
+// (tcp_sendmsg_fastopen(), net/ipv4/tcp.c).
+int ConnectWithoutWaiting(int socket_fd, const SockaddrCopy& address, UringCalls* uring) {
+  if (IsNonBlocking(socket_fd)) {
+    return connect(socket_fd, address.get(), address.length) == 0 ? 0 : errno;
+  }
+  if (uring != nullptr) {
+    return uring->Connect(socket_fd, address.get(), address.length);
+  }
+  return sendto(socket_fd, nullptr, 0, MSG_FASTOPEN | MSG_DONTWAIT | MSG_NOSIGNAL, address.get(),
+                address.length) == 0
+             ? 0
+             : errno;
+}
+
+// Waits for a connection that a worker brings about. Shared by all who wait for it, so that a
+// caller who was interrupted and calls again waits on (connect(2), EINTR).
+class CarriedOperation final : public Operation {
+ public:
+  CarriedOperation(UniqueFd socket, std::shared_ptr<PendingConnect> pending)
+      : socket_(std::move(socket)), pending_(std::move(pending)) {
+    pending_->Enter(socket_.get());
+  }
+  ~CarriedOperation() override { pending_->Leave(socket_.get()); }
+  CarriedOperation(const CarriedOperation&) = delete;
+  CarriedOperation& operator=(const CarriedOperation&) = delete;
+
+  std::optional<Answer> Step(const Stepper& stepper) override {
+    const int failed = pending_->error();
+    switch (TcpState(socket_.get())) {
+      case TCP_SYN_SENT:
+      case TCP_SYN_RECV:
+        if (failed == 0) {
+          return std::nullopt;
+        }
+        [[fallthrough]];
+      case TCP_CLOSE: {
+        // Takes the socket's own error, as a connect(2) that waits does.
+        int error = 0;
+        socklen_t length = sizeof error;
+        (void)getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+        error = error != 0 ? error : ECONNABORTED;
+        return Answer::Performed(0, failed != 0 ? failed : error);
+      }
+      default:
+        break;
+    }
+    // The socket has to be told that it is connected; it is, so this never waits. Reset by another
+    // thread meanwhile, it would be to a port where nobody is.
+    const int result = ConnectWithoutWaiting(socket_.get(), pending_->address(), stepper.uring);
+    return Answer::Performed(0, result == EISCONN ? 0 : result);
+  }
+  bool touches_container() const override { return false; }
+  Wait wait() const override { return {EPOLLOUT, {}}; }
+  int socket_fd() const override { return socket_.get(); }
+  std::optional<Clock::duration> timeout() const override {
+    return SocketTimeout(socket_.get(), SO_SNDTIMEO);
+  }
+  Answer TimedOut() override { return Answer::Performed(0, EINPROGRESS); }
+
+ private:
+  const UniqueFd socket_;
+  const std::shared_ptr<PendingConnect> pending_;
+};
+
+bool IsUnicast(const policy::IpAddress& ip) {
+  const auto& bytes = ip.bytes();
+  if (!ip.IsV4()) {
+    return bytes[0] != 0xff;
+  }
+  const bool multicast = (bytes[12] & 0xf0) == 0xe0;
+  return !multicast && ip != policy::IpAddress::FromV4({255, 255, 255, 255});
+}
+
+bool IsV6Only(int socket_fd) {
+  int only = 1;
+  socklen_t length = sizeof only;
+  return getsockopt(socket_fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, &length) != 0 || only != 0;
+}
+
+// Where the agent's end is to be, seen from a socket that asked for that destination. Where the
+// network namespace has no ::1, an IPv6 socket is connected by way of IPv4.
+Expected<HeldSocket> Hold(Carrier& carrier, const PinnedSocket& socket,
+                          const Destination& destination, int net_fd) {
+  const bool v6 = socket.domain == AF_INET6 && !destination.endpoint.ip.IsV4();
+  std::optional<Expected<HeldSocket>> held;
+  const auto entered = WithNetwork(net_fd, [&] {
+    held.emplace(HeldSocket::Create(v6 ? AF_INET6 : AF_INET, carrier.own_ports()));
+    if (!*held && v6 && !IsV6Only(socket.fd.get())) {
+      held.emplace(HeldSocket::Create(AF_INET, carrier.own_ports()));
+    }
+  });
+  if (!entered) {
+    return std::unexpected(entered.error());
+  }
+  return std::move(*held);
+}
+
+// The address that `socket_fd` has, as the held socket's family writes it.
+SockaddrCopy OwnAddress(int socket_fd, int domain) {
+  SockaddrCopy address;
+  address.length = sizeof address.storage;
+  if (getsockname(socket_fd, reinterpret_cast<sockaddr*>(&address.storage), &address.length) != 0) {
+    return {};
+  }
+  if (domain == AF_INET && address.storage.ss_family == AF_INET6) {
+    const policy::Endpoint own = ReadEndpoint(address);
+    sockaddr_in in = {};
+    in.sin_family = AF_INET;
+    in.sin_port = htons(own.port);
+    memcpy(&in.sin_addr, own.ip.bytes().data() + 12, sizeof in.sin_addr);
+    memcpy(&address.storage, &in, sizeof in);
+    address.length = sizeof in;
+  }
+  return address;
+}
+
+// One connect(2), as far as a session's thread takes it.
+class Attempt {
+ public:
+  Attempt(const CallContext& context, const GuardedCall& call, CarriedConnect connect)
+      : context_(context),
+        call_(call),
+        connect_(std::move(connect)),
+        carried_(context.carried()),
+        cookie_(SocketCookie(connect_.socket.fd.get())),
+        blocking_(!IsNonBlocking(connect_.socket.fd.get())) {}
+
+  Outcome Run() {
+    if (connect_.address.storage.ss_family != connect_.socket.domain) {
+      return Outcome::Of(Answer::Error(EAFNOSUPPORT));
+    }
+    if (!IsUnicast(connect_.destination.endpoint.ip)) {
+      return Outcome::Of(Answer::Error(ENETUNREACH));
+    }
+    if (auto outcome = Join(); outcome) {
+      return std::move(*outcome);
+    }
+    if (carry() == policy::Carry::kProxy && Names::IsSynthetic(connect_.destination.endpoint.ip) &&
+        connect_.judged.names.empty()) {
+      Report().Failed({EHOSTUNREACH, "an address that stands for no name any more", true});
+      return Outcome::Of(Answer::Error(EHOSTUNREACH));
+    }
+    if (const auto status = ReadTaskStatus(call_.notification.tid); status) {
+      tgid_ = status->tgid;
+    }
+    if (carry() == policy::Carry::kProxy) {
+      credentials_ = Isolate();
+      if (auto outcome = Direct(); outcome) {
+        return std::move(*outcome);
+      }
+    }
+    if (carrier().direct().Busy(connect_.socket.fd.get())) {
+      return Outcome::Of(Answer::Error(EALREADY));
+    }
+    return Hold();
+  }
+
+ private:
+  Carrier& carrier() { return carried_->carrier(); }
+  [[nodiscard]] policy::Carry carry() const { return connect_.judged.decision.carry; }
+  [[nodiscard]] const policy::Proxy& proxy() const { return *connect_.judged.decision.proxy; }
+
+  [[nodiscard]] ProxyReport Report() const {
+    return {context_.core, call_,
+            policy::InetRequest{policy::Operation::kConnect,
+                                policy::Transport::kTcp,
+                                connect_.destination.endpoint,
+                                {},
+                                connect_.judged.names},
+            connect_.judged.decision};
+  }
+
+  // A connection of that socket may be under way: the socket itself says so (SYN_SENT).
+  std::optional<Outcome> Join() {
+    auto pending = carried_->pending().Find(cookie_);
+    if (pending == nullptr || TcpState(connect_.socket.fd.get()) != TCP_SYN_SENT) {
+      return std::nullopt;
+    }
+    if (!blocking_) {
+      return Outcome::Of(Answer::Error(EALREADY));
+    }
+    return Outcome::Of(
+        std::make_unique<CarriedOperation>(std::move(connect_.socket.fd), std::move(pending)));
+  }
+
+  [[nodiscard]] ProxyTarget Target() const {
+    ProxyTarget target;
+    target.address = connect_.destination.endpoint;
+    // A proxy that resolves names is given the one that the program looked up. Where there are
+    // several it is not known which: then it is given the address.
+    const bool resolves = std::ranges::all_of(proxy().urls, [](const policy::ProxyUrl& url) {
+      return url.scheme != policy::ProxyScheme::kSocks5;
+    });
+    const bool synthetic = Names::IsSynthetic(target.address.ip);
+    if (!connect_.judged.names.empty() &&
+        (synthetic || (resolves && connect_.judged.names.size() == 1))) {
+      target.name = connect_.judged.names.front();
+    }
+    return target;
+  }
+
+  std::optional<Credentials> Isolate() {
+    uint64_t start_time = 0;
+    if (proxy().isolate == policy::Isolation::kProcess) {
+      start_time = ReadStartTime(tgid_);
+    }
+    return carried_->isolator().For(proxy(), Target(), tgid_, start_time);
+  }
+
+  // The container's own socket, connected to the proxy: nothing where it has to be a relay.
+  std::optional<Outcome> Direct() {
+    const bool same_netns = carrier().own_netns() != 0 &&
+                            NetworkCookie(connect_.socket.fd.get()) == carrier().own_netns();
+    if (!blocking_ || context_.uring == nullptr || connect_.judged.policy->handshake() != nullptr ||
+        connect_.socket.protocol != IPPROTO_TCP || !CanConnectDirectly(proxy(), same_netns)) {
+      return std::nullopt;
+    }
+    DirectRequest request;
+    request.keep = connect_.judged.policy;
+    request.proxy = &proxy();
+    request.target = Target();
+    request.credentials = credentials_;
+    request.ended =
+        [carried = carried_, cookie = cookie_, report = Report(),
+         asked = connect_.destination.endpoint](const std::optional<ProxyFailure>& failure) {
+          if (failure) {
+            report.Failed(*failure);
+          } else {
+            carried->peers().Remember(cookie, asked);
+          }
+        };
+    DirectStart start = carrier().direct().Begin(
+        std::move(connect_.socket.fd), connect_.socket.domain, std::move(request), *context_.uring);
+    if (start.fallback) {
+      connect_.socket.fd = std::move(start.socket);
+      has_route_ = false;
+      return std::nullopt;
+    }
+    if (start.error) {
+      return Outcome::Of(Answer::Performed(0, *start.error));
+    }
+    return Outcome::Of(std::move(start.operation));
+  }
+
+  Outcome Hold() {
+    auto net = NetworkOf(connect_.socket.fd.get(), carrier().own_netns());
+    if (!net) {
+      return Unreachable(net.error());
+    }
+    auto held = oakum::agent::Hold(carrier(), connect_.socket, connect_.destination, net->get());
+    if (!held) {
+      return Unreachable(held.error());
+    }
+    Worker* worker = carrier().NextWorker();
+    if (worker == nullptr) {
+      return Outcome::Of(Answer::Error(ENOBUFS));
+    }
+    const SockaddrCopy address = held->AddressFor(connect_.socket.domain);
+    const int result = ConnectWithoutWaiting(connect_.socket.fd.get(), address, context_.uring);
+    if (result != EINPROGRESS) {
+      return Outcome::Of(Answer::Performed(0, result));
+    }
+    auto pending = carried_->pending().Add(cookie_, address);
+    if (pending == nullptr) {
+      return Outcome::Of(Answer::Performed(0, ENOBUFS));
+    }
+    carried_->peers().Remember(cookie_, connect_.destination.endpoint);
+    HeldClient client{tgid_, connect_.number, cookie_,
+                      OwnAddress(connect_.socket.fd.get(), held->domain())};
+    HeldRequest request{.container = carried_,
+                        .pending = pending,
+                        .policy = connect_.judged.policy,
+                        .held = std::move(*held),
+                        .client = client,
+                        .carry = carry(),
+                        .dial = {},
+                        .dns = {},
+                        .report = Report()};
+    const auto shared_net = std::make_shared<UniqueFd>(std::move(*net));
+    FillIn(request, shared_net);
+    std::unique_ptr<CarriedOperation> operation;
+    if (blocking_) {
+      operation = std::make_unique<CarriedOperation>(
+          UniqueFd(fcntl(connect_.socket.fd.get(), F_DUPFD_CLOEXEC, 0)), pending);
+    }
+    HeldConnection::Start(*worker, std::move(request));
+    if (blocking_) {
+      return Outcome::Of(std::move(operation));
+    }
+    return Outcome::Of(Answer::Performed(0, EINPROGRESS), std::move(connect_.socket.fd));
+  }
+
+  void FillIn(HeldRequest& request, const std::shared_ptr<UniqueFd>& net) {
+    const auto make_socket = [net](int domain, int type) {
+      UniqueFd socket;
+      const auto entered = WithNetwork(net->get(), [&] {
+        socket.Reset(::socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+      });
+      if (!entered) {
+        errno = entered.error().code;
+      }
+      return socket;
+    };
+    std::function<UniqueFd(int)> proxy_socket;
+    if (connect_.judged.decision.proxy != nullptr && FromContainer(net->get())) {
+      proxy_socket = [make_socket](int domain) { return make_socket(domain, SOCK_STREAM); };
+    }
+    if (carry() == policy::Carry::kResolver) {
+      request.dns.keep = connect_.judged.policy;
+      request.dns.settings = &connect_.judged.policy->dns();
+      request.dns.server = connect_.destination.endpoint;
+      request.dns.tgid = tgid_;
+      request.dns.start_time = ReadStartTime(tgid_);
+      request.dns.network = NetworkCookie(connect_.socket.fd.get());
+      request.dns.own_network = carried_->IsFirstNetwork(net->get());
+      request.dns.make_socket = make_socket;
+      request.dns.proxy_socket = std::move(proxy_socket);
+      return;
+    }
+    request.dial.keep = connect_.judged.policy;
+    request.dial.proxy = connect_.judged.decision.proxy;
+    if (carry() == policy::Carry::kProxy) {
+      request.dial.target = Target();
+      request.dial.credentials = credentials_;
+    }
+    request.dial.make_socket = std::move(proxy_socket);
+  }
+
+  // Whether the agent's own socket towards the proxy is one of the container's network namespace.
+  [[nodiscard]] bool FromContainer(int net_fd) const {
+    if (net_fd < 0) {
+      return false;  // they are one
+    }
+    switch (proxy().from) {
+      case policy::ProxyFrom::kContainer:
+        return true;
+      case policy::ProxyFrom::kHost:
+        return false;
+      case policy::ProxyFrom::kAuto:
+        break;
+    }
+    // In a network of its own a container may pose as the proxy: what is secret is only spoken from
+    // the agent's.
+    return has_route_ && CanConnectDirectly(proxy(), false) && HasRoute(net_fd);
+  }
+
+  // Whether the container's network reaches the first URL; sends nothing (udp(7)).
+  [[nodiscard]] bool HasRoute(int net_fd) const {
+    const auto& endpoint = proxy().urls.front().endpoint;
+    bool reached = false;
+    const auto entered = WithNetwork(net_fd, [&] {
+      const int domain = endpoint->ip.IsV4() ? AF_INET : AF_INET6;
+      const UniqueFd probe(::socket(domain, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+      const SockaddrCopy address = WriteEndpoint(*endpoint, domain);
+      reached = probe && connect(probe.get(), address.get(), address.length) == 0;
+    });
+    return entered && reached;
+  }
+
+  Outcome Unreachable(const Error& error) {
+    // Without ::1 an IPv6 socket has no way; the rest is the agent's own limits and privileges.
+    const int told = error.code == EADDRNOTAVAIL ? ENETUNREACH : EACCES;
+    Report().Failed({told, "cannot be carried: " + error.ToString(), false});
+    return Outcome::Of(Answer::Error(told));
+  }
+
+  const CallContext& context_;
+  const GuardedCall& call_;
+  CarriedConnect connect_;
+  const std::shared_ptr<ContainerCarrier> carried_;
+  const uint64_t cookie_;
+  const bool blocking_;
+  pid_t tgid_ = 0;
+  std::optional<Credentials> credentials_;
+  bool has_route_ = true;
+};
+
+}  // namespace
 
 Outcome ConnectCarried(const CallContext& context, const GuardedCall& call,
                        CarriedConnect connect) {
   if (!connect.socket.is_stream()) {
     return ConnectDatagrams(context, call, std::move(connect));
   }
-  return Outcome::Of(Answer::Error(EACCES));
+  return Attempt(context, call, std::move(connect)).Run();
 }
 
 }  // namespace oakum::agent

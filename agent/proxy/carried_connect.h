@@ -9,6 +9,7 @@ namespace oakum::agent {
 
 struct CarriedConnect {
   PinnedSocket socket;
+  int number = -1;          // the caller's descriptor
   SockaddrCopy address;     // as the program wrote it
   Destination destination;  // what it means
   Judged judged;            // verdict kRedirect or kAllow, and how it is carried

@@ -12,30 +12,17 @@
 
 namespace oakum::agent {
 
-bool BusySockets::Begin(uint64_t cookie) {
-  const std::lock_guard lock(mutex_);
-  return cookies_.insert(cookie).second;
-}
-
-void BusySockets::End(uint64_t cookie) {
-  const std::lock_guard lock(mutex_);
-  cookies_.erase(cookie);
-}
-
-bool BusySockets::Has(uint64_t cookie) const {
-  const std::lock_guard lock(mutex_);
-  return cookies_.contains(cookie);
-}
-
 void OwnPorts::Add(uint64_t netns, uint16_t port) {
   const std::lock_guard lock(mutex_);
   ports_.emplace(netns, port);
+  count_.store(ports_.size(), std::memory_order_release);
 }
 
 void OwnPorts::Remove(uint64_t netns, uint16_t port) {
   const std::lock_guard lock(mutex_);
   if (const auto found = ports_.find({netns, port}); found != ports_.end()) {
     ports_.erase(found);
+    count_.store(ports_.size(), std::memory_order_release);
   }
 }
 
@@ -48,6 +35,7 @@ Carrier::Carrier(EventSink& events, const Log& log)
     : events_(events),
       log_(log),
       own_netns_(OwnNetworkCookie()),
+      direct_(upstreams_, [this] { return NextWorker(); }),
       worker_count_(std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMaxWorkers)) {}
 
 Carrier::~Carrier() = default;
@@ -160,6 +148,7 @@ void ContainerCarrier::Close() {
       });
     }
   }
+  pending_.Close();
   for (const auto& action : actions) {
     action();
   }

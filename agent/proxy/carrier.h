@@ -12,7 +12,6 @@
 #include <memory>
 #include <mutex>
 #include <set>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -20,8 +19,10 @@
 #include "agent/dns/resolv_conf.h"
 #include "agent/dns/resolver.h"
 #include "agent/event.h"
+#include "agent/proxy/direct_connect.h"
 #include "agent/proxy/isolator.h"
 #include "agent/proxy/peers.h"
+#include "agent/proxy/pending_connect.h"
 #include "agent/proxy/upstreams.h"
 #include "agent/proxy/worker.h"
 #include "base/log.h"
@@ -29,20 +30,6 @@
 namespace oakum::agent {
 
 class Gates;
-
-// Sockets of containers, by cookie (socket(7), SO_COOKIE), that the agent is speaking on: another
-// connect(2) has to find EALREADY meanwhile. Thread-safe.
-class BusySockets {
- public:
-  // False when it is busy already.
-  [[nodiscard]] bool Begin(uint64_t cookie);
-  void End(uint64_t cookie);
-  [[nodiscard]] bool Has(uint64_t cookie) const;
-
- private:
-  mutable std::mutex mutex_;
-  std::unordered_set<uint64_t> cookies_;
-};
 
 // The ports that the agent holds in network namespaces of containers: nobody but the socket that
 // one was made for connects there. Thread-safe.
@@ -52,10 +39,12 @@ class OwnPorts {
   void Add(uint64_t netns, uint16_t port);
   void Remove(uint64_t netns, uint16_t port);
   [[nodiscard]] bool Has(uint64_t netns, uint16_t port) const;
+  [[nodiscard]] bool empty() const { return count_.load(std::memory_order_acquire) == 0; }
 
  private:
   mutable std::mutex mutex_;
   std::multiset<std::pair<uint64_t, uint16_t>> ports_;
+  std::atomic<size_t> count_{0};  // of ports_
 };
 
 // Of one agent. Thread-safe. Ends its threads when it goes; what its workers keep goes with them.
@@ -71,17 +60,12 @@ class Carrier {
   // agent whose policies carry nothing has none. Null when it cannot be started, which is logged.
   [[nodiscard]] Worker* NextWorker();
   [[nodiscard]] Upstreams& upstreams() { return upstreams_; }
-  [[nodiscard]] BusySockets& busy() { return busy_; }
+  [[nodiscard]] DirectConnects& direct() { return direct_; }
   [[nodiscard]] OwnPorts& own_ports() { return own_ports_; }
   [[nodiscard]] EventSink& events() { return events_; }
   [[nodiscard]] const Log& log() const { return log_; }
   // SO_NETNS_COOKIE of the agent's own sockets; 0 where the kernel does not tell.
   [[nodiscard]] uint64_t own_netns() const { return own_netns_; }
-
-  void CountProxyFailure() { proxy_failures_.fetch_add(1, std::memory_order_relaxed); }
-  [[nodiscard]] uint64_t proxy_failures() const {
-    return proxy_failures_.load(std::memory_order_relaxed);
-  }
 
  private:
   static constexpr size_t kMaxWorkers = 4;
@@ -89,11 +73,10 @@ class Carrier {
   EventSink& events_;
   const Log& log_;
   const uint64_t own_netns_;
-  const size_t worker_count_;
   Upstreams upstreams_;
-  BusySockets busy_;
+  DirectConnects direct_;
+  const size_t worker_count_;
   OwnPorts own_ports_;
-  std::atomic<uint64_t> proxy_failures_{0};
   std::mutex mutex_;
   size_t next_ = 0;
   std::vector<std::unique_ptr<Worker>> workers_;  // last: they use the others
@@ -113,6 +96,7 @@ class ContainerCarrier : public std::enable_shared_from_this<ContainerCarrier> {
   [[nodiscard]] Isolator& isolator() { return isolator_; }
   [[nodiscard]] Names& names() { return names_; }
   [[nodiscard]] Peers& peers() { return peers_; }
+  [[nodiscard]] PendingConnects& pending() { return pending_; }
   [[nodiscard]] const ResolvConf& resolv_conf() const { return resolv_conf_; }
   // Whether a network namespace, -1 for the agent's own, is the one that the container was started
   // in: in others, made by itself, it may be whoever it likes.
@@ -143,6 +127,7 @@ class ContainerCarrier : public std::enable_shared_from_this<ContainerCarrier> {
   Isolator isolator_;
   Names names_;
   Peers peers_;
+  PendingConnects pending_;
   mutable std::mutex mutex_;  // the members below
   bool closed_ = false;
   std::shared_ptr<Gates> gates_;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "agent/event_loop.h"
+#include "agent/proxy/pipe_pool.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
 
@@ -30,6 +31,7 @@ class Worker {
 
   // Only for jobs and callbacks of this worker, on its own thread.
   [[nodiscard]] EventLoop& loop() { return *loop_; }
+  [[nodiscard]] PipePool& pipes() { return pipes_; }
   // Has `job` run on the worker's thread, after those posted before. Thread-safe.
   void Post(std::function<void()> job);
 
@@ -49,6 +51,7 @@ class Worker {
   std::atomic<bool> stopping_{false};
   std::mutex mutex_;
   std::vector<std::function<void()>> jobs_;
+  PipePool pipes_;
   std::unordered_map<const void*, std::shared_ptr<void>> kept_;
   std::thread thread_;
 };

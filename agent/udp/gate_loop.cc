@@ -350,7 +350,7 @@ void GateLoop::Report(const policy::Endpoint& destination, const DatagramCaller&
   event.proxy_failure = true;
   event.detail = failure.text;
   event.errno_value = failure.errno_value;
-  container_->carrier().CountProxyFailure();
+  core->CountProxyFailure();
   container_->carrier().events().Push(std::move(event));
 }
 

@@ -1,0 +1,71 @@
+// From a held socket to a relay: what happens on a worker between connect(2) of a container's
+// socket and the first byte.
+#ifndef OAKUM_AGENT_PROXY_HELD_CONNECTION_H_
+#define OAKUM_AGENT_PROXY_HELD_CONNECTION_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "agent/dns/resolver.h"
+#include "agent/proxy/carrier.h"
+#include "agent/proxy/dial.h"
+#include "agent/proxy/held_socket.h"
+#include "agent/proxy/pending_connect.h"
+#include "agent/proxy/proxy_report.h"
+#include "agent/sockaddr.h"
+#include "policy/policy.h"
+
+namespace oakum::agent {
+
+// The container's socket, to be found again if nobody holds it.
+struct HeldClient {
+  pid_t tgid = 0;
+  int number = -1;       // of its descriptor, when it called connect(2)
+  uint64_t cookie = 0;   // what tells that it is still the same
+  SockaddrCopy address;  // its own
+};
+
+struct HeldRequest {
+  std::shared_ptr<ContainerCarrier> container;
+  std::shared_ptr<PendingConnect> pending;
+  std::shared_ptr<const policy::Policy> policy;
+  HeldSocket held;
+  HeldClient client;
+  policy::Carry carry = policy::Carry::kProxy;
+  DialRequest dial;  // kProxy; kChecked: without target
+  DnsContext dns;    // kResolver
+  ProxyReport report;
+};
+
+class HeldConnection : public std::enable_shared_from_this<HeldConnection> {
+ public:
+  // Posts it to `worker`, which keeps it.
+  static void Start(Worker& worker, HeldRequest request);
+  HeldConnection(Worker& worker, HeldRequest request);
+  ~HeldConnection();
+  HeldConnection(const HeldConnection&) = delete;
+  HeldConnection& operator=(const HeldConnection&) = delete;
+
+ private:
+  void Begin();
+  void Dialed(DialResult result);
+  // Lets the container's socket be connected; then goes on with Established().
+  void Complete();
+  void Completed(int error);
+  void Established();
+  void Fail(int error);
+  // Nothing of it is needed any more.
+  void Leave();
+
+  Worker& worker_;
+  HeldRequest request_;
+  std::unique_ptr<Dial> dial_;
+  ProxyStream far_;
+  bool watching_ = false;
+  EventLoop::TimerId timer_ = EventLoop::TimerId::kNone;
+};
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_PROXY_HELD_CONNECTION_H_

@@ -1,0 +1,210 @@
+#include "agent/proxy/pump.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "agent/proxy/tls_stream.h"
+
+namespace oakum::agent {
+
+namespace {
+
+bool WouldBlock(int error) { return error == EAGAIN || error == EINTR; }
+
+class SplicePump final : public Pump {
+ public:
+  SplicePump(int from_fd, int to_fd, PipePool& pipes, std::string early)
+      : from_fd_(from_fd), to_fd_(to_fd), pipes_(pipes), early_(std::move(early)) {}
+  ~SplicePump() override { pipes_.Give(std::move(pipe_)); }
+
+  Status Run() override {
+    size_t moved = 0;
+    for (;;) {
+      if (!Fill(moved == 0)) {
+        return Status::kFailed;
+      }
+      if (pipe_.bytes == 0) {
+        pipes_.Give(std::exchange(pipe_, Pipe()));
+        if (!at_end_) {
+          return Status::kWaiting;
+        }
+        return shutdown(to_fd_, SHUT_WR) == 0 ? Status::kEnded : Status::kFailed;
+      }
+      const ssize_t sent = splice(pipe_.out.get(), nullptr, to_fd_, nullptr, pipe_.bytes,
+                                  SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+      if (sent < 0) {
+        return WouldBlock(errno) ? Status::kWaiting : Status::kFailed;
+      }
+      pipe_.bytes -= static_cast<size_t>(sent);
+      moved += static_cast<size_t>(sent);
+      if (moved >= kTurn) {
+        return Status::kMore;
+      }
+    }
+  }
+  uint32_t from_events() const override {
+    return pipe_.bytes == 0 && !at_end_ ? uint32_t{EPOLLIN} : 0;
+  }
+  uint32_t to_events() const override { return pipe_.bytes != 0 ? uint32_t{EPOLLOUT} : 0; }
+
+ private:
+  // False when that side is gone.
+  bool Fill(bool first) {
+    if (at_end_) {
+      return true;
+    }
+    if (!pipe_) {
+      pipe_ = pipes_.Take();
+      if (!pipe_) {
+        return false;
+      }
+    }
+    if (!early_.empty()) {
+      return PutEarly();
+    }
+    const ssize_t got = splice(from_fd_, nullptr, pipe_.in.get(), nullptr, PipePool::kPipeSize,
+                               SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    if (got > 0) {
+      pipe_.bytes += static_cast<size_t>(got);
+    } else if (got == 0) {
+      at_end_ = true;
+    } else if (!WouldBlock(errno)) {
+      return false;
+    } else if (first && pipe_.bytes == 0) {
+      return ReadPastMark();
+    }
+    return true;
+  }
+
+  bool PutEarly() {
+    const ssize_t put = write(pipe_.in.get(), early_.data(), early_.size());
+    if (put <= 0) {
+      return put < 0 && WouldBlock(errno);
+    }
+    pipe_.bytes += static_cast<size_t>(put);
+    early_.erase(0, static_cast<size_t>(put));
+    return true;
+  }
+
+  // splice(2) stops before urgent data and says EAGAIN for ever (tcp_read_sock(), net/ipv4/tcp.c);
+  // recv(2) goes past it, and with SO_OOBINLINE takes it along.
+  bool ReadPastMark() {
+    std::array<char, 4096> buffer;
+    const ssize_t got = recv(from_fd_, buffer.data(), buffer.size(), MSG_DONTWAIT);
+    if (got > 0) {
+      early_.assign(buffer.data(), static_cast<size_t>(got));
+      return PutEarly();
+    }
+    at_end_ = got == 0;
+    return got == 0 || WouldBlock(errno);
+  }
+
+  const int from_fd_;
+  const int to_fd_;
+  PipePool& pipes_;
+  std::string early_;  // before what is still to be read
+  Pipe pipe_;
+  bool at_end_ = false;
+};
+
+// Where TLS is on one side: through memory.
+class CopyPump final : public Pump {
+ public:
+  CopyPump(ProxyStream& from, ProxyStream& to, std::string early)
+      : from_(from), to_(to), pending_(std::move(early)) {}
+
+  Status Run() override {
+    size_t moved = 0;
+    from_events_ = 0;
+    to_events_ = 0;
+    for (;;) {
+      if (sent_ == pending_.size() && !at_end_ && !Read()) {
+        return Status::kFailed;
+      }
+      if (sent_ < pending_.size()) {
+        const ssize_t sent = Write();
+        if (sent < 0) {
+          return to_events_ != 0 ? Status::kWaiting : Status::kFailed;
+        }
+        sent_ += static_cast<size_t>(sent);
+        moved += static_cast<size_t>(sent);
+        if (moved >= kTurn) {
+          from_events_ = EPOLLIN;
+          return Status::kMore;
+        }
+        continue;
+      }
+      std::string().swap(pending_);
+      sent_ = 0;
+      return at_end_ ? End() : Status::kWaiting;
+    }
+  }
+  uint32_t from_events() const override { return from_events_; }
+  uint32_t to_events() const override { return to_events_; }
+
+ private:
+  static constexpr size_t kBuffer = size_t{64} * 1024;
+
+  bool Read() {
+    pending_.resize(kBuffer);
+    sent_ = 0;
+    const ssize_t got = from_.tls != nullptr
+                            ? from_.tls->Read(pending_.data(), pending_.size())
+                            : recv(from_.fd.get(), pending_.data(), pending_.size(), MSG_DONTWAIT);
+    const int error = errno;
+    pending_.resize(got > 0 ? static_cast<size_t>(got) : 0);
+    at_end_ = got == 0;
+    if (got < 0 && WouldBlock(error)) {
+      from_events_ = from_.tls != nullptr ? from_.tls->wants() : uint32_t{EPOLLIN};
+      return true;
+    }
+    return got >= 0;
+  }
+
+  ssize_t Write() {
+    const char* data = pending_.data() + sent_;
+    const size_t size = pending_.size() - sent_;
+    const ssize_t sent = to_.tls != nullptr
+                             ? to_.tls->Write(data, size)
+                             : send(to_.fd.get(), data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0 && WouldBlock(errno)) {
+      to_events_ = to_.tls != nullptr ? to_.tls->wants() : uint32_t{EPOLLOUT};
+    }
+    return sent;
+  }
+
+  Status End() {
+    if (to_.tls != nullptr && to_.tls->ShutdownWrite() != 0) {
+      to_events_ = WouldBlock(errno) ? to_.tls->wants() : 0;
+      return to_events_ != 0 ? Status::kWaiting : Status::kFailed;
+    }
+    return shutdown(to_.fd.get(), SHUT_WR) == 0 ? Status::kEnded : Status::kFailed;
+  }
+
+  ProxyStream& from_;
+  ProxyStream& to_;
+  std::string pending_;
+  size_t sent_ = 0;  // of pending_
+  bool at_end_ = false;
+  uint32_t from_events_ = 0;
+  uint32_t to_events_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Pump> Pump::Create(ProxyStream& from, ProxyStream& to, PipePool& pipes,
+                                   std::string early) {
+  if (from.tls == nullptr && to.tls == nullptr) {
+    return std::make_unique<SplicePump>(from.fd.get(), to.fd.get(), pipes, std::move(early));
+  }
+  return std::make_unique<CopyPump>(from, to, std::move(early));
+}
+
+}  // namespace oakum::agent

@@ -1,0 +1,198 @@
+// Connections that a relay carries: sockets in non-blocking mode, networks without a way out.
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+
+#include <future>
+
+#include "test/unit/agent/guarded_session.h"
+#include "test/unit/agent/proxy/socks_server.h"
+
+namespace oakum::agent {
+namespace {
+
+constexpr int kPatience = 20'000;  // milliseconds; only what is wrong takes as long
+
+std::string Redirecting(uint16_t port, std::string_view scheme = "socks5h",
+                        std::string_view more = "") {
+  return fmt::format(
+      R"({{"version": 1,
+           "proxies": {{"x": {{"url": "{}://127.0.0.1:{}"}}}},
+           "policies": {{"p": {{"mode": "enforce", "log": "all", "proxy": "x",
+                               "outgoing": {{"default": "redirect"}}{}}}}},
+           "containers": [{{"match": {{}}, "policy": "p"}}]}})",
+      scheme, port, more);
+}
+
+sockaddr_in Elsewhere(uint16_t port = 80) {
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(0xc0000207);  // 192.0.2.7 (RFC 5737)
+  return address;
+}
+
+int Connect(int fd, const sockaddr_in& address) {
+  return connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ? 0 : errno;
+}
+
+int PollFor(int fd, short events, int timeout) {
+  pollfd wait = {fd, events, 0};
+  return poll(&wait, 1, timeout) == 1 ? wait.revents : 0;
+}
+
+int TakeError(int fd) {
+  int error = 0;
+  socklen_t length = sizeof error;
+  getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
+  return error;
+}
+
+// What a child says is wrong, as its exit code: the line.
+#define CHECK_THAT(condition) \
+  do {                        \
+    if (!(condition)) {       \
+      return __LINE__ % 256;  \
+    }                         \
+  } while (false)
+
+// Out of the machine's network: the only way is the relay's. Before the filter would be as good.
+bool EnterEmptyNetwork() {
+  if (unshare(CLONE_NEWNET) != 0) {
+    return false;
+  }
+  const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+  struct {
+    char name[16];
+    short flags;
+    char rest[22];
+  } request = {"lo", 1 /* IFF_UP */, {}};
+  const bool up = ioctl(fd, 0x8914 /* SIOCSIFFLAGS */, &request) == 0;
+  close(fd);
+  return up;
+}
+
+// The child's exit code; when it is not 0, with what the agent has reported.
+int RunIn(Guarded& guarded, const std::function<int(int)>& body) {
+  const int code = guarded.Run(body);
+  if (code != 0) {
+    for (const Event& event : guarded.sink().events()) {
+      ADD_FAILURE() << event.syscall << ": " << event.rule << ": " << event.detail << ": errno "
+                    << event.errno_value;
+    }
+  }
+  return code;
+}
+
+class RelayTest : public testing::TestWithParam<bool> {
+ protected:
+  // In the agent's own network namespace, or in one without any network.
+  static bool Enter() { return !GetParam() || EnterEmptyNetwork(); }
+};
+INSTANTIATE_TEST_SUITE_P(Networks, RelayTest, testing::Values(false, true),
+                         [](const auto& param) { return param.param ? "None" : "Own"; });
+
+TEST_P(RelayTest, NonBlockingSocketIsNotWritableBeforeTheProxyHasSaidYes) {
+  std::promise<void> go;
+  auto ready = go.get_future().share();
+  SocksServer proxy(
+      [&](const std::string&) {
+        ready.wait();
+        return 0;
+      },
+      Echo);
+  Guarded guarded(Redirecting(proxy.port()));
+  int pipe_fds[2];
+  ASSERT_EQ(pipe2(pipe_fds, O_CLOEXEC), 0);
+  std::thread watcher([&] {
+    char byte = 0;
+    EXPECT_EQ(read(pipe_fds[0], &byte, 1), 1);
+    go.set_value();
+  });
+  const int code = RunIn(guarded, [&](int) {
+    CHECK_THAT(Enter());
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    CHECK_THAT(Connect(fd, Elsewhere()) == EINPROGRESS);
+    CHECK_THAT(Connect(fd, Elsewhere()) == EALREADY);
+    CHECK_THAT(PollFor(fd, POLLOUT | POLLIN, 200) == 0);
+    sockaddr_in peer = {};
+    socklen_t length = sizeof peer;
+    CHECK_THAT(getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == -1 &&
+               errno == ENOTCONN);
+    CHECK_THAT(write(pipe_fds[1], "g", 1) == 1);
+    CHECK_THAT(PollFor(fd, POLLOUT, kPatience) == POLLOUT);
+    CHECK_THAT(TakeError(fd) == 0);
+    CHECK_THAT(Connect(fd, Elsewhere()) == 0 || errno == EISCONN);
+    CHECK_THAT(Connect(fd, Elsewhere()) == EISCONN);
+    CHECK_THAT(getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0);
+    CHECK_THAT(peer.sin_addr.s_addr == Elsewhere().sin_addr.s_addr && peer.sin_port == htons(80));
+    CHECK_THAT(send(fd, "hello", 5, 0) == 5);
+    CHECK_THAT(PollFor(fd, POLLIN, kPatience) == POLLIN);
+    char buffer[16];
+    CHECK_THAT(recv(fd, buffer, sizeof buffer, 0) == 5 && memcmp(buffer, "hello", 5) == 0);
+    return 0;
+  });
+  EXPECT_EQ(code, 0);
+  if (code != 0) {
+    (void)!write(pipe_fds[1], "g", 1);
+  }
+  watcher.join();
+  close(pipe_fds[0]);
+  close(pipe_fds[1]);
+  EXPECT_EQ(proxy.targets(), std::vector<std::string>{"192.0.2.7:80"});
+}
+
+TEST_P(RelayTest, BlockingSocketConnects) {
+  SocksServer proxy(Echo);
+  Guarded guarded(Redirecting(proxy.port()));
+  EXPECT_EQ(RunIn(guarded,
+                  [&](int) {
+                    CHECK_THAT(Enter());
+                    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+                    CHECK_THAT(Connect(fd, Elsewhere()) == 0);
+                    CHECK_THAT(send(fd, "hello", 5, 0) == 5);
+                    char buffer[16];
+                    CHECK_THAT(recv(fd, buffer, 5, MSG_WAITALL) == 5);
+                    CHECK_THAT(shutdown(fd, SHUT_WR) == 0);
+                    CHECK_THAT(recv(fd, buffer, sizeof buffer, 0) == 0);
+                    return 0;
+                  }),
+            0);
+  EXPECT_EQ(proxy.targets(), std::vector<std::string>{"192.0.2.7:80"});
+}
+
+TEST_P(RelayTest, ProxysRefusalIsTheErrorOfTheConnect) {
+  // RFC 1928 section 6.
+  const std::pair<int, int> kCases[] = {
+      {5, ECONNREFUSED}, {3, ENETUNREACH}, {4, EHOSTUNREACH}, {2, EACCES}};
+  for (const auto& [reply, error] : kCases) {
+    SocksServer proxy([&, code = reply](const std::string&) { return code; }, Echo);
+    Guarded guarded(Redirecting(proxy.port()));
+    EXPECT_EQ(RunIn(guarded,
+                    [&, want = error](int) {
+                      CHECK_THAT(Enter());
+                      const int blocking = socket(AF_INET, SOCK_STREAM, 0);
+                      CHECK_THAT(Connect(blocking, Elsewhere()) == want);
+                      const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+                      CHECK_THAT(Connect(fd, Elsewhere()) == EINPROGRESS);
+                      CHECK_THAT((PollFor(fd, POLLOUT, kPatience) & POLLERR) != 0);
+                      const int told = TakeError(fd);
+                      // ICMP has no word for "not allowed".
+                      CHECK_THAT(told == (want == EACCES ? EHOSTUNREACH : want));
+                      return 0;
+                    }),
+              0)
+        << reply;
+    bool reported = false;
+    for (const Event& event : guarded.sink().events()) {
+      reported = reported || (event.proxy_failure && event.errno_value == error);
+    }
+    EXPECT_TRUE(reported) << reply;
+  }
+}
+
+}  // namespace
+}  // namespace oakum::agent
