@@ -24,9 +24,9 @@ namespace oakum::agent {
 class UdpProxy {
  public:
   struct Behaviour {
-    bool refuse = false;       // "command not supported"
-    int delay = 0;             // milliseconds before the reply to UDP ASSOCIATE
-    bool wildcard = true;      // BND.ADDR is 0.0.0.0: the proxy's own address
+    bool refuse = false;   // "command not supported"
+    int delay = 0;         // milliseconds before the reply to UDP ASSOCIATE
+    bool wildcard = true;  // BND.ADDR is 0.0.0.0: the proxy's own address
   };
 
   UdpProxy() : UdpProxy(Behaviour{}) {}
