@@ -37,7 +37,7 @@ std::vector<size_t> Upstreams::Order(const policy::Proxy& proxy) {
   if (count < 2) {
     return order;
   }
-  const Clock::time_point now = Clock::now();
+  const Clock::time_point now = now_();
   std::vector<Clock::time_point> down_until(count);
   {
     const std::lock_guard lock(mutex_);
@@ -56,7 +56,7 @@ std::vector<size_t> Upstreams::Order(const policy::Proxy& proxy) {
 void Upstreams::Failed(const policy::ProxyUrl& url) {
   const std::lock_guard lock(mutex_);
   State& state = FindOrAdd(url);
-  const Clock::time_point now = Clock::now();
+  const Clock::time_point now = now_();
   // Connections that were under way together fail together: that is one failure.
   if (state.down_until > now) {
     return;
@@ -76,7 +76,7 @@ void Upstreams::Worked(const policy::ProxyUrl& url) {
 Upstreams::Udp Upstreams::udp(const policy::ProxyUrl& url) {
   const std::lock_guard lock(mutex_);
   const State* state = Find(url);
-  if (state == nullptr || (state->udp == Udp::kNo && state->udp_until <= Clock::now())) {
+  if (state == nullptr || (state->udp == Udp::kNo && state->udp_until <= now_())) {
     return Udp::kUnknown;
   }
   return state->udp;
@@ -86,7 +86,7 @@ void Upstreams::SetUdp(const policy::ProxyUrl& url, Udp udp) {
   const std::lock_guard lock(mutex_);
   State& state = FindOrAdd(url);
   state.udp = udp;
-  state.udp_until = Clock::now() + kUdpRefusedFor;
+  state.udp_until = now_() + kUdpRefusedFor;
 }
 
 }  // namespace oakum::agent

@@ -4,9 +4,11 @@
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/proxy/host_resolver.h"
@@ -20,6 +22,8 @@ namespace oakum::agent {
 class Upstreams {
  public:
   using Clock = std::chrono::steady_clock;
+
+  explicit Upstreams(std::function<Clock::time_point()> now = Clock::now) : now_(std::move(now)) {}
 
   // Indexes of proxy.urls in the order in which they are to be tried: those that have not failed
   // lately first, in the policy's order; then the others, the longest ago first.
@@ -48,6 +52,7 @@ class Upstreams {
   [[nodiscard]] State* Find(const policy::ProxyUrl& url);
   [[nodiscard]] State& FindOrAdd(const policy::ProxyUrl& url);
 
+  const std::function<Clock::time_point()> now_;
   std::mutex mutex_;
   std::map<std::string, State> states_;
   HostResolver hosts_;

@@ -52,7 +52,8 @@ class DialTest : public testing::Test {
   }
 
   std::unique_ptr<EventLoop> loop_;
-  Upstreams upstreams_;
+  // Time stands still for it: what has failed lately stays so.
+  Upstreams upstreams_{[] { return Upstreams::Clock::time_point(std::chrono::hours(1)); }};
   policy::Proxy proxy_;
   ProxyTarget target_;
   std::string texts_;  // of all failures

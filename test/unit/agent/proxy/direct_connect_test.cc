@@ -144,7 +144,7 @@ class DirectConnectTest : public testing::Test {
   }
 
   std::unique_ptr<UringCalls> uring_;
-  Upstreams upstreams_;
+  Upstreams upstreams_{[] { return Upstreams::Clock::time_point(std::chrono::hours(1)); }};
   policy::Proxy proxy_;
   std::mutex mutex_;
   size_t ends_ = 0;
