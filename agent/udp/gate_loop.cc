@@ -6,19 +6,18 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <ctime>
 #include <utility>
 #include <vector>
 
-#include "agent/process_info.h"
+#include "agent/proxy/direct_connect.h"
 #include "agent/proxy/netns.h"
+#include "agent/proxy/proxy_report.h"
 
 namespace oakum::agent {
 
 namespace {
 
 constexpr size_t kMaxDatagram = 65536;
-// How often a gate may be read in a turn before it is released is bounded by kMaxPerTurn.
 
 size_t FamilyIndex(const policy::IpAddress& ip) { return ip.IsV4() ? 0 : 1; }
 
@@ -39,12 +38,6 @@ bool HasRoute(const SocketMaker& make, const policy::Endpoint& endpoint) {
   const UniqueFd probe = make(domain, SOCK_DGRAM);
   const SockaddrCopy address = WriteEndpoint(endpoint, domain);
   return probe && connect(probe.get(), address.get(), address.length) == 0;
-}
-
-bool IsLoopbackAddress(const policy::IpAddress& ip) {
-  const policy::IpAddress reached = policy::CanonicalDestination(ip);
-  return reached.IsV4() ? reached.bytes()[12] == 127
-                        : reached == policy::CanonicalDestination(policy::IpAddress());
 }
 
 }  // namespace
@@ -74,8 +67,7 @@ SocketMaker MakerFor(const policy::Proxy& proxy, const std::shared_ptr<const Uni
       break;
   }
   const auto& first = proxy.urls.front();
-  const bool reachable = first.endpoint && !IsLoopbackAddress(first.endpoint->ip) &&
-                         first.user.empty() && HasRoute(container, *first.endpoint);
+  const bool reachable = CanConnectDirectly(proxy, false) && HasRoute(container, *first.endpoint);
   return reachable ? container : own;
 }
 
@@ -202,7 +194,7 @@ void GateLoop::Answered(uint64_t id, const Client& client, const DnsReply& reply
     return;
   }
   if (reply.failure) {
-    Report(found->second.gate->destination, *client.caller, *reply.failure);
+    Report(*found->second.gate, *client.caller, *reply.failure);
   }
   if (!reply.message.empty()) {
     SendTo(found->second, client.address, reply.message);
@@ -223,7 +215,7 @@ void GateLoop::Relay(const std::shared_ptr<const Gate>& gate, const Client& clie
   const AssociationKey key{client.cookie, &proxy, apart ? gate->id : 0};
   Associated* const associated = Associate(key, *gate, client);
   associated->clients[FamilyIndex(gate->address.ip)] = client.address;
-  associated->destination = gate->destination;
+  associated->gate = gate;
   associated->association->Send(target, data);
 }
 
@@ -254,7 +246,6 @@ GateLoop::Associated* GateLoop::Associate(const AssociationKey& key, const Gate&
   };
   Associated& associated = associations_[key];
   associated.policy = gate.judged.policy;
-  associated.netns = gate.netns;
   associated.caller = client.caller;
   associated.association = Association::Start(std::move(options));
   return &associated;
@@ -268,7 +259,7 @@ void GateLoop::Deliver(const AssociationKey& key, const RelayedDatagram& datagra
   const policy::Endpoint& source = datagram.source.address;
   uint64_t id = key.named_gate;
   if (id == 0) {
-    const auto place = by_destination_.find({associated->second.netns, source});
+    const auto place = by_destination_.find({associated->second.gate->netns, source});
     if (place == by_destination_.end() || !datagram.source.name.empty()) {
       return;  // from somebody whom the program did not send to
     }
@@ -294,7 +285,7 @@ void GateLoop::Ended(const AssociationKey& key, std::optional<ProxyFailure> fail
   }
   const bool none = CarriesNoDatagrams(container_->carrier().upstreams(), *key.proxy);
   if (!none) {
-    Report(ended.destination, *ended.caller, *failure);
+    Report(*ended.gate, *ended.caller, *failure);
     return;
   }
   // The gates close, so that programs are told with their next datagram.
@@ -305,7 +296,7 @@ void GateLoop::Ended(const AssociationKey& key, std::optional<ProxyFailure> fail
     }
   }
   for (const auto& gate : closing) {
-    if (gate->destination == ended.destination && gate->netns == ended.netns) {
+    if (gate->id == ended.gate->id) {
       Deny(*gate, *ended.caller);
     }
     (void)release_(*gate, true);
@@ -327,31 +318,17 @@ void GateLoop::Deny(const Gate& gate, const DatagramCaller& caller) {
       denied, kNoDatagrams);
 }
 
-void GateLoop::Report(const policy::Endpoint& destination, const DatagramCaller& caller,
-                      const ProxyFailure& failure) {
-  const auto core = caller.core.lock();
-  if (core == nullptr) {
-    return;
+void GateLoop::Report(const Gate& gate, const DatagramCaller& caller, const ProxyFailure& failure) {
+  if (const auto core = caller.core.lock(); core != nullptr) {
+    ProxyReport(*core, caller.call,
+                {policy::Operation::kSend,
+                 policy::Transport::kUdp,
+                 gate.destination,
+                 {},
+                 gate.judged.names},
+                gate.judged.decision)
+        .Failed(failure);
   }
-  timespec now = {};
-  clock_gettime(CLOCK_REALTIME, &now);
-  Event event;
-  event.source_of = core->source();
-  event.process = ReadProcessInfo(caller.call.notification.tid);
-  event.thread_id = caller.call.notification.tid;
-  event.time_ns = int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-  event.operation = policy::Operation::kSend;
-  event.transport = policy::Transport::kUdp;
-  event.destination = destination;
-  event.family = destination.ip.IsV4() ? Event::Family::kIpv4 : Event::Family::kIpv6;
-  event.syscall = caller.call.kind.name;
-  event.verdict = EventVerdict::kRedirect;
-  event.would = policy::Verdict::kRedirect;
-  event.proxy_failure = true;
-  event.detail = failure.text;
-  event.errno_value = failure.errno_value;
-  core->CountProxyFailure();
-  container_->carrier().events().Push(std::move(event));
 }
 
 void GateLoop::SendTo(const Open& open, const policy::Endpoint& client, std::string_view data) {

@@ -86,10 +86,9 @@ class GateLoop : public std::enable_shared_from_this<GateLoop> {
   struct Associated {
     std::unique_ptr<Association> association;
     std::shared_ptr<const policy::Policy> policy;  // keeps the key's proxy
-    uint64_t netns = 0;
-    std::array<policy::Endpoint, 2> clients;  // where it gets IPv4's and IPv6's replies
+    std::array<policy::Endpoint, 2> clients;       // where it gets IPv4's and IPv6's replies
     std::shared_ptr<const DatagramCaller> caller;
-    policy::Endpoint destination;  // the last one, for events
+    std::shared_ptr<const Gate> gate;  // the one used last
   };
 
   static constexpr size_t kMaxAssociations = 256;
@@ -106,8 +105,7 @@ class GateLoop : public std::enable_shared_from_this<GateLoop> {
   void Deliver(const AssociationKey& key, const RelayedDatagram& datagram);
   void Ended(const AssociationKey& key, std::optional<ProxyFailure> failure);
   void Deny(const Gate& gate, const DatagramCaller& caller);
-  void Report(const policy::Endpoint& destination, const DatagramCaller& caller,
-              const ProxyFailure& failure);
+  void Report(const Gate& gate, const DatagramCaller& caller, const ProxyFailure& failure);
   void SendTo(const Open& open, const policy::Endpoint& client, std::string_view data);
   void Sweep();
 
