@@ -1,26 +1,15 @@
 // Datagrams that are carried: DNS to any server is answered by the agent, the rest goes by way of a
 // SOCKS5 proxy's UDP ASSOCIATE, and programs see who they asked.
-#include <poll.h>
 #include <sys/wait.h>
 
 #include <array>
 #include <string>
 
-#include "test/unit/agent/guarded_session.h"
+#include "test/unit/agent/datagram_testing.h"
 #include "test/unit/agent/udp_proxy.h"
 
 namespace oakum::agent {
 namespace {
-
-std::string Carrying(uint16_t proxy_port, std::string_view more = {}) {
-  return fmt::format(
-      R"({{"version": 1,
-           "proxies": {{"x": {{"url": "socks5h://127.0.0.1:{}"}}}},
-           "policies": {{"p": {{"mode": "enforce", "proxy": "x", "dns": "proxy",
-               "outgoing": {{"default": "redirect"{}}}}}}},
-           "containers": [{{"match": {{}}, "policy": "p"}}]}})",
-      proxy_port, more);
-}
 
 // A query for the A record of a name of one label.
 std::string Query(uint16_t id, std::string_view label) {
@@ -41,14 +30,6 @@ bool IsAnswer(const char* bytes, ssize_t size, uint16_t id) {
          (bytes[3] & 0xf) == 0 && bytes[7] == 1 && static_cast<uint8_t>(bytes[size - 4]) == 198;
 }
 
-sockaddr_in V4(uint32_t ip, uint16_t port) {
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(ip);
-  return address;
-}
-
 sockaddr_in6 V6(const char* text, uint16_t port) {
   sockaddr_in6 address = {};
   address.sin6_family = AF_INET6;
@@ -58,13 +39,6 @@ sockaddr_in6 V6(const char* text, uint16_t port) {
 }
 
 constexpr uint32_t kServer = 0x7f000035;  // 127.0.0.53: should anything leak, it stays here
-constexpr int kPatience = 5000;           // milliseconds
-
-bool WaitForInput(int fd) {
-  pollfd ready = {fd, POLLIN, 0};
-  return poll(&ready, 1, kPatience) == 1;
-}
-
 template <typename Address>
 bool Same(const Address& a, const Address& b) {
   return memcmp(&a, &b, sizeof a) == 0;
@@ -244,29 +218,6 @@ TEST_F(DatagramTest, EveryWayToAskIsAnsweredByWhomWasAsked) {
   EXPECT_EQ(proxy_.datagrams(), 0);
 }
 
-// Sends to `to` and gives back what comes, with where it came from.
-std::string Exchange(int fd, const sockaddr_in& to, std::string_view text) {
-  if (sendto(fd, text.data(), text.size(), 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) <
-      0) {
-    return fmt::format("sendto: {}", errno);
-  }
-  if (!WaitForInput(fd)) {
-    return "nothing came";
-  }
-  char data[256];
-  sockaddr_in from = {};
-  socklen_t length = sizeof from;
-  const ssize_t got =
-      recvfrom(fd, data, sizeof data, 0, reinterpret_cast<sockaddr*>(&from), &length);
-  if (got < 0) {
-    return fmt::format("recvfrom: {}", errno);
-  }
-  char ip[INET_ADDRSTRLEN] = {};
-  inet_ntop(AF_INET, &from.sin_addr, ip, sizeof ip);
-  return fmt::format("{} from {}:{}", std::string_view(data, static_cast<size_t>(got)), ip,
-                     ntohs(from.sin_port));
-}
-
 TEST_F(DatagramTest, DatagramsGoThroughTheProxyAndComeBackFromTheirDestination) {
   Guarded guarded(Carrying(proxy_.port()));
   std::string output;
@@ -318,7 +269,7 @@ TEST_F(DatagramTest, ASyntheticAddressGoesToTheProxyAsItsName) {
 }
 
 TEST(DatagramRefusalTest, AProxyWithoutDatagramsEndsInAnErrorAndAnEvent) {
-  UdpProxy proxy({.refuse = true, .delay = 50, .wildcard = true});
+  UdpProxy proxy({.refuse = true, .delay = 50, .hang_up_after = -1, .wildcard = true});
   Guarded guarded(Carrying(proxy.port()));
   std::string output;
   const int status = guarded.Run(

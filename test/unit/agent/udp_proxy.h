@@ -24,9 +24,10 @@ namespace oakum::agent {
 class UdpProxy {
  public:
   struct Behaviour {
-    bool refuse = false;   // "command not supported"
-    int delay = 0;         // milliseconds before the reply to UDP ASSOCIATE
-    bool wildcard = true;  // BND.ADDR is 0.0.0.0: the proxy's own address
+    bool refuse = false;    // "command not supported"
+    int delay = 0;          // milliseconds before the reply to UDP ASSOCIATE
+    int hang_up_after = 0;  // datagrams: then the control connections end, once
+    bool wildcard = true;   // BND.ADDR is 0.0.0.0: the proxy's own address
   };
 
   UdpProxy() : UdpProxy(Behaviour{}) {}
@@ -85,6 +86,9 @@ class UdpProxy {
       }
       if (ready[2].revents != 0) {
         Echo();
+        if (datagrams_ == behaviour_.hang_up_after) {
+          controls.clear();
+        }
       }
     }
   }
