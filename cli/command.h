@@ -3,6 +3,7 @@
 #define OAKUM_CLI_COMMAND_H_
 
 #include <CLI/CLI.hpp>
+#include <optional>
 #include <ostream>
 #include <string>
 
@@ -17,7 +18,8 @@ struct Context {
   std::ostream& out;
   std::ostream& err;
   const char* config_variable = nullptr;  // the value of OAKUM_CONFIG; null when unset
-  int status = kOk;                       // set by the subcommand that ran
+  std::optional<std::string> proxy_variable = std::nullopt;  // the value of OAKUM_PROXY
+  int status = kOk;                                          // set by the subcommand that ran
 
   // "oakum: what" on a line of its own.
   void Fail(int exit_status, const std::string& what) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -116,30 +117,70 @@ std::string_view Word(policy::Verdict verdict) {
   return "deny";
 }
 
-std::string_view Word(policy::Mode mode) {
+// What becomes of a request that is not simply allowed.
+std::string_view Word(policy::Mode mode, bool redirect) {
   switch (mode) {
     case policy::Mode::kAudit:
-      return "audit: it passes, and is reported as what enforce would have refused";
+      return redirect ? "audit: it passes, and is reported as what enforce would have redirected"
+                      : "audit: it passes, and is reported as what enforce would have refused";
     case policy::Mode::kEnforce:
-      return "enforce: it is refused";
+      return redirect ? "enforce: it is carried" : "enforce: it is refused";
     case policy::Mode::kKill:
-      return "kill: the container ends";
+      return redirect ? "kill: it is carried" : "kill: the container ends";
   }
   return "";
+}
+
+// The proxy with its URLs, without credentials.
+std::string Describe(const policy::Proxy* proxy) {
+  std::string text;
+  if (proxy != nullptr) {
+    for (const policy::ProxyUrl& url : proxy->urls) {
+      text += (text.empty() ? "" : ", ") + Escape(url.ToString());
+    }
+    text = fmt::format("the proxy {} ({})", Escape(proxy->name), text);
+  }
+  return text;
+}
+
+// How it gets there; empty for what does not.
+std::string Way(const policy::Explanation& explanation) {
+  if (explanation.verdict == policy::Verdict::kDeny) {
+    return {};
+  }
+  switch (explanation.carry) {
+    case policy::Carry::kDirect:
+      return "direct";
+    case policy::Carry::kProxy:
+      return fmt::format("proxy: through {}", Describe(explanation.proxy));
+    case policy::Carry::kResolver:
+      return explanation.verdict == policy::Verdict::kAllow
+                 ? "resolver: asked of that server, the answer watched"
+                 : fmt::format("resolver: answered by the agent, with {}",
+                               Describe(explanation.proxy));
+    case policy::Carry::kChecked:
+      return fmt::format("checked: what is spoken to {} must be as \"handshake\" says",
+                         Describe(explanation.proxy));
+  }
+  return {};
 }
 
 std::string At(const std::string& place) {
   return place.empty() ? "" : fmt::format("  ({})", place);
 }
 
-void Print(const policy::Policy& policy, const policy::Explanation& explanation,
+void Print(const policy::Policy& policy, const policy::Explanation& explanation, bool outgoing,
            std::string_view request, Context& context) {
   context.out << fmt::format("{}: {}\n", Word(explanation.verdict), Escape(request));
   if (explanation.verdict != policy::Verdict::kAllow) {
-    context.out << fmt::format("  mode {}\n", Word(policy.mode()));
+    context.out << fmt::format(
+        "  mode {}\n", Word(policy.mode(), explanation.verdict == policy::Verdict::kRedirect));
   }
   context.out << fmt::format("  decided by: {}{}\n", Escape(explanation.rule),
                              At(explanation.place));
+  if (const std::string way = outgoing ? Way(explanation) : ""; !way.empty()) {
+    context.out << fmt::format("  way: {}\n", way);
+  }
   for (const std::string& note : explanation.notes) {
     context.out << fmt::format("  note: {}\n", note);
   }
@@ -211,6 +252,16 @@ const policy::Policy* ChoosePolicy(const ExplainOptions& options, const PolicySe
   return options.policy ? FindPolicy(set, *options.policy, context) : choice->policy;
 }
 
+policy::Explanation ExplainInet(const policy::Policy& policy, const InetRequestText& request) {
+  if (!request.has_address) {
+    return policy::ExplainName(policy, request.inet, request.name);
+  }
+  policy::InetRequest inet = request.inet;
+  const std::array<std::string, 1> names = {request.name};
+  inet.names = std::span(names).first(request.name.empty() ? 0 : 1);
+  return policy::Explain(policy, inet);
+}
+
 void Explain(const ExplainOptions& options, Context& context) {
   if (!options.policy && options.container.empty()) {
     context.Fail(kUsage, "policy explain needs --policy NAME or --container KEY=VALUE,...");
@@ -238,14 +289,16 @@ void Explain(const ExplainOptions& options, Context& context) {
     return;
   }
   const std::string text = fmt::format("{}", fmt::join(options.request, " "));
-  if (const auto* inet = std::get_if<policy::InetRequest>(&*request)) {
-    Print(*policy, policy::Explain(*policy, *inet), text, context);
+  if (const auto* inet = std::get_if<InetRequestText>(&*request)) {
+    const bool outgoing = inet->inet.operation == policy::Operation::kConnect ||
+                          inet->inet.operation == policy::Operation::kSend;
+    Print(*policy, ExplainInet(*policy, *inet), outgoing, text, context);
   } else {
     const auto& unix_request = std::get<UnixRequestText>(*request);
     Print(*policy,
           policy::Explain(*policy, policy::UnixRequest{.operation = unix_request.operation,
                                                        .name = unix_request.name}),
-          text, context);
+          false, text, context);
   }
 }
 
@@ -345,8 +398,9 @@ void AddExplain(CLI::App& parent, Context& context) {
       ->allow_extra_args(false);
   command
       ->add_option("request", options->request,
-                   "connect|send|bind|listen ADDRESS:PORT[/tcp|/udp|/icmp], "
-                   "accept ADDRESS:PORT from ADDRESS, unix PATH|@NAME, syscall NAME")
+                   "connect|send ADDRESS:PORT[/tcp|/udp|/icmp][ as NAME] or NAME:PORT, "
+                   "bind|listen ADDRESS:PORT, accept ADDRESS:PORT from ADDRESS, unix PATH|@NAME, "
+                   "syscall NAME")
       ->type_name("REQUEST");
   command->callback([options, &context] { Explain(*options, context); });
 }

@@ -37,10 +37,11 @@ constexpr std::array<std::string_view, 7> kVerbWords = {"connect", "send", "bind
 
 struct Target {
   Endpoint endpoint;
+  std::string name;  // instead of the address
   std::optional<Transport> transport;
 };
 
-Expected<Target> ParseTarget(std::string_view text, bool needs_port) {
+Expected<Target> ParseTarget(std::string_view text, bool needs_port, bool takes_name = false) {
   Target target;
   std::string_view rest = text;
   static constexpr std::string_view kIcmp = "/icmp";
@@ -63,12 +64,15 @@ Expected<Target> ParseTarget(std::string_view text, bool needs_port) {
     return MakeError(EINVAL, rule.error().what);
   }
   const uint8_t whole = rule->host.family == policy::Family::kV4 ? 32 : 128;
-  if (!rule->domain.empty()) {
+  if (!rule->domain.empty() && takes_name && !rule->domain.starts_with('*')) {
+    target.name = policy::NormalName(rule->domain);
+  } else if (!rule->domain.empty()) {
     return MakeError(EINVAL, fmt::format("\"{}\" is a name; a request has an address, as the "
                                          "program's call has it",
                                          Escape(text)));
   }
-  if (rule->host.family == policy::Family::kAny || rule->host.length != whole || rule->from) {
+  if (target.name.empty() &&
+      (rule->host.family == policy::Family::kAny || rule->host.length != whole || rule->from)) {
     return MakeError(EINVAL, fmt::format("\"{}\" is not one address", Escape(text)));
   }
   if (rule->ports.size() > 1 ||
@@ -86,40 +90,43 @@ Expected<Target> ParseTarget(std::string_view text, bool needs_port) {
   return target;
 }
 
+// The words after the verb: TARGET, `ADDRESS:PORT as NAME`, or `ADDRESS:PORT from ADDRESS`.
 Expected<Request> ParseInet(const Verb& verb, std::span<const std::string> words) {
   const bool accept = verb.operation == Operation::kAccept;
-  if (words.size() != (accept ? 3U : 1U) || (accept && words[1] != "from")) {
+  const bool outgoing = verb.operation == Operation::kConnect || verb.operation == Operation::kSend;
+  const bool as = outgoing && words.size() == 3 && words[1] == "as";
+  if (!as && (words.size() != (accept ? 3U : 1U) || (accept && words[1] != "from"))) {
     return MakeError(EINVAL, fmt::format("write: {} ADDRESS:PORT{}", verb.word,
                                          accept ? " from ADDRESS" : "[/tcp|/udp|/icmp]"));
   }
-  auto target = ParseTarget(words[0], true);
+  auto target = ParseTarget(words[0], true, outgoing && !as);
   if (!target) {
     return std::unexpected(std::move(target.error()));
   }
-  policy::InetRequest request{.operation = verb.operation,
-                              .transport = target->transport.value_or(verb.transport),
-                              .remote = {},
-                              .local = {}};
-  switch (verb.operation) {
-    case Operation::kConnect:
-    case Operation::kSend:
-      request.remote = target->endpoint;
-      break;
-    case Operation::kBind:
-    case Operation::kListen:
-    case Operation::kSocket:
-    case Operation::kIoUring:
-      request.local = target->endpoint;
-      break;
-    case Operation::kAccept: {
-      auto peer = ParseTarget(words[2], false);
-      if (!peer) {
-        return std::unexpected(std::move(peer.error()));
-      }
-      request.local = target->endpoint;
-      request.remote = peer->endpoint;
-      break;
+  InetRequestText request{.inet = {.operation = verb.operation,
+                                   .transport = target->transport.value_or(verb.transport),
+                                   .remote = {},
+                                   .local = {}},
+                          .name = target->name,
+                          .has_address = target->name.empty()};
+  if (as) {
+    auto name = ParseTarget(words[2], false, true);
+    if (!name || name->name.empty() || name->endpoint.port != 0) {
+      return MakeError(EINVAL, fmt::format("\"{}\" is not a name", Escape(words[2])));
     }
+    request.name = std::move(name->name);
+  }
+  if (outgoing) {
+    request.inet.remote = target->endpoint;
+    return request;
+  }
+  request.inet.local = target->endpoint;
+  if (accept) {
+    auto peer = ParseTarget(words[2], false);
+    if (!peer) {
+      return std::unexpected(std::move(peer.error()));
+    }
+    request.inet.remote = peer->endpoint;
   }
   return request;
 }

@@ -22,10 +22,19 @@ struct SyscallRequestText {
   std::string name;
 };
 
-using Request = std::variant<policy::InetRequest, UnixRequestText, SyscallRequestText>;
+// An internet request. With a name, `inet.names` is empty; without an address, `inet.remote` has
+// the port alone.
+struct InetRequestText {
+  policy::InetRequest inet;
+  std::string name;  // in its normal form: lower case, without a final dot
+  bool has_address = true;
+};
 
-// `connect|send|bind|listen ADDRESS:PORT[/tcp|/udp|/icmp]`, `accept ADDRESS:PORT from
-// ADDRESS[:PORT]`, `unix PATH|@NAME`, `syscall NAME`. Without a protocol, send means udp and the
+using Request = std::variant<InetRequestText, UnixRequestText, SyscallRequestText>;
+
+// `connect|send ADDRESS:PORT[/tcp|/udp|/icmp][ as NAME]`, `connect|send NAME:PORT[/tcp|/udp]`,
+// `bind|listen ADDRESS:PORT[/tcp|/udp|/icmp]`, `accept ADDRESS:PORT from ADDRESS[:PORT]`,
+// `unix PATH|@NAME`, `syscall NAME`. Without a protocol, send means udp and the
 // others tcp. Errors: EINVAL.
 [[nodiscard]] Expected<Request> ParseRequest(std::span<const std::string> words);
 

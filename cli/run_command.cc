@@ -19,14 +19,12 @@
 #include "cli/command.h"
 #include "cli/guarded_program.h"
 #include "cli/report.h"
+#include "cli/run_policy.h"
 #include "cli/run_sink.h"
 #include "cli/supervisor.h"
-#include "oci/json.h"
 #include "policy/container.h"
 #include "policy/plan.h"
 #include "policy/policy_set.h"
-#include "policy/rule_text.h"
-#include "policy/suggest.h"
 
 namespace oakum::cli {
 
@@ -39,15 +37,9 @@ constexpr int kExitNotExecutable = 126;  // as sh(1) has it
 constexpr int kExitNotFound = 127;
 constexpr int kExitSignal = 128;  // and the number of the signal
 constexpr size_t kShownRows = 20;
-constexpr char kInlineName[] = "command-line";  // the policy that options make
 
 struct Options {
-  std::optional<std::string> policy;
-  std::optional<std::string> name;
-  std::optional<std::string> mode;
-  std::vector<std::string> allow;
-  std::vector<std::string> deny;
-  std::optional<std::string> proxy;
+  RunPolicyOptions policy;
   std::optional<std::string> report;
   std::optional<std::string> events;
   bool fail_on_leak = false;
@@ -55,67 +47,6 @@ struct Options {
 };
 
 using Policies = std::shared_ptr<const PolicySet>;
-
-// What is wrong with options that CLI11 does not know to be at odds; empty when nothing is.
-std::string Conflict(const Options& options) {
-  const bool inline_policy = options.mode || !options.allow.empty() || !options.deny.empty();
-  if (options.proxy) {
-    return "--proxy: carrying connections through a proxy is not built yet; allow the proxy's "
-           "address and tell the program to use it";
-  }
-  if (options.policy && inline_policy) {
-    return "--policy and --mode, --allow or --deny: the file says all of it";
-  }
-  if (options.name && !options.policy) {
-    return "--name names a policy of a file: say which with --policy";
-  }
-  if (!options.policy && !options.mode) {
-    return "what may the program do? Say --policy FILE, or --mode audit, enforce or kill with "
-           "--allow RULE for what is no leak";
-  }
-  return {};
-}
-
-Expected<Policies> InlinePolicies(const Options& options) {
-  for (const auto& [option, rules] :
-       {std::pair("--allow", &options.allow), std::pair("--deny", &options.deny)}) {
-    for (const std::string& rule : *rules) {
-      if (const auto parsed = policy::ParseRule(rule, policy::RuleKind::kOutgoing); !parsed) {
-        return MakeError(EINVAL,
-                         fmt::format("{} \"{}\": {}", option, Escape(rule), parsed.error().what));
-      }
-    }
-  }
-  oci::Json outgoing;
-  outgoing["default"] = "deny";
-  outgoing["allow"] = options.allow;
-  outgoing["deny"] = options.deny;
-  oci::Json document;
-  document["version"] = 1;
-  document["policies"][kInlineName] = {{"mode", *options.mode}, {"outgoing", outgoing}};
-  return PolicySet::Parse(document.dump(), kInlineName);
-}
-
-Expected<Policies> LoadPolicies(const Options& options) {
-  return options.policy ? PolicySet::Load(*options.policy) : InlinePolicies(options);
-}
-
-Expected<const policy::Policy*> Choose(const PolicySet& set, const Options& options) {
-  const std::vector<std::string> names = set.names();
-  const std::vector<std::string_view> known(names.begin(), names.end());
-  if (!options.name && names.size() != 1) {
-    return MakeError(EINVAL, fmt::format("{} has {} policies: say which with --name ({})",
-                                         Escape(*options.policy), names.size(),
-                                         fmt::join(known.begin(), known.end(), ", ")));
-  }
-  const std::string& name = options.name ? *options.name : names.front();
-  const policy::Policy* found = set.Find(name);
-  if (found == nullptr) {
-    return MakeError(ENOENT, fmt::format("there is no policy \"{}\"{}", Escape(name),
-                                         policy::DidYouMean(name, known)));
-  }
-  return found;
-}
 
 std::string BaseName(const std::string& path) {
   const size_t slash = path.rfind('/');
@@ -230,13 +161,17 @@ std::optional<int> RunGuarded(const Options& options, const Policies& policies,
   return ExitStatus(status);
 }
 
-void Run(const Options& options, Context& context) {
-  if (const std::string conflict = Conflict(options); !conflict.empty()) {
+void Run(Options& options, Context& context) {
+  RunPolicyOptions& chosen = options.policy;
+  if (!chosen.policy && !chosen.proxy) {
+    chosen.proxy = context.proxy_variable;
+  }
+  if (const std::string conflict = Conflict(chosen); !conflict.empty()) {
     context.Fail(kUsage, conflict);
     return;
   }
-  const auto policies = LoadPolicies(options);
-  if (!policies && options.policy) {
+  const auto policies = LoadPolicies(chosen);
+  if (!policies && chosen.policy) {
     context.err << policies.error().ToString() << '\n';  // FILE:LINE:COLUMN first, for editors
     context.status = kUsage;
     return;
@@ -245,7 +180,7 @@ void Run(const Options& options, Context& context) {
     context.Fail(kUsage, policies.error().ToString());
     return;
   }
-  const auto policy = Choose(**policies, options);
+  const auto policy = ChoosePolicy(**policies, chosen);
   if (!policy) {
     context.Fail(kUsage, policy.error().what);
     return;
@@ -265,18 +200,36 @@ void Run(const Options& options, Context& context) {
 void AddRunCommand(CLI::App& program, Context& context) {
   auto options = std::make_shared<Options>();
   CLI::App* command = program.add_subcommand("run", "Guard one program and its children");
-  command->add_option("--policy", options->policy, "policy file or directory")
-      ->type_name("FILE|DIR");
-  command->add_option("--name", options->name, "which policy of the file, when it has several");
-  command->add_option("--mode", options->mode, "without a file: audit, enforce or kill")
+  RunPolicyOptions& policy = options->policy;
+  command->add_option("--policy", policy.policy, "policy file or directory")->type_name("FILE|DIR");
+  command->add_option("--name", policy.name, "which policy of the file, when it has several");
+  command
+      ->add_option(
+          "--proxy", policy.proxy,
+          "carry everything through this proxy, names included; @FILE reads the URL from a "
+          "file, as does the variable OAKUM_PROXY from the environment")
+      ->type_name("URL|@FILE");
+  command
+      ->add_option("--isolate", policy.isolate,
+                   "with --proxy: who shares a circuit; none, container, process, destination or "
+                   "connection")
+      ->check(CLI::IsMember({"none", "container", "process", "destination", "connection"}));
+  command
+      ->add_option("--resolve", policy.resolve,
+                   "with --proxy: how names are resolved; synthetic, tor or tcp://HOST:PORT")
+      ->type_name("HOW");
+  command
+      ->add_option("--mode", policy.mode,
+                   "without a file: audit, enforce or kill; with --proxy, enforce when left out")
       ->check(CLI::IsMember({"audit", "enforce", "kill"}));
-  command->add_option("--allow", options->allow, "where the program may send; may be repeated")
+  command
+      ->add_option("--allow", policy.allow,
+                   "where the program may send, with --proxy around it; may be repeated")
       ->type_name("RULE")
       ->allow_extra_args(false);
-  command->add_option("--deny", options->deny, "exceptions to --allow; may be repeated")
+  command->add_option("--deny", policy.deny, "exceptions to --allow and --proxy; may be repeated")
       ->type_name("RULE")
       ->allow_extra_args(false);
-  command->add_option("--proxy", options->proxy, "not built yet")->type_name("URL");
   command
       ->add_option("--report", options->report,
                    "write the report there: .json, .md, else text; without it, leaks are shown on "

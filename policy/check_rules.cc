@@ -24,18 +24,6 @@ struct ListKind {
   RuleKind kind;
 };
 
-// As InetRequest::names are: lower case, without a final dot.
-std::string NormalName(std::string_view domain) {
-  if (domain.ends_with('.')) {
-    domain.remove_suffix(1);
-  }
-  std::string normal(domain);
-  std::transform(normal.begin(), normal.end(), normal.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  return normal;
-}
-
 class RuleChecker {
  public:
   // `proxies` is null where no rule can redirect.

@@ -10,7 +10,7 @@ const AddressRule* FindRule(const CompiledPolicy& policy, const Destination& to)
   const InetRequest& request = to.request;
   const uint16_t port = request.remote.port;
   const uint32_t by_address = policy.index.Find(
-      to.synthetic ? outgoing.everywhere : outgoing.addresses, to.ip, port, request.transport);
+      to.anywhere ? outgoing.everywhere : outgoing.addresses, to.ip, port, request.transport);
   const AddressRule* address =
       by_address == RuleIndex::kNone ? nullptr : &policy.source.outgoing[by_address];
   const bool single = address != nullptr && address->host.IsSingle();
@@ -47,12 +47,14 @@ Destination Destination::Of(const CompiledPolicy& policy, const IpAddress& ip,
   const DnsRule dns = policy.source.dns.rule;
   const bool closes = ClosesDns(policy.source);
   const bool query = request.remote.port == kDnsPort && dns != DnsRule::kFollow;
+  const bool synthetic = IsSynthetic(policy.source, ip);
   return {
       .ip = ip,
       .request = request,
       .query = query,
       .closed = query && closes,
-      .synthetic = IsSynthetic(policy.source, ip),
+      .synthetic = synthetic,
+      .anywhere = synthetic,
       .docker = closes && !query && request.transport != Transport::kOther && IsDockerResolver(ip)};
 }
 

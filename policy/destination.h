@@ -15,6 +15,7 @@ struct Destination {
   bool query = false;          // port 53, which "dns" is about
   bool closed = false;         // a query where only rules count that say so
   bool synthetic = false;      // the address stands for a name
+  bool anywhere = false;       // of rules for addresses, those for every address count alone
   bool docker =
       false;  // Docker's resolver on a port of its choice: only a rule for it alone counts
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <optional>
 
 #include "policy/compiled.h"
@@ -16,6 +17,8 @@ namespace {
 std::string PlaceOf(const CompiledPolicy& policy, const Place& place) {
   return fmt::format("{}:{}", (*policy.files)[place.file], place.position.line);
 }
+
+constexpr std::string_view kAnywhereText = "the address stands for a name";
 
 // A rule that covers the address, with what speaks for it.
 struct Candidate {
@@ -92,8 +95,7 @@ class AddressExplainer {
   AddressExplainer(const CompiledPolicy& policy, const InetRequest& request)
       : policy_(policy), request_(request) {}
 
-  Explanation Outgoing(const IpAddress& ip) {
-    const Destination to = Destination::Of(policy_, ip, request_);
+  Explanation Outgoing(const Destination& to) {
     if (!to.IsUnknown()) {
       AddAddresses(to);
       AddNames(to);
@@ -105,9 +107,7 @@ class AddressExplainer {
     Explanation explanation = Tell(winner, decision);
     if (winner != nullptr && decision.verdict != winner->rule->verdict) {
       explanation.notes.push_back(to.synthetic && decision.verdict == Verdict::kRedirect
-                                      ? fmt::format("{} stands for a name: only the proxy can tell "
-                                                    "where that leads",
-                                                    ip.ToString())
+                                      ? "only the proxy can tell where the name leads"
                                       : "no proxy carries this protocol");
     }
     return explanation;
@@ -158,8 +158,8 @@ class AddressExplainer {
       if (!candidate.excluded.empty()) {
         continue;
       }
-      if (to.synthetic && rule.host.length != 0) {
-        candidate.excluded = "the address stands for a name";
+      if (to.anywhere && rule.host.length != 0) {
+        candidate.excluded = kAnywhereText;
       } else if (to.closed && !CountsForDns(rule)) {
         candidate.excluded =
             fmt::format("dns is \"{}\" and it does not name port 53",
@@ -243,12 +243,16 @@ Explanation ExplainDestination(const CompiledPolicy& policy, const InetRequest& 
     }
     return reached;
   };
+  const auto explain = [&](const IpAddress& ip) {
+    return AddressExplainer(policy, request).Outgoing(Destination::Of(policy, ip, request));
+  };
   const IpAddress ip = canonical(request.remote.ip);
-  Explanation explanation = AddressExplainer(policy, request).Outgoing(ip);
+  Explanation explanation = explain(ip);
   if (const auto embedded = EmbeddedV4(ip)) {
     notes.push_back(fmt::format("{} carries {}: the stricter decision of the two counts",
                                 ip.ToString(), embedded->ToString()));
-    Explanation carried = AddressExplainer(policy, request).Outgoing(canonical(*embedded));
+    const IpAddress inner = canonical(*embedded);
+    Explanation carried = explain(inner);
     const auto answer = [](const Explanation& of) {
       return Decision{.verdict = of.verdict, .rule = of.rule, .carry = of.carry, .proxy = of.proxy};
     };
@@ -311,6 +315,29 @@ Explanation Explain(const Policy& policy, const InetRequest& request) {
       return Plain(policy.Decide(request));
   }
   return Plain(policy.Decide(request));
+}
+
+Explanation ExplainName(const Policy& policy, const InetRequest& request, const std::string& name) {
+  const CompiledPolicy& compiled = policy.compiled();
+  const std::array<std::string, 1> names = {name};
+  InetRequest named = request;
+  named.names = names;
+  // The address only says which family's rules for every address count.
+  const bool synthetic = compiled.source.dns.rule == DnsRule::kProxy &&
+                         compiled.source.dns.resolve == Resolve::kSynthetic;
+  const IpAddress any = IpAddress::FromV4({0, 0, 0, 0});
+  Destination to = Destination::Of(compiled, any, named);
+  to.synthetic = synthetic;
+  to.anywhere = true;
+  Explanation explanation = AddressExplainer(compiled, named).Outgoing(to);
+  std::erase_if(explanation.others, [](const OtherRule& other) {
+    return !other.applies && other.why == kAnywhereText;
+  });
+  if (!synthetic) {
+    explanation.notes.emplace_back(
+        "rules for its address may decide otherwise: ask for ADDRESS:PORT as NAME");
+  }
+  return explanation;
 }
 
 Explanation Explain(const Policy& policy, const UnixRequest& request) {

@@ -31,6 +31,10 @@ struct Explanation {
 
 [[nodiscard]] Explanation Explain(const Policy& policy, const InetRequest& request);
 [[nodiscard]] Explanation Explain(const Policy& policy, const UnixRequest& request);
+// A kConnect or kSend to the name (in its normal form) wherever it leads: `request` has operation,
+// transport and the port.
+[[nodiscard]] Explanation ExplainName(const Policy& policy, const InetRequest& request,
+                                      const std::string& name);
 
 }  // namespace oakum::policy
 

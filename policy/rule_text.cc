@@ -341,4 +341,15 @@ std::expected<ParsedRule, RuleError> ParseRule(std::string_view text, RuleKind k
   return RuleParser(text, kind).Run();
 }
 
+std::string NormalName(std::string_view name) {
+  if (name.ends_with('.')) {
+    name.remove_suffix(1);
+  }
+  std::string normal(name);
+  std::transform(normal.begin(), normal.end(), normal.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
+  return normal;
+}
+
 }  // namespace oakum::policy

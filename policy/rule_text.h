@@ -62,6 +62,9 @@ enum class RuleKind : uint8_t { kOutgoing, kRedirect, kIncoming };
 
 [[nodiscard]] std::expected<ParsedRule, RuleError> ParseRule(std::string_view text, RuleKind kind);
 
+// A name as InetRequest::names has it: lower case, without a final dot.
+[[nodiscard]] std::string NormalName(std::string_view name);
+
 }  // namespace oakum::policy
 
 #endif  // OAKUM_POLICY_RULE_TEXT_H_

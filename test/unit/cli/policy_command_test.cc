@@ -78,9 +78,11 @@ class PolicyCommandTest : public ::testing::Test {
     return {.status = status, .out = out.str(), .err = err.str()};
   }
 
-  // `oakum policy explain --policy tor-only WORDS...`
-  [[nodiscard]] std::string Explain(const std::vector<std::string>& words) const {
-    std::vector<std::string> all = {"policy", "explain", "--policy", "tor-only"};
+  // `oakum policy explain --policies FILE --policy POLICY WORDS...`
+  [[nodiscard]] std::string ExplainIn(const std::string& file, const std::string& policy,
+                                      const std::vector<std::string>& words) const {
+    std::vector<std::string> all = {"policy",   "explain",  "--policies",
+                                    Path(file), "--policy", policy};
     all.insert(all.end(), words.begin(), words.end());
     Result result = Run(all);
     EXPECT_EQ(result.status, kOk) << result.err;
@@ -91,6 +93,9 @@ class PolicyCommandTest : public ::testing::Test {
       result.out.erase(at, directory_.size() + 1);
     }
     return result.out;
+  }
+  [[nodiscard]] std::string Explain(const std::vector<std::string>& words) const {
+    return ExplainIn("policy.json", "tor-only", words);
   }
 
  private:
@@ -128,11 +133,13 @@ TEST_F(PolicyCommandTest, ExplainSaysWhichRuleAndWhy) {
   EXPECT_EQ(Explain({"connect", "10.1.2.3:80"}),
             "allow: connect 10.1.2.3:80\n"
             "  decided by: outgoing.allow 10.1.2.3:80  (policy.json:8)\n"
+            "  way: direct\n"
             "  matches, but loses: outgoing.deny 10.1.2.3  (policy.json:9): it names no ports\n"
             "  no say: outgoing.allow 10.1.0.0/16:443/tcp  (policy.json:8): it is for other "
             "ports\n");
   EXPECT_EQ(Explain({"connect", "10.88.0.1:9050"}),
-            "allow: connect 10.88.0.1:9050\n  decided by: proxy  (policy.json:3)\n");
+            "allow: connect 10.88.0.1:9050\n  decided by: proxy  (policy.json:3)\n"
+            "  way: direct\n");
   EXPECT_EQ(
       Explain({"send", "0.0.0.0:53"}),
       "deny: send 0.0.0.0:53\n"
@@ -146,6 +153,74 @@ TEST_F(PolicyCommandTest, ExplainSaysWhichRuleAndWhy) {
             "  mode enforce: it is refused\n"
             "  decided by: outgoing.default deny\n"
             "  note: 64:ff9b::7f00:1 carries 127.0.0.1: the stricter decision of the two counts\n");
+}
+
+TEST_F(PolicyCommandTest, ExplainSaysHowItIsCarried) {
+  Write("carried.json", R"({"version": 1,
+"proxies": {"tor": {"url": "socks5h://10.88.0.1:9050"}, "corp": {"url": "http://me:secret@a.b:1"}},
+"policies": {
+"all": {"mode": "enforce", "proxy": "tor", "handshake": {"require": "socks5"},
+"outgoing": {"default": "redirect", "allow": ["*.here.example"],
+"redirect": ["*.corp via corp"]}},
+"watch": {"mode": "audit", "proxy": "tor", "outgoing": {"default": "redirect"}},
+"names": {"mode": "enforce", "dns": "allow",
+"outgoing": {"allow": ["*.example.com:443"], "deny": ["10.0.0.0/8"]}}
+}})");
+  const auto explain = [&](const std::string& policy, const std::vector<std::string>& request) {
+    return ExplainIn("carried.json", policy, request);
+  };
+  EXPECT_EQ(explain("all", {"connect", "1.2.3.4:80"}),
+            "redirect: connect 1.2.3.4:80\n"
+            "  mode enforce: it is carried\n"
+            "  decided by: outgoing.default redirect\n"
+            "  way: proxy: through the proxy tor (socks5h://10.88.0.1:9050)\n");
+  EXPECT_EQ(explain("all", {"connect", "Www.Corp:80/tcp"}),
+            "redirect: connect Www.Corp:80/tcp\n"
+            "  mode enforce: it is carried\n"
+            "  decided by: outgoing.redirect *.corp via corp  (carried.json:6)\n"
+            "  way: proxy: through the proxy corp (http://a.b:1)\n");
+  EXPECT_EQ(explain("all", {"connect", "www.here.example:80"}),
+            "redirect: connect www.here.example:80\n"
+            "  mode enforce: it is carried\n"
+            "  decided by: outgoing.allow *.here.example  (carried.json:5)\n"
+            "  way: proxy: through the proxy tor (socks5h://10.88.0.1:9050)\n"
+            "  note: only the proxy can tell where the name leads\n");
+  EXPECT_EQ(explain("all", {"send", "8.8.8.8:53"}),
+            "redirect: send 8.8.8.8:53\n"
+            "  mode enforce: it is carried\n"
+            "  decided by: dns proxy\n"
+            "  way: resolver: answered by the agent, with the proxy tor "
+            "(socks5h://10.88.0.1:9050)\n");
+  EXPECT_EQ(explain("all", {"connect", "10.88.0.1:9050"}),
+            "allow: connect 10.88.0.1:9050\n"
+            "  decided by: proxy  (carried.json:2)\n"
+            "  way: checked: what is spoken to the proxy tor (socks5h://10.88.0.1:9050) must be as "
+            "\"handshake\" says\n");
+  EXPECT_EQ(explain("all", {"connect", "198.18.0.1:80"}),
+            "deny: connect 198.18.0.1:80\n"
+            "  mode enforce: it is refused\n"
+            "  decided by: dns unknown address\n");
+  EXPECT_EQ(explain("watch", {"connect", "1.2.3.4:80"}),
+            "redirect: connect 1.2.3.4:80\n"
+            "  mode audit: it passes, and is reported as what enforce would have redirected\n"
+            "  decided by: outgoing.default redirect\n"
+            "  way: proxy: through the proxy tor (socks5h://10.88.0.1:9050)\n");
+  EXPECT_EQ(explain("names", {"connect", "www.example.com:443"}),
+            "allow: connect www.example.com:443\n"
+            "  decided by: outgoing.allow *.example.com:443  (carried.json:9)\n"
+            "  way: direct\n"
+            "  note: rules for its address may decide otherwise: ask for ADDRESS:PORT as NAME\n");
+  EXPECT_EQ(
+      explain("names", {"connect", "10.1.2.3:443", "as", "www.example.com"}),
+      "deny: connect 10.1.2.3:443 as www.example.com\n"
+      "  mode enforce: it is refused\n"
+      "  decided by: outgoing.deny 10.0.0.0/8  (carried.json:9)\n"
+      "  matches, but loses: outgoing.allow *.example.com:443  (carried.json:9): a name opens "
+      "nothing that is denied by address\n");
+  EXPECT_EQ(explain("names", {"send", "8.8.8.8:53"}),
+            "allow: send 8.8.8.8:53\n"
+            "  decided by: dns allow\n"
+            "  way: resolver: asked of that server, the answer watched\n");
 }
 
 TEST_F(PolicyCommandTest, ExplainIncomingAndUnix) {

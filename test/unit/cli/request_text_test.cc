@@ -27,7 +27,7 @@ policy::InetRequest Inet(const std::string& text) {
     ADD_FAILURE() << request.error().what;
     return {};
   }
-  return std::get<policy::InetRequest>(*request);
+  return std::get<InetRequestText>(*request).inet;
 }
 
 std::string ErrorOf(const std::string& text) {
@@ -52,13 +52,33 @@ TEST(RequestTextTest, Parses) {
   EXPECT_EQ(std::get<UnixRequestText>(*ParseRequest(Split("unix @x"))).name, "@x");
 }
 
+TEST(RequestTextTest, Names) {
+  const auto parse = [](const std::string& text) {
+    return std::get<InetRequestText>(ParseRequest(Split(text)).value());
+  };
+  const InetRequestText name = parse("connect WWW.example.com.:443/udp");
+  EXPECT_EQ(name.name, "www.example.com");
+  EXPECT_FALSE(name.has_address);
+  EXPECT_EQ(name.inet.remote.port, 443);
+  EXPECT_EQ(name.inet.transport, Transport::kUdp);
+  const InetRequestText both = parse("connect 10.0.0.1:80 as Example.com");
+  EXPECT_EQ(both.name, "example.com");
+  EXPECT_TRUE(both.has_address);
+  EXPECT_EQ(both.inet.remote.ip.ToString(), "10.0.0.1");
+  EXPECT_EQ(ErrorOf("connect 10.0.0.1:80 as 10.0.0.2"), "\"10.0.0.2\" is not a name");
+  EXPECT_EQ(ErrorOf("connect 10.0.0.1:80 as a.b:80"), "\"a.b:80\" is not a name");
+  EXPECT_EQ(ErrorOf("bind 10.0.0.1:80 as a.b"), "write: bind ADDRESS:PORT[/tcp|/udp|/icmp]");
+  EXPECT_EQ(ErrorOf("connect a.b"), "\"a.b\" has no port; write ADDRESS:PORT");
+  EXPECT_NE(ErrorOf("connect *.a.b:80"), "(parsed)");
+}
+
 TEST(RequestTextTest, Refuses) {
   EXPECT_EQ(ErrorOf(""), "no request; for example: connect 10.1.2.3:443/tcp");
   EXPECT_EQ(ErrorOf("connect"), "write: connect ADDRESS:PORT[/tcp|/udp|/icmp]");
   EXPECT_EQ(ErrorOf("connect 10.0.0.0/8:80"), "\"10.0.0.0/8:80\" is not one address");
   EXPECT_EQ(ErrorOf("connect *:80"), "\"*:80\" is not one address");
   EXPECT_EQ(ErrorOf("connect 10.0.0.1:80-90"), "\"10.0.0.1:80-90\" has more than one port");
-  EXPECT_EQ(ErrorOf("connect example.com:80"),
+  EXPECT_EQ(ErrorOf("bind example.com:80"),
             "\"example.com:80\" is a name; a request has an address, as the program's call has it");
   EXPECT_EQ(ErrorOf("accept 10.0.0.1:80"), "write: accept ADDRESS:PORT from ADDRESS");
   EXPECT_EQ(ErrorOf("unix run"), "write: unix /PATH, or: unix @NAME");

@@ -37,14 +37,23 @@ Result RunWith(std::vector<const char*> words) {
 // None of these starts a program.
 TEST(RunCommand, UsageErrorsAreOneLineThatSaysWhatIsWrong) {
   const std::vector<std::pair<std::vector<const char*>, const char*>> cases = {
-      {{"true"}, "--policy FILE, or --mode"},
+      {{"true"}, "or --proxy URL to carry everything"},
       {{"--mode", "audit"}, "command is required"},
       {{"--mode", "deny", "true"}, "--mode"},
       {{"--allow", "10.0.0.1", "true"}, "--mode"},
       {{"--name", "x", "--mode", "audit", "true"}, "--name names a policy of a file"},
       {{"--policy", "/x", "--mode", "audit", "true"}, "the file says all of it"},
       {{"--policy", "/x", "--deny", "10.0.0.1", "true"}, "the file says all of it"},
-      {{"--proxy", "socks5h://127.0.0.1:9050", "true"}, "not built yet"},
+      {{"--proxy", "socks5h://me:secret@127.0.0.1", "true"}, "--proxy: no port in"},
+      {{"--proxy", "socks6://me:secret@127.0.0.1:1", "true"}, "did you mean \"socks5\"?"},
+      {{"--proxy", "@/no/such/file", "true"}, "/no/such/file"},
+      {{"--proxy", "socks5h://127.0.0.1:9050", "--policy", "/x", "true"}, "names its proxies"},
+      {{"--proxy", "socks5h://127.0.0.1:9050", "--isolate", "all", "true"}, "--isolate"},
+      {{"--proxy", "socks5h://127.0.0.1:9050", "--resolve", "dns", "true"},
+       "no value of \"resolve\""},
+      {{"--proxy", "socks5h://me:secret@127.0.0.1:1", "--isolate", "process", "true"},
+       "makes user and password up"},
+      {{"--mode", "audit", "--isolate", "process", "true"}, "say how --proxy is used"},
       {{"--mode", "audit", "--allow", "10.0.0.0/33", "true"}, "--allow \"10.0.0.0/33\": "},
       {{"--mode", "audit", "--deny", "10.0.0.1:http", "true"}, "--deny \"10.0.0.1:http\": "},
       {{"--mode", "audit", "--allow", "example.com", "true"}, "a rule for a name"},
@@ -56,6 +65,7 @@ TEST(RunCommand, UsageErrorsAreOneLineThatSaysWhatIsWrong) {
     EXPECT_EQ(result.status, kUsage) << expected;
     EXPECT_THAT(result.err, HasSubstr(expected));
     EXPECT_EQ(std::ranges::count(result.err, '\n'), 1) << result.err;
+    EXPECT_EQ(result.err.find("secret"), std::string::npos) << result.err;
   }
 }
 
