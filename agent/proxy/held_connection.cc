@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "agent/proxy/checked_connection.h"
 #include "agent/proxy/connect_failure.h"
 #include "agent/proxy/relay.h"
 #include "agent/proxy/tls_stream.h"
@@ -96,9 +97,12 @@ void HeldConnection::Completed(int error) {
     watching_ = false;
     worker_.loop().Remove(request_.held.fd());
   }
-  // Without an answer on the other side nobody waits any more.
   if (error == 0) {
     Established();
+  } else if (far_.fd) {
+    // Nobody waits any more, or has reset it already: the other side is told so.
+    const linger reset = {1, 0};
+    (void)setsockopt(far_.fd.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
   }
   Leave();
 }
@@ -121,6 +125,11 @@ void HeldConnection::Established() {
           });
       return;
     case policy::Carry::kChecked:
+      return CheckedConnection::Start(worker_, {.near = std::move(near),
+                                                .container = request_.container,
+                                                .policy = request_.policy,
+                                                .dial = std::move(request_.dial),
+                                                .report = request_.report});
     case policy::Carry::kDirect:
       return;
   }
