@@ -101,6 +101,23 @@ TEST(AssociationTest, AProxyThatIsDownIsNamed) {
   EXPECT_EQ(events[0].destination.port, 9);
 }
 
+TEST(AssociationTest, RepliesFromStrangersAreDropped) {
+  UdpProxy proxy;
+  Guarded guarded(Carrying(proxy.port()));
+  std::string output;
+  const int status = guarded.Run(
+      [](int output_fd) {
+        const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+        (void)SendText(fd.get(), V4(kFar, 9), "stranger");  // answered by another address
+        dprintf(output_fd, "%s", Exchange(fd.get(), V4(kFar, 9), "friend").c_str());
+        return 0;
+      },
+      &output);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(output, "192.0.2.1:9 friend from 192.0.2.1:9");
+  EXPECT_EQ(proxy.datagrams(), 2);
+}
+
 // lo of a new network namespace is down.
 bool RaiseLoopback() {
   const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));

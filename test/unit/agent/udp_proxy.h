@@ -137,6 +137,9 @@ class UdpProxy {
       source.name.clear();
       source.address.ip = policy::IpAddress::FromV4({203, 0, 113, 7});
     }
+    if (datagram->data == "stranger") {
+      source.address.ip = policy::IpAddress::FromV4({203, 0, 113, 8});
+    }
     const std::string out = WrapDatagram(source, text);
     (void)sendto(relay_.get(), out.data(), out.size(), 0, reinterpret_cast<sockaddr*>(&from),
                  length);
