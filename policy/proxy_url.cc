@@ -175,6 +175,11 @@ std::expected<ProxyUrl, std::string> ParseProxyUrl(std::string_view text) {
     return Fail("a unix socket is reached without TLS; write http+unix:///PATH");
   }
   if (is_unix) {
+    if (!rest.starts_with('/') && rest.contains('@')) {
+      // Not shown: what stands before it is a password.
+      return Fail(fmt::format("a unix socket has no user and no password; write {}+unix:///PATH",
+                              scheme));
+    }
     if (!rest.starts_with('/') || rest.size() < 2 || rest.size() > kMaxUnixPath) {
       return Fail(
           fmt::format("\"{}\" is not an absolute path of at most {} bytes; write "

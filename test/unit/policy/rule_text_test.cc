@@ -207,6 +207,8 @@ TEST(ProxyUrlTest, Refuses) {
             "user and password have at most 255 bytes, the user at least one");
   EXPECT_EQ(Proxy("socks5+unix://run/x"),
             "\"run/x\" is not an absolute path of at most 107 bytes; write socks5+unix:///PATH");
+  EXPECT_EQ(Proxy("http+unix://joe:secret@/run/x"),
+            "a unix socket has no user and no password; write http+unix:///PATH");
 }
 
 }  // namespace
