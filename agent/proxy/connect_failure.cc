@@ -130,10 +130,11 @@ void AppendSyn(std::string& out, const Ends& ends, uint32_t next) {
   Append(out, &sequence, sizeof sequence);
 }
 
+// A parameter problem is EPROTO (tcp_v4_err(), net/ipv4/tcp_ipv4.c).
 Packet Unreachable4(const Ends& ends, uint32_t next, int error) {
   icmphdr icmp = {};
-  icmp.type = ICMP_DEST_UNREACH;
-  icmp.code = error == ENETUNREACH ? ICMP_NET_UNREACH : ICMP_HOST_UNREACH;
+  icmp.type = error == EPROTO ? ICMP_PARAMETERPROB : ICMP_DEST_UNREACH;
+  icmp.code = error == EPROTO ? 0 : error == ENETUNREACH ? ICMP_NET_UNREACH : ICMP_HOST_UNREACH;
   iphdr ip = {};
   ip.version = 4;
   ip.ihl = sizeof ip / 4;
@@ -155,14 +156,15 @@ Packet Unreachable4(const Ends& ends, uint32_t next, int error) {
   return packet;
 }
 
-// The kernel fills in the checksum (RFC 3542 section 3.1). EACCES is what ADM_PROHIBITED means
-// (tab_unreach[], net/ipv6/icmp.c).
+// The kernel fills in the checksum (RFC 3542 section 3.1). EACCES is what ADM_PROHIBITED means, and
+// EPROTO a parameter problem (icmpv6_err_convert(), net/ipv6/icmp.c).
 Packet Unreachable6(const Ends& ends, uint32_t next, int error) {
   icmp6_hdr icmp = {};
-  icmp.icmp6_type = ICMP6_DST_UNREACH;
-  icmp.icmp6_code = error == ENETUNREACH ? ICMP6_DST_UNREACH_NOROUTE
-                    : error == EACCES    ? ICMP6_DST_UNREACH_ADMIN
-                                         : ICMP6_DST_UNREACH_ADDR;
+  icmp.icmp6_type = error == EPROTO ? ICMP6_PARAM_PROB : ICMP6_DST_UNREACH;
+  icmp.icmp6_code = error == EPROTO        ? ICMP6_PARAMPROB_HEADER
+                    : error == ENETUNREACH ? ICMP6_DST_UNREACH_NOROUTE
+                    : error == EACCES      ? ICMP6_DST_UNREACH_ADMIN
+                                           : ICMP6_DST_UNREACH_ADDR;
   ip6_hdr ip = {};
   ip.ip6_flow = htonl(6U << 28);
   ip.ip6_plen = htons(sizeof(tcphdr));
@@ -210,7 +212,8 @@ void FailConnect(const HeldClient& client, const HeldSocket& held, int error, ui
       CookieOf(socket.get()) != client.cookie || !IsOpening(socket.get())) {
     return;
   }
-  if (const auto next = NextSequence(socket.get()); next) {
+  // ECONNRESET is what connect(2) with AF_UNSPEC leaves behind.
+  if (const auto next = error == ECONNRESET ? std::nullopt : NextSequence(socket.get()); next) {
     const SockaddrCopy peer = held.AddressFor(held.domain());
     Ends ends;
     ends.v4 = held.domain() == AF_INET;

@@ -13,8 +13,9 @@ namespace oakum::agent {
 // EPOLLERR), as far as the agent's privileges reach:
 // - With CAP_NET_ADMIN and CAP_NET_RAW the peer says so: by RST (ECONNREFUSED), or by an ICMP or
 //   ICMPv6 message for what these can say (RFC 1122 section 4.2.3.9; icmp_err_convert[],
-//   net/ipv4/icmp.c), EHOSTUNREACH for all others.
-// - Without, the attempt is ended by connect(2) with AF_UNSPEC: ECONNRESET.
+//   net/ipv4/icmp.c: ENETUNREACH, EHOSTUNREACH, EPROTO, over IPv6 EACCES), EHOSTUNREACH for all
+//   others.
+// - For ECONNRESET and without these, the attempt is ended by connect(2) with AF_UNSPEC: ECONNRESET.
 // - A socket that is not found again under the number that it had is left to the peer that is no
 //   more: ECONNREFUSED with the next SYN, at most as long from now as the attempt has taken (RFC
 //   6298 section 5.5).
