@@ -68,7 +68,7 @@ class Proxies(case.Case):
         proxy = self.add(proxies.Tor, **self.options(9050))
         done = self.curl("--proxy", f"socks5h://someone:secret@{self.host}:9050", URL)
         self.assertNotEqual(done.returncode, 0)
-        request = proxy.next_request()
+        request = proxy.requests()[0]
         self.assertEqual((request["target"], request["SOCKS_USERNAME"], request["SOCKS_PASSWORD"]),
                          ("www.example.test:80", "someone", "secret"))
 

@@ -7,8 +7,18 @@ import threading
 import time
 
 _SECONDS = 60  # more than anybody waits
-_METHOD, _PASSWORD = b"\x05\x00", b"\x05\x02"
 _ADDRESS = b"\x00\x01\x00\x00\x00\x00\x00\x00"
+
+
+def greet(sock):
+    """Takes what is offered, and whatever user and password: until the request has come."""
+    if 2 in sock.recv(4096)[2:]:
+        sock.sendall(b"\x05\x02")
+        sock.recv(4096)
+        sock.sendall(b"\x01\x00")
+    else:
+        sock.sendall(b"\x05\x00")
+    sock.recv(4096)
 
 
 def silent(sock):
@@ -18,7 +28,7 @@ def silent(sock):
 
 
 def closes(sock):
-    sock.recv(1)
+    sock.recv(4096)
 
 
 def resets(sock):
@@ -26,16 +36,12 @@ def resets(sock):
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
 
 
-def closes_after_method(sock):
-    sock.recv(4096)
-    sock.sendall(_METHOD)
-    sock.recv(1)
+def closes_after_request(sock):
+    greet(sock)
 
 
 def closes_in_reply(sock):
-    sock.recv(4096)
-    sock.sendall(_METHOD)
-    sock.recv(4096)
+    greet(sock)
     sock.sendall(b"\x05\x00\x00\x01\x7f")
 
 
@@ -53,9 +59,7 @@ def garbage(sock):
 
 def endless(sock):
     """A valid beginning of an answer of SOCKS5, and then nothing but one byte a second."""
-    sock.recv(4096)
-    sock.sendall(_METHOD)
-    sock.recv(4096)
+    greet(sock)
     slowly(sock, b"\x05\x00\x00\x03\xff" + b"x" * _SECONDS, 1)
 
 
@@ -73,15 +77,13 @@ def wrong_method(sock):
 
 def credentials_refused(sock):
     sock.recv(4096)
-    sock.sendall(_PASSWORD)
+    sock.sendall(b"\x05\x02")
     sock.recv(4096)
     sock.sendall(b"\x01\x01")
 
 
 def reply(sock, code):
-    sock.recv(4096)
-    sock.sendall(_METHOD)
-    sock.recv(4096)
+    greet(sock)
     sock.sendall(bytes([5, code]) + _ADDRESS)
 
 
@@ -101,7 +103,7 @@ BEHAVIOURS = {
     "silent": silent,
     "closes": closes,
     "resets": resets,
-    "closes-after-method": closes_after_method,
+    "closes-after-request": closes_after_request,
     "closes-in-reply": closes_in_reply,
     "garbage": garbage,
     "endless": endless,

@@ -209,16 +209,20 @@ class Tor(Proxy):
             self._events.close()
         super().stop()
 
-    def next_request(self):
-        """The next stream that a client has asked for: {"target": "NAME:PORT", "SOCKS_USERNAME": ...}
-        (control-spec, STREAM events). Tor's own, to its directory, are left out."""
-        while True:
-            words = self._lines.readline().split()
+    def requests(self):
+        """The streams that clients have asked for since the last call: {"target": "NAME:PORT",
+        "SOCKS_USERNAME": ...} (control-spec, STREAM events). Tor's own, to its directory, are left
+        out."""
+        seen = []
+        self._events.sendall(b"GETINFO version\r\n")
+        while not (line := self._lines.readline()).startswith("250 OK"):
+            words = line.split()
             fields = dict(word.split("=", 1) for word in words[6:] if "=" in word)
             if (words[1:2] == ["STREAM"] and words[3] in ("NEW", "NEWRESOLVE") and
                     fields["PURPOSE"] in ("USER", "DNS_REQUEST")):
-                return {"target": words[5], "kind": words[3],
-                        **{name: value.strip('"') for name, value in fields.items()}}
+                seen.append({"target": words[5], "kind": words[3],
+                             **{name: value.strip('"') for name, value in fields.items()}})
+        return seen
 
 
 class Authority:

@@ -116,31 +116,52 @@ def python_asyncio():
     return asyncio.run(main())
 
 
+def echo(sock, path, half_close):
+    """Sends a file by sendfile(2) while the echo is read; whether it came back as it was. Half-close:
+    the end is told before the last byte has come back, as not every proxy can."""
+    size = os.path.getsize(path)
+    pid = os.fork()
+    if pid == 0:
+        with open(path, "rb") as source:
+            sock.sendfile(source)
+        if half_close:
+            sock.shutdown(socket.SHUT_WR)
+        os._exit(0)
+    got, length = hashlib.sha256(), 0
+    while (half_close or length < size) and (part := sock.recv(65536)):
+        got.update(part)
+        length += len(part)
+    os.waitpid(pid, 0)
+    if not half_close:
+        sock.shutdown(socket.SHUT_WR)
+        length += len(sock.recv(1))
+    return length == size and got.hexdigest()[:16] == sha256(path)
+
+
 def python_sockets():
-    """One who waits for the greeting and one who speaks first; half-close; sendfile; the address of the
-    other end."""
+    """One who waits for the greeting and ones who speak first; the address of the other end."""
     with socket.create_connection(("ssh.example.test", 22), timeout=30) as greeted:
         outcome = {"greeting": greeted.recv(4).decode()}
-    sent = common.write("payload", common.pattern(2000000))
+    path = common.write("payload", common.pattern(2000000))
     for blocking in (True, False):
         with socket.socket() as sock:
             sock.settimeout(None if blocking else 30)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             sock.connect(("203.0.113.91", 7))
-            peer = list(sock.getpeername())
-            pid = os.fork()
-            if pid == 0:
-                with open(sent, "rb") as source:
-                    sock.sendfile(source)
-                sock.shutdown(socket.SHUT_WR)
-                os._exit(0)
-            got = hashlib.sha256()
-            while part := sock.recv(65536):
-                got.update(part)
-            os.waitpid(pid, 0)
             outcome["blocking" if blocking else "non-blocking"] = [
-                got.hexdigest()[:16] == sha256(sent), peer,
+                list(sock.getpeername()), echo(sock, path, half_close=False),
                 sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)]
+    return outcome
+
+
+def half_close():
+    outcome = {}
+    path = common.write("payload", common.pattern(2000000))
+    for blocking in (True, False):
+        with socket.socket() as sock:
+            sock.settimeout(None if blocking else 30)
+            sock.connect(("203.0.113.91", 7))
+            outcome["blocking" if blocking else "non-blocking"] = echo(sock, path, half_close=True)
     return outcome
 
 
@@ -229,8 +250,8 @@ def dig():
 
 
 CLIENTS = {one.__name__: one for one in (
-    curl, wget, busybox, git, python_urllib, python_requests, python_asyncio, python_sockets, node,
-    java, go_static, ssh, apt, dig, udp)}
+    curl, wget, busybox, git, python_urllib, python_requests, python_asyncio, python_sockets,
+    half_close, node, java, go_static, ssh, apt, dig, udp)}
 
 
 def main():
