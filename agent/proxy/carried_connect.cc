@@ -245,7 +245,8 @@ class Attempt {
     const bool same_netns = carrier().own_netns() != 0 &&
                             NetworkCookie(connect_.socket.fd.get()) == carrier().own_netns();
     if (!blocking_ || context_.uring == nullptr || connect_.judged.policy->handshake() != nullptr ||
-        connect_.socket.protocol != IPPROTO_TCP || !CanConnectDirectly(proxy(), same_netns)) {
+        connect_.socket.protocol != IPPROTO_TCP || !CanConnectDirectly(proxy(), same_netns) ||
+        !MaySpeakToProxy()) {
       return std::nullopt;
     }
     DirectRequest request;
@@ -273,6 +274,21 @@ class Attempt {
       return Outcome::Of(Answer::Performed(0, *start.error));
     }
     return Outcome::Of(std::move(start.operation));
+  }
+
+  // Whether the policy lets the container speak to the proxy itself, as its other threads can while
+  // the handshake is spoken on its socket. It need not: a proxy of a single rule ("via") is not the
+  // policy's own, and a rule can deny that one too.
+  [[nodiscard]] bool MaySpeakToProxy() const {
+    return std::ranges::all_of(proxy().urls, [&](const policy::ProxyUrl& url) {
+      const policy::InetRequest request = {.operation = policy::Operation::kConnect,
+                                           .transport = policy::Transport::kTcp,
+                                           .remote = *url.endpoint,
+                                           .local = {}};
+      const policy::Decision decision = connect_.judged.policy->Decide(request);
+      return decision.verdict == policy::Verdict::kAllow &&
+             decision.carry == policy::Carry::kDirect;
+    });
   }
 
   Outcome Hold() {
