@@ -44,7 +44,8 @@ bool LooksLikeAddress(std::string_view name) {
   const std::string_view last = name.substr(name.rfind('.') + 1);
   return !last.empty() &&
          (std::ranges::all_of(last, IsDigit) ||
-          (last.starts_with("0x") && last.find_first_not_of("0123456789abcdef", 2) == last.npos));
+          (last.starts_with("0x") &&
+           last.find_first_not_of("0123456789abcdef", 2) == std::string_view::npos));
 }
 
 bool IsSearched(std::string_view name, const ResolvConf& conf) {

@@ -18,7 +18,7 @@ struct ResolvConf {
 };
 
 // Beyond these the rest is passed over; glibc itself uses three servers and six domains of old.
-inline constexpr size_t kMaxResolvConf = 64 * 1024;
+inline constexpr size_t kMaxResolvConf = size_t{64} << 10;
 inline constexpr size_t kMaxNameservers = 16;
 inline constexpr size_t kMaxSearch = 32;
 

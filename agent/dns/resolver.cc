@@ -117,11 +117,13 @@ void Resolver::Impl::Answer(std::string_view bytes, DnsTransport transport,
     done({});
     return;
   }
-  const size_t limit = transport == DnsTransport::kUdp ? dns::UdpLimit(*query) : dns::kMaxMessage;
+  const bool proxied = context.settings->rule == policy::DnsRule::kProxy;
+  // What a server sent to a program in a datagram is not ours to cut.
+  const size_t limit =
+      proxied && transport == DnsTransport::kUdp ? dns::UdpLimit(*query) : dns::kMaxMessage;
   const auto reply = [&](std::string message) {
     done({.message = std::move(message), .name = query->name, .type = query->type, .failure = {}});
   };
-  const bool proxied = context.settings->rule == policy::DnsRule::kProxy;
   if (query->error != Rcode::kNoError || bytes.size() > dns::kMaxQuery) {
     reply(dns::BuildAnswer(*query, query->error == Rcode::kNoError ? Rcode::kFormErr : query->error,
                            {}, limit));
@@ -257,7 +259,7 @@ void Resolver::Impl::AskTor(uint64_t ticket, const DnsContext& context) {
                   std::move(target)),
         std::move(done));
   };
-  tor.Find(key, start, [this, ticket](const dns::TorLookups::Result& result) {
+  tor.Find(key, context.keep, start, [this, ticket](const dns::TorLookups::Result& result) {
     const auto found = waiting.find(ticket);
     if (found == waiting.end()) {
       return;
@@ -339,6 +341,7 @@ dns::TcpClient& Resolver::Impl::ClientOf(const std::string& key, const std::stri
   if (found != clients.end()) {
     clients.splice(clients.begin(), clients, found);
   } else {
+    std::erase_if(clients, [](const Client& each) { return each.client->unused(); });
     if (clients.size() >= kMaxClients) {
       clients.pop_back();
     }

@@ -18,7 +18,7 @@ namespace oakum::agent::dns {
 
 namespace {
 
-constexpr size_t kReadSize = 16 * 1024;
+constexpr size_t kReadSize = size_t{16} << 10;
 
 class DirectDial final : public Dial {
  public:
@@ -141,6 +141,9 @@ TcpClient::~TcpClient() { Disconnect(); }
 
 void TcpClient::Ask(std::string query, Done done) {
   if (queries_.size() >= kMaxQueries) {
+    DropOld();
+  }
+  if (queries_.size() >= kMaxQueries) {
     return;
   }
   uint16_t id = RandomId();
@@ -150,8 +153,11 @@ void TcpClient::Ask(std::string query, Done done) {
   if (queries_.empty()) {
     ArmTimer();
   }
-  Asked& asked =
-      queries_.emplace(id, Asked{.query = std::move(query), .done = std::move(done)}).first->second;
+  Asked& asked = queries_
+                     .emplace(id, Asked{.query = std::move(query),
+                                        .done = std::move(done),
+                                        .since = EventLoop::Clock::now()})
+                     .first->second;
   if (events_ != 0) {
     Send(id, asked);
     // Bytes for a connection that the server has closed: Handle hears of it.
@@ -161,6 +167,12 @@ void TcpClient::Ask(std::string query, Done done) {
   } else if (!dial_) {
     Connect();
   }
+}
+
+// What a server has passed over would otherwise stay for as long as it answers others.
+void TcpClient::DropOld() {
+  const auto old = EventLoop::Clock::now() - kIdle;
+  std::erase_if(queries_, [&](const auto& entry) { return entry.second.since < old; });
 }
 
 void TcpClient::Connect() {
@@ -224,10 +236,12 @@ void TcpClient::Handle() {
 }
 
 bool TcpClient::Read() {
-  std::array<char, kReadSize> buffer;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  std::array<char, kReadSize> buffer;
   do {
-    const ssize_t got = stream_.tls ? stream_.tls->Read(buffer.data(), buffer.size())
-                                    : recv(stream_.fd.get(), buffer.data(), buffer.size(), 0);
+    // weak_ptr::lock, up the stack, is no mutex's.
+    // NOLINTNEXTLINE(clang-analyzer-unix.BlockInCriticalSection)
+    const auto plain = [&] { return recv(stream_.fd.get(), buffer.data(), buffer.size(), 0); };
+    const ssize_t got = stream_.tls ? stream_.tls->Read(buffer.data(), buffer.size()) : plain();
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
       return true;
     }
@@ -292,12 +306,15 @@ bool TcpClient::Write() {
     const size_t size = out_.size() - sent;
     const ssize_t put = stream_.tls ? stream_.tls->Write(data, size)
                                     : send(stream_.fd.get(), data, size, MSG_NOSIGNAL);
-    if (put > 0) {
+    if (put >= 0) {
       sent += static_cast<size_t>(put);
-    } else if (errno == EAGAIN) {
+      continue;
+    }
+    const int error = errno;
+    if (error == EAGAIN) {
       break;
-    } else if (errno != EINTR) {
-      const int error = errno;
+    }
+    if (error != EINTR) {
       Lost(std::generic_category().message(error), error);
       return false;
     }

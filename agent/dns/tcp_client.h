@@ -40,21 +40,25 @@ class TcpClient : public std::enable_shared_from_this<TcpClient> {
   TcpClient& operator=(const TcpClient&) = delete;
 
   // `query` is one that ReadQuery has read. `done` is called at most once, never from inside, and
-  // not any more after the client was destroyed. A connection that has served before and then
+  // not any more after the client was destroyed, nor for a query that went without an answer for
+  // kIdle when there are too many. A connection that has served before and then
   // closes was idle for too long in the server's eyes: what it left unanswered is asked again on a
   // new one, once.
   void Ask(std::string query, Done done);
-  [[nodiscard]] bool idle() const { return queries_.empty(); }
+  // Whether it has neither a connection nor a question.
+  [[nodiscard]] bool unused() const { return queries_.empty() && !dial_ && events_ == 0; }
 
  private:
   struct Asked {
     std::string query;
     Done done;
+    EventLoop::Clock::time_point since;
     bool again = false;  // asked for the second time
   };
 
   TcpClient(EventLoop& loop, std::string server, Open open);
 
+  void DropOld();
   void Connect();
   void Opened(DialResult result);
   void Handle();

@@ -20,7 +20,7 @@ namespace oakum::agent::dns {
 class TcpService {
  public:
   // An empty answer closes the stream: what came was no DNS.
-  using Done = std::function<void(std::string answer)>;
+  using Done = std::function<void(const std::string& answer)>;
   // `done` is called once, at any time, from inside too; for streams that are gone it does nothing.
   using Handler = std::function<void(std::string_view query, Done done)>;
 

@@ -29,11 +29,17 @@ TorLookups::Result ToResult(const DialResult& dialled) {
   return result;
 }
 
+bool IsSameOwner(const std::weak_ptr<const void>& a, const std::weak_ptr<const void>& b) {
+  return !a.owner_before(b) && !b.owner_before(a);
+}
+
 }  // namespace
 
-void TorLookups::Find(const std::string& key, const Start& start, Done done) {
+void TorLookups::Find(const std::string& key, const std::weak_ptr<const void>& owner,
+                      const Start& start, Done done) {
   auto found = lookups_.find(key);
-  if (found != lookups_.end() && found->second.until <= EventLoop::Clock::now()) {
+  if (found != lookups_.end() && (found->second.until <= EventLoop::Clock::now() ||
+                                  !IsSameOwner(found->second.owner, owner))) {
     Erase(found);
     found = lookups_.end();
   }
@@ -50,6 +56,7 @@ void TorLookups::Find(const std::string& key, const Start& start, Done done) {
   order_.push_front(key);
   Lookup& lookup = lookups_[key];
   lookup.order = order_.begin();
+  lookup.owner = owner;
   lookup.waiting.push_back(std::move(done));
   lookup.until = EventLoop::Clock::now() + kPatience;
   lookup.dial = start([this, key](const DialResult& dialled) { Finished(key, dialled); });

@@ -40,14 +40,17 @@ class TorLookups {
   static constexpr std::chrono::seconds kNotFoundTtl{5};
   static constexpr std::chrono::seconds kPatience{60};  // with a proxy; then it is asked again
 
-  // `key` tells look-ups apart whose results may differ. `start` is called when there is none under
-  // way. `done` is called at most once, perhaps from inside; not for a look-up that was given up
-  // because newer ones need its place.
-  void Find(const std::string& key, const Start& start, Done done);
+  // `key` tells look-ups apart whose results may differ, `owner` what `key` is a key of: once that
+  // has gone, another's may look the same. `start` is called when there is none under way. `done`
+  // is called at most once, perhaps from inside; not for a look-up that was given up because newer
+  // ones need its place.
+  void Find(const std::string& key, const std::weak_ptr<const void>& owner, const Start& start,
+            Done done);
 
  private:
   struct Lookup {
     std::unique_ptr<Dial> dial;  // while it is under way
+    std::weak_ptr<const void> owner;
     std::vector<Done> waiting;
     Result result;
     EventLoop::Clock::time_point until;  // which the result counts, or the proxy has time

@@ -92,7 +92,7 @@ void UdpForwarder::Receive(uint64_t number) {
     return;
   }
   Asked& asked = found->second;
-  std::array<char, kMaxMessage> buffer;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  std::array<char, kMaxMessage> buffer;
   const ssize_t got = recv(asked.socket.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
   if (got < 0) {
     if (errno != EAGAIN && errno != EINTR) {

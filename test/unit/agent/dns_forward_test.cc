@@ -46,6 +46,17 @@ TEST_F(DnsForward, QueriesAndAnswersPassAsTheyAre) {
   EXPECT_EQ(replies_[0].type, dns::kTypeA);
 }
 
+TEST_F(DnsForward, ALargeAnswerPassesWhole) {
+  Ask(query_);
+  const Received received = ReceiveOn(server_.fd());
+  const std::string answer = Header(dns::ReadId(received.query), 0x8180, 1, 0, 0, 1) +
+                             QuestionBytes("wWw.example.com", 1) +
+                             RecordBytes("pad.example", 16, 60, std::string(6000, 'x'));
+  SendTo(server_.fd(), received.from, answer);
+  ASSERT_TRUE(AwaitReplies(1));
+  EXPECT_EQ(replies_[0].message.substr(2), answer.substr(2));
+}
+
 TEST_F(DnsForward, EachQueryHasItsOwnIdAndPort) {
   const size_t count = 50;
   std::set<std::pair<uint16_t, uint16_t>> seen;

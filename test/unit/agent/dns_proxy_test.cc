@@ -156,6 +156,18 @@ TEST_F(DnsTor, ProcessesAreKeptApartWhereThePolicySaysSo) {
   EXPECT_EQ(dials_.size(), 2U);
 }
 
+// A policy that was loaded anew may lie where the old one lay.
+TEST_F(DnsTor, ResultsGoWithThePolicy) {
+  context_.keep = std::make_shared<int>();
+  Ask(QueryBytes(1, "a.example", dns::kTypeA));
+  Found(dials_.back(), "192.0.2.1");
+  Ask(QueryBytes(1, "a.example", dns::kTypeA));
+  EXPECT_EQ(dials_.size(), 1U);
+  context_.keep = std::make_shared<int>();
+  Ask(QueryBytes(1, "a.example", dns::kTypeA));
+  EXPECT_EQ(dials_.size(), 2U);
+}
+
 // A container that makes a network of its own is the proxy there (context.proxy_socket).
 TEST_F(DnsTor, AProxyInANetworkOfTheContainersOwnBindsNothing) {
   context_.proxy_socket = [](int) { return UniqueFd(); };
