@@ -142,7 +142,7 @@ class Dns(case.Case):
         self.check("/usr/bin/getent", "ahosts", NAME, engines=("runc", "crun"))
 
     def test_glibc_with_its_options(self):
-        for options in ("edns0", "single-request", "single-request-reopen",
+        for options in ("edns0", "single-request", "single-request-reopen", "use-vc",
                         "edns0 trust-ad"):
             with self.subTest(options=options):
                 self.check("/usr/bin/getent", "ahosts", NAME, RES_OPTIONS=options)
@@ -180,7 +180,7 @@ class Dns(case.Case):
                            "-Xmx128m", "-cp", "/data/java", "Names", way, NAME)
 
     def test_dig(self):
-        for options in ((), ("+noedns",), ("+bufsize=512",), ("+cookie",)):
+        for options in ((), ("+tcp",), ("+noedns",), ("+bufsize=512",), ("+cookie",)):
             with self.subTest(options=options):
                 self.check(env.tool("dig"), "+short", *options, NAME, "A", NAME, "AAAA")
 
@@ -191,13 +191,13 @@ class Dns(case.Case):
                 calls = ("/usr/bin/python3", "/dns/calls.py", server, NAME)
                 self.far.reset()
                 bare = self.run_program(*calls).stdout
-                self.assertEqual(bare.count(LIAR if server == LIAR else network.FarSide.GOOD4), 5)
-                self.assertGreaterEqual(self.far.packets(server, port=53), 5)
+                self.assertEqual(bare.count(LIAR if server == LIAR else network.FarSide.GOOD4), 6)
+                self.assertGreaterEqual(self.far.packets(server, port=53), 6)
                 wanted = self.synthetic()
                 for engine in runtime.Runtime.NAMES:
                     self.far.reset()
                     guarded = self.run_program(*calls, policy="proxy", engine=engine).stdout
-                    self.assertEqual(len(guarded.splitlines()), 5, guarded)
+                    self.assertEqual(len(guarded.splitlines()), 6, guarded)
                     self.assertLessEqual(addresses(guarded), wanted)
                     self.assertEqual(self.far.packets(), 0)
 
@@ -206,9 +206,9 @@ class Dns(case.Case):
         self.serve(self.far.inner, "127.0.0.11")
         calls = ("/usr/bin/python3", "/dns/calls.py", "127.0.0.11", NAME)
         bare = self.run_program(*calls).stdout
-        self.assertEqual(bare.count(network.FarSide.GOOD4), 5, bare)
+        self.assertEqual(bare.count(network.FarSide.GOOD4), 6, bare)
         guarded = self.run_program(*calls, policy="proxy").stdout
-        self.assertEqual(len(guarded.splitlines()), 5, guarded)
+        self.assertEqual(len(guarded.splitlines()), 6, guarded)
         self.assertLessEqual(addresses(guarded), self.synthetic())
 
     def test_addresses_lead_back_to_names(self):

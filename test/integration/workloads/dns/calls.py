@@ -1,5 +1,5 @@
 """calls.py SERVER NAME: one A query for NAME to SERVER in each way that a datagram can be sent and
-received; prints the address in each answer. The sender has to be SERVER, port 53."""
+received, and over tcp; prints the address in each answer. The sender has to be SERVER, port 53."""
 import ctypes
 import ipaddress
 import select
@@ -67,6 +67,7 @@ def sendmsg_recvmsg(number):
 def connected_send_recv(number):
     with datagram_socket() as connected:
         connected.connect(TO)
+        assert connected.getpeername() == TO, connected.getpeername()
         connected.send(query(number))
         return address(connected.recv(512), number)
 
@@ -107,6 +108,17 @@ def sendmmsg_recvmmsg(number):
         return address(room.raw[:messages[0].length], number)
 
 
+def over_tcp(number):
+    with socket.create_connection(TO, PATIENCE) as stream:
+        stream.sendall(struct.pack("!H", len(query(number))) + query(number))
+        reply = b""
+        while len(reply) < 2 or len(reply) < 2 + struct.unpack_from("!H", reply)[0]:
+            part = stream.recv(512)
+            assert part, "closed"
+            reply += part
+        return address(reply[2:], number)
+
+
 for way in (sendto_recvfrom, sendmsg_recvmsg, connected_send_recv, non_blocking_poll,
-            sendmmsg_recvmmsg):
+            sendmmsg_recvmmsg, over_tcp):
     print(way.__name__, way(4242), flush=True)
