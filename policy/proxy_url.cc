@@ -177,8 +177,8 @@ std::expected<ProxyUrl, std::string> ParseProxyUrl(std::string_view text) {
   if (is_unix) {
     if (!rest.starts_with('/') && rest.contains('@')) {
       // Not shown: what stands before it is a password.
-      return Fail(fmt::format("a unix socket has no user and no password; write {}+unix:///PATH",
-                              scheme));
+      return Fail(
+          fmt::format("a unix socket has no user and no password; write {}+unix:///PATH", scheme));
     }
     if (!rest.starts_with('/') || rest.size() < 2 || rest.size() > kMaxUnixPath) {
       return Fail(
