@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -46,6 +47,9 @@ struct Answer {
   uint32_t fd_flags = 0;
   bool sigpipe = false;    // EPIPE on a stream: the thread also gets SIGPIPE, as natively
   bool performed = false;  // something happened that must not happen twice
+  // Puts what was taken back in its place when the caller is not there to get it; then the answer
+  // is not kept for a replay. For calls whose result is more than a number.
+  std::function<void()> take_back;
   // kFd: what is still to be written into the caller's memory, because the caller had left.
   std::unique_ptr<PeerName> unwritten;
 

@@ -265,6 +265,10 @@ void SessionCore::Deliver(const GuardedCall& call, Answer answer, uint64_t socke
     case Answer::Kind::kNone:
       return;
   }
+  if (error == ENOENT && answer.take_back) {
+    answer.take_back();
+    return;
+  }
   if (error == ENOENT && answer.performed) {
     replays_.Keep(call, socket_cookie, std::move(answer));
     return;

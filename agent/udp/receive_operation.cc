@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <ctime>
+#include <memory>
 #include <utility>
 
 #include "agent/message.h"
@@ -104,7 +105,12 @@ ssize_t ReceiveOperation::ReceiveOne(const Reception& where, bool& gone) {
     }
     return 0;
   }
-  return WriteMessage(call_.notification.tid, *message, flags_, call_.kind.compat, where);
+  const ssize_t written =
+      WriteMessage(call_.notification.tid, *message, flags_, call_.kind.compat, where);
+  if (!peek && written >= 0 && taken_.size() < kMaxTaken) {
+    taken_.push_back(std::move(*message));
+  }
+  return written;
 }
 
 std::optional<Answer> ReceiveOperation::Step(const Stepper& /*stepper*/) {
@@ -135,7 +141,7 @@ std::optional<Answer> ReceiveOperation::Step(const Stepper& /*stepper*/) {
       return Finish(static_cast<int>(-got));
     }
     if (!array_) {
-      return Answer::Performed(got, 0);
+      return Received(got);
     }
     if (!Record(static_cast<size_t>(got))) {
       return Finish(EFAULT);
@@ -151,6 +157,19 @@ std::optional<Answer> ReceiveOperation::Step(const Stepper& /*stepper*/) {
   return Finish(0);
 }
 
+Answer ReceiveOperation::Received(int64_t value) {
+  Answer answer = Answer::Performed(value, 0);
+  if (!taken_.empty() && next_ <= taken_.size()) {
+    answer.take_back = [sockets = core_->container()->datagrams, cookie = cookie_,
+                        taken = std::make_shared<std::vector<ReceivedMessage>>(std::move(taken_))] {
+      for (ReceivedMessage& message : *taken) {
+        sockets->Keep(cookie, std::move(message));
+      }
+    };
+  }
+  return answer;
+}
+
 Answer ReceiveOperation::Finish(int error) {
   if (next_ == 0) {
     return Answer::Performed(0, error);
@@ -158,14 +177,19 @@ Answer ReceiveOperation::Finish(int error) {
   if (array_ && array_->until && !WriteTimeLeft(call_.notification.tid, *array_)) {
     return Answer::Performed(0, EFAULT);
   }
-  return Answer::Performed(static_cast<int64_t>(next_), 0);
+  return Received(static_cast<int64_t>(next_));
 }
 
 std::optional<Answer> ReceiveOperation::Abandon() {
   if (next_ == 0) {
     return std::nullopt;
   }
-  return Answer::Performed(static_cast<int64_t>(next_), 0);
+  Answer answer = Received(static_cast<int64_t>(next_));
+  if (!answer.take_back) {
+    return answer;
+  }
+  answer.take_back();
+  return std::nullopt;
 }
 
 }  // namespace oakum::agent

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "agent/calls.h"
 #include "agent/udp/received_message.h"
@@ -20,7 +21,8 @@ struct MessageArray {
   bool wide_time = true;      // with 64-bit fields
 };
 
-// The socket itself is never made to wait: nothing is lost when the caller leaves.
+// The socket itself is never made to wait. What was taken for a caller who has left meanwhile is
+// the next that the socket gives.
 class ReceiveOperation final : public Operation {
  public:
   ReceiveOperation(std::shared_ptr<SessionCore> core, const GuardedCall& call, PinnedSocket socket,
@@ -39,6 +41,10 @@ class ReceiveOperation final : public Operation {
   UniqueFd TakeSocket() { return std::move(socket_.fd); }
 
  private:
+  // More messages of one recvmmsg(2) than these are not taken back one by one: that call's answer
+  // is kept for a replay.
+  static constexpr size_t kMaxTaken = 64;
+
   // One message into `where`. Bytes, or minus an errno value: EAGAIN when there is none yet.
   // `gone`: the caller is not there any more, and nothing has been lost.
   ssize_t ReceiveOne(const Reception& where, bool& gone);
@@ -48,6 +54,8 @@ class ReceiveOperation final : public Operation {
   [[nodiscard]] bool Record(size_t size) const;
   // What was received counts; an error shows only when nothing was.
   Answer Finish(int error);
+  // The answer, with what has to be taken back if nobody gets it.
+  Answer Received(int64_t value);
   [[nodiscard]] bool may_wait() const;
 
   const std::shared_ptr<SessionCore> core_;
@@ -59,6 +67,7 @@ class ReceiveOperation final : public Operation {
   const Reception single_;
   const std::optional<MessageArray> array_;
   size_t next_ = 0;
+  std::vector<ReceivedMessage> taken_;  // but for MSG_PEEK
 };
 
 }  // namespace oakum::agent
