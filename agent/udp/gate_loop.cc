@@ -172,7 +172,9 @@ void GateLoop::Resolve(const Gate& gate, const Client& client, std::string_view 
   context.network = gate.netns;
   context.own_network = gate.first_network;
   context.make_socket = MakerIn(gate.network);
-  if (context.settings->proxy != nullptr) {
+  // MakerFor looks at the routes: not for each answer that needs no proxy.
+  if (context.settings->proxy != nullptr &&
+      context.settings->resolve != policy::Resolve::kSynthetic) {
     context.proxy_socket = [make = MakerFor(*context.settings->proxy, gate.network)](int domain) {
       return make(domain, SOCK_STREAM);
     };

@@ -22,6 +22,9 @@ POLICY = {
                   "dns": "proxy"},
         "allow": {"mode": "enforce", "dns": "allow",
                   "outgoing": {"default": "deny", "allow": ["*.example.com:80"]}},
+        # Whoever has the server's address may answer.
+        "answers": {"mode": "enforce", "dns": "allow",
+                    "outgoing": {"default": "deny", "allow": ["*.example.com:80", SERVER]}},
         "deny": {"mode": "enforce", "outgoing": {"default": "allow"}, "dns": "deny"},
     },
     "containers": [{"match": {"annotation": {"io.oakum.policy": "*"}},
@@ -267,6 +270,15 @@ class Dns(case.Case):
         self.assertEqual(self.connect(*steps, policy="allow"), ["EACCES"])
         self.assertEqual(self.far.packets(LIAR, "tcp"), 0)
         self.assertGreaterEqual(self.far.packets(LIAR, "udp", 53), 1)
+
+    def test_a_network_of_its_own_binds_nothing(self):
+        """unshare(2) makes one in which the container is the server that it trusts."""
+        program = ("/usr/bin/python3", "/dns/hijack.py", SERVER, NAME, LIAR)
+        self.assertEqual(self.run_program(*program).stdout.split(), [LIAR, "OK"])
+        self.far.reset()
+        self.assertEqual(self.run_program(*program, policy="answers").stdout.split(),
+                         [LIAR, "EACCES"])
+        self.assertEqual(self.far.packets(), 0)
 
 
 if __name__ == "__main__":
