@@ -39,6 +39,8 @@ Json SessionJson(const SessionInfo& session) {
   json["allowed"] = session.allowed;
   json["denied"] = session.denied;
   json["leaks"] = session.leaks;
+  json["redirected"] = session.redirected;
+  json["proxy_failures"] = session.proxy_failures;
   json["waiting"] = session.waiting;
   return json;
 }
@@ -64,6 +66,8 @@ Json StatusJson(const AgentStatus& status) {
   counters["allowed"] = status.totals.allowed;
   counters["denied"] = status.totals.denied;
   counters["leaks"] = status.totals.leaks;
+  counters["redirected"] = status.totals.redirected;
+  counters["proxy_failures"] = status.totals.proxy_failures;
   counters["event_lines"] = status.events.lines;
   counters["events_folded"] = status.events.folded;
   counters["events_suppressed"] = status.events.suppressed;

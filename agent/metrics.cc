@@ -60,9 +60,13 @@ void RenderSessions(const AgentStatus& status, Page& page) {
   page.Family("oakum_calls_total", "Decided calls.", "counter");
   page.Sample("oakum_calls_total", R"({verdict="allow"})", status.totals.allowed);
   page.Sample("oakum_calls_total", R"({verdict="deny"})", status.totals.denied);
+  page.Sample("oakum_calls_total", R"({verdict="redirect"})", status.totals.redirected);
   page.Counter("oakum_leaks_total",
                "Decided calls that went, or would have gone, around the proxy.",
                status.totals.leaks);
+  page.Counter("oakum_proxy_failures_total",
+               "Times that a proxy did not carry what it should have.",
+               status.totals.proxy_failures);
 }
 
 void RenderEvents(const AgentStatus& status, Page& page) {

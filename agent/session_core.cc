@@ -124,7 +124,9 @@ Ruling SessionCore::Apply(const GuardedCall& call, const policy::Decision& decis
     events_.Push(std::move(event));
   }
   if (audits) {
-    return Ruling::kPass;
+    // What is said to a proxy can only be seen on the way.
+    const bool watched = !denied && decision.carry == policy::Carry::kChecked;
+    return watched ? Ruling::kCarry : Ruling::kPass;
   }
   if (!denied) {
     return carried ? Ruling::kCarry : Ruling::kPerform;

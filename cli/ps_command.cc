@@ -18,10 +18,10 @@ namespace {
 
 using oci::Json;
 
-constexpr std::array<const char*, 9> kHeads = {"CONTAINER", "NAME",   "POLICY", "MODE", "PID",
-                                               "CALLS",     "DENIED", "LEAKS",  "SINCE"};
-constexpr std::array<const char*, 9> kKeys = {
-    "container_id", "name", "policy", "mode", "init_pid", "calls", "denied", "leaks", "attached"};
+constexpr std::array kHeads = {"CONTAINER", "NAME",       "POLICY", "MODE",  "PID",
+                               "CALLS",     "REDIRECTED", "DENIED", "LEAKS", "SINCE"};
+constexpr std::array kKeys = {"container_id", "name",       "policy", "mode",  "init_pid",
+                              "calls",        "redirected", "denied", "leaks", "attached"};
 
 struct Options {
   std::optional<std::string> config;

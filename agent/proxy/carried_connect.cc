@@ -324,6 +324,8 @@ class Attempt {
                         .carry = carry(),
                         .dial = {},
                         .dns = {},
+                        .make_far = {},
+                        .asked = connect_.destination.endpoint,
                         .report = Report()};
     const auto shared_net = std::make_shared<UniqueFd>(std::move(*net));
     FillIn(request, shared_net);
@@ -373,6 +375,9 @@ class Attempt {
       request.dial.credentials = credentials_;
     }
     request.dial.make_socket = std::move(proxy_socket);
+    if (carry() == policy::Carry::kChecked && context_.core.Audits()) {
+      request.make_far = [make_socket](int domain) { return make_socket(domain, SOCK_STREAM); };
+    }
   }
 
   // Whether the agent's own socket towards the proxy is one of the container's network namespace.

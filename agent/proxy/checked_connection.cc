@@ -33,7 +33,62 @@ std::string Canonical(std::string name) {
   return name;
 }
 
+// What is wrong with where the program wants to go; else empty, and `target` is that, which the
+// agent may have `translated` from one of its own addresses.
+std::string Judge(const HandshakeCheck& check, ContainerCarrier& container,
+                  const policy::Policy& policy, ProxyTarget& target, bool& translated) {
+  target = check.target();
+  if (target.name.empty()) {
+    const auto names = Names::IsSynthetic(target.address.ip)
+                           ? container.names().Of(target.address.ip)
+                           : std::vector<std::string>();
+    if (names.empty()) {
+      return fmt::format("the address {} where a name belongs: a name was resolved elsewhere",
+                         target.address.ip.ToString());
+    }
+    target.name = names.front();
+    translated = true;
+  }
+  // As if the program had looked the name up here and connected to what it was told.
+  const std::vector<std::string> names = {Canonical(target.name)};
+  const policy::Endpoint remote = {container.names().SyntheticV4(names.front()),
+                                   target.address.port};
+  const policy::Decision decision = policy.Decide(
+      policy::InetRequest{policy::Operation::kConnect, policy::Transport::kTcp, remote, {}, names});
+  // A default that denies is about what goes around the proxy; this does not.
+  if (decision.verdict == policy::Verdict::kDeny && decision.rule.starts_with(kDenyRule)) {
+    return fmt::format("{} is denied by {}", HostAndPort(target.name, target.address),
+                       decision.rule);
+  }
+  return {};
+}
+
 }  // namespace
+
+void HandshakeWatch::Take(std::string_view bytes) {
+  if (check_.state() != HandshakeCheck::State::kReading) {
+    return;
+  }
+  std::string unsaid;
+  std::string problem;
+  switch (check_.Take(bytes, unsaid)) {
+    case HandshakeCheck::State::kReading:
+      return;
+    case HandshakeCheck::State::kRefused:
+      problem = check_.problem();
+      break;
+    case HandshakeCheck::State::kAsked: {
+      ProxyTarget target;
+      bool translated = false;
+      problem = Judge(check_, *container_, *policy_, target, translated);
+      (void)check_.TakeEarly();
+      break;
+    }
+  }
+  if (!problem.empty()) {
+    report_.Refused(problem, true);
+  }
+}
 
 CheckedConnection::CheckedConnection(Worker& worker, CheckedRequest request)
     : worker_(worker), request_(std::move(request)), check_(*request_.policy->handshake()) {}
@@ -99,34 +154,12 @@ void CheckedConnection::Readable() {
 
 void CheckedConnection::Asked() {
   Unwatch();
-  ProxyTarget target = check_.target();
+  ProxyTarget target;
   bool translated = false;
-  if (target.name.empty()) {
-    const auto names = Names::IsSynthetic(target.address.ip)
-                           ? request_.container->names().Of(target.address.ip)
-                           : std::vector<std::string>();
-    if (names.empty()) {
-      return Refuse(
-          fmt::format("the address {} where a name belongs: a name was resolved "
-                      "elsewhere",
-                      target.address.ip.ToString()));
-    }
-    target.name = names.front();
-    translated = true;
-  }
-  // As if the program had looked the name up here and connected to what it was told.
-  const std::vector<std::string> names = {Canonical(target.name)};
-  const policy::InetRequest asked{
-      policy::Operation::kConnect,
-      policy::Transport::kTcp,
-      {request_.container->names().SyntheticV4(names.front()), target.address.port},
-      {},
-      names};
-  const policy::Decision decision = request_.policy->Decide(asked);
-  // A default that denies is about what goes around the proxy; this does not.
-  if (decision.verdict == policy::Verdict::kDeny && decision.rule.starts_with(kDenyRule)) {
-    return Refuse(
-        fmt::format("{} is denied by {}", HostAndPort(target.name, target.address), decision.rule));
+  if (const std::string problem =
+          Judge(check_, *request_.container, *request_.policy, target, translated);
+      !problem.empty()) {
+    return Refuse(problem);
   }
   phase_ = Phase::kDialing;
   worker_.loop().RemoveTimer(std::exchange(timer_, EventLoop::TimerId::kNone));
@@ -149,7 +182,7 @@ void CheckedConnection::Dialed(DialResult result) {
   if (!Say(check_.Granted(result.stream.bound))) {
     return Reset();
   }
-  Relay::Start(worker_, std::move(request_.near), std::move(result.stream), check_.TakeEarly(), {});
+  Relay::Start(worker_, std::move(request_.near), std::move(result.stream), check_.TakeEarly());
   Leave();
 }
 

@@ -4,6 +4,8 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "agent/proxy/carrier.h"
 #include "agent/proxy/dial.h"
@@ -21,6 +23,24 @@ struct CheckedRequest {
   std::shared_ptr<const policy::Policy> policy;  // has handshake() and proxy()
   DialRequest dial;                              // without target and credentials
   ProxyReport report;
+};
+
+// Listens to what a program says to a proxy, and reports what enforce would have refused.
+class HandshakeWatch {
+ public:
+  HandshakeWatch(std::shared_ptr<ContainerCarrier> container,
+                 std::shared_ptr<const policy::Policy> policy, ProxyReport report)
+      : container_(std::move(container)),
+        policy_(std::move(policy)),
+        report_(std::move(report)),
+        check_(*policy_->handshake(), true) {}
+  void Take(std::string_view bytes);
+
+ private:
+  const std::shared_ptr<ContainerCarrier> container_;
+  const std::shared_ptr<const policy::Policy> policy_;
+  const ProxyReport report_;
+  HandshakeCheck check_;
 };
 
 // Speaks the proxy's part until the request is there, judges it, and only then has the agent ask

@@ -195,6 +195,7 @@ bool HandshakeCheck::Greeting(std::string& reply) {
   const std::string methods = in_.substr(2, Byte(in_[1]));
   in_.erase(0, 2 + methods.size());
   const bool offers_none = methods.find(kMethodNone) != std::string::npos;
+  offers_none_ = offers_none;
   const bool offers_password = methods.find(kMethodPassword) != std::string::npos;
   bool password = offers_password;
   switch (rules_.auth) {
@@ -230,6 +231,10 @@ bool HandshakeCheck::Authentication(std::string& reply) {
     return false;
   }
   if (in_[0] != 1) {
+    if (listens_ && offers_none_ && !wants_credentials()) {
+      phase_ = Phase::kRequest;
+      return true;
+    }
     return Refuse("no authentication after having offered it");
   }
   if (in_.size() < 2) {

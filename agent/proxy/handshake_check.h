@@ -18,8 +18,10 @@ namespace oakum::agent {
 // pieces.
 class HandshakeCheck {
  public:
-  // `rules` outlives it.
-  explicit HandshakeCheck(const policy::HandshakeRules& rules) : rules_(rules) {}
+  // `rules` outlives it. `listens`: the proxy itself answers; then what it answered shows in what
+  // the program says next.
+  explicit HandshakeCheck(const policy::HandshakeRules& rules, bool listens = false)
+      : rules_(rules), listens_(listens) {}
 
   enum class State : uint8_t {
     kReading,  // more has to come
@@ -60,6 +62,8 @@ class HandshakeCheck {
   [[nodiscard]] bool ReadHost(std::string_view authority);
 
   const policy::HandshakeRules& rules_;
+  const bool listens_;
+  bool offers_none_ = false;
   State state_ = State::kReading;
   Phase phase_ = Phase::kGreeting;
   std::string in_;

@@ -34,6 +34,9 @@ HeldConnection::~HeldConnection() {
   if (watching_) {
     worker_.loop().Remove(request_.held.fd());
   }
+  if (watching_far_) {
+    worker_.loop().Remove(far_.fd.get());
+  }
 }
 
 void HeldConnection::Start(Worker& worker, HeldRequest request) {
@@ -58,13 +61,39 @@ void HeldConnection::Begin() {
                           std::move(request_.dial),
                           [this](DialResult result) { Dialed(std::move(result)); });
       return;
-    case policy::Carry::kResolver:
     case policy::Carry::kChecked:
+      return request_.make_far ? ConnectFar() : Complete();
+    case policy::Carry::kResolver:
       return Complete();
     case policy::Carry::kDirect:
       break;
   }
   Fail(EACCES);
+}
+
+void HeldConnection::ConnectFar() {
+  const int domain = request_.asked.ip.IsV4() ? AF_INET : AF_INET6;
+  far_.fd = request_.make_far(domain);
+  if (!far_.fd) {
+    return FarConnected(errno);
+  }
+  const SockaddrCopy address = WriteEndpoint(request_.asked, domain);
+  const int error = connect(far_.fd.get(), address.get(), address.length) == 0 ? 0 : errno;
+  if (error != EINPROGRESS) {
+    return FarConnected(error);
+  }
+  // The kernel's own time limit is the program's.
+  const auto waits = worker_.loop().Add(
+      far_.fd.get(), EPOLLOUT, [this](uint32_t) { FarConnected(SocketError(far_.fd.get())); });
+  watching_far_ = waits.has_value();
+}
+
+void HeldConnection::FarConnected(int error) {
+  const auto self = shared_from_this();
+  if (std::exchange(watching_far_, false)) {
+    worker_.loop().Remove(far_.fd.get());
+  }
+  return error == 0 ? Complete() : Fail(error);
 }
 
 void HeldConnection::Dialed(DialResult result) {
@@ -111,7 +140,7 @@ void HeldConnection::Established() {
   UniqueFd near = request_.held.Take();
   switch (request_.carry) {
     case policy::Carry::kProxy:
-      return Relay::Start(worker_, std::move(near), std::move(far_), {}, {});
+      return Relay::Start(worker_, std::move(near), std::move(far_));
     case policy::Carry::kResolver:
       // std::function wants what can be copied.
       (void)request_.container->WithResolver(
@@ -125,6 +154,12 @@ void HeldConnection::Established() {
           });
       return;
     case policy::Carry::kChecked:
+      if (far_.fd) {
+        auto watch =
+            std::make_shared<HandshakeWatch>(request_.container, request_.policy, request_.report);
+        return Relay::Start(worker_, std::move(near), std::move(far_), {},
+                            [watch](std::string_view bytes) { watch->Take(bytes); });
+      }
       return CheckedConnection::Start(worker_, {.near = std::move(near),
                                                 .container = request_.container,
                                                 .policy = request_.policy,

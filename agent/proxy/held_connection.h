@@ -3,6 +3,7 @@
 #ifndef OAKUM_AGENT_PROXY_HELD_CONNECTION_H_
 #define OAKUM_AGENT_PROXY_HELD_CONNECTION_H_
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -35,6 +36,10 @@ struct HeldRequest {
   policy::Carry carry = policy::Carry::kProxy;
   DialRequest dial;  // kProxy; kChecked: without target
   DnsContext dns;    // kResolver
+  // kChecked in audit: connected to what the program asked for, as it would have been itself, and
+  // listened to. Makes the socket for that.
+  std::function<UniqueFd(int domain)> make_far;
+  policy::Endpoint asked;
   ProxyReport report;
 };
 
@@ -50,6 +55,8 @@ class HeldConnection : public std::enable_shared_from_this<HeldConnection> {
  private:
   void Begin();
   void Dialed(DialResult result);
+  void ConnectFar();
+  void FarConnected(int error);
   // Lets the container's socket be connected; then goes on with Established().
   void Complete();
   void Completed(int error);
@@ -63,6 +70,7 @@ class HeldConnection : public std::enable_shared_from_this<HeldConnection> {
   std::unique_ptr<Dial> dial_;
   ProxyStream far_;
   bool watching_ = false;
+  bool watching_far_ = false;
   EventLoop::TimerId timer_ = EventLoop::TimerId::kNone;
 };
 

@@ -117,8 +117,8 @@ class SplicePump final : public Pump {
 // Where TLS is on one side: through memory.
 class CopyPump final : public Pump {
  public:
-  CopyPump(ProxyStream& from, ProxyStream& to, std::string early)
-      : from_(from), to_(to), pending_(std::move(early)) {}
+  CopyPump(ProxyStream& from, ProxyStream& to, std::string early, Tap tap)
+      : from_(from), to_(to), tap_(std::move(tap)), pending_(std::move(early)) {}
 
   Status Run() override {
     size_t moved = 0;
@@ -161,6 +161,9 @@ class CopyPump final : public Pump {
     const int error = errno;
     pending_.resize(got > 0 ? static_cast<size_t>(got) : 0);
     at_end_ = got == 0;
+    if (got > 0 && tap_) {
+      tap_(pending_);
+    }
     if (got < 0 && WouldBlock(error)) {
       from_events_ = from_.tls != nullptr ? from_.tls->wants() : uint32_t{EPOLLIN};
       return true;
@@ -190,6 +193,7 @@ class CopyPump final : public Pump {
 
   ProxyStream& from_;
   ProxyStream& to_;
+  const Tap tap_;
   std::string pending_;
   size_t sent_ = 0;  // of pending_
   bool at_end_ = false;
@@ -200,11 +204,11 @@ class CopyPump final : public Pump {
 }  // namespace
 
 std::unique_ptr<Pump> Pump::Create(ProxyStream& from, ProxyStream& to, PipePool& pipes,
-                                   std::string early) {
-  if (from.tls == nullptr && to.tls == nullptr) {
+                                   std::string early, Tap tap) {
+  if (from.tls == nullptr && to.tls == nullptr && !tap) {
     return std::make_unique<SplicePump>(from.fd.get(), to.fd.get(), pipes, std::move(early));
   }
-  return std::make_unique<CopyPump>(from, to, std::move(early));
+  return std::make_unique<CopyPump>(from, to, std::move(early), std::move(tap));
 }
 
 }  // namespace oakum::agent

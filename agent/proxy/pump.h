@@ -2,10 +2,12 @@
 #ifndef OAKUM_AGENT_PROXY_PUMP_H_
 #define OAKUM_AGENT_PROXY_PUMP_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "agent/proxy/dial.h"
 #include "agent/proxy/pipe_pool.h"
@@ -23,10 +25,13 @@ class Pump {
     kFailed,   // one of the two is gone
   };
 
-  // By splice(2) if neither side has TLS. Sends `early` first (at most kMaxEarly bytes). All
-  // outlive it.
+  // Is shown everything that is read, before it is sent.
+  using Tap = std::function<void(std::string_view)>;
+
+  // By splice(2) if neither side has TLS and there is no tap. Sends `early` first (at most
+  // kMaxEarly bytes). All outlive it.
   [[nodiscard]] static std::unique_ptr<Pump> Create(ProxyStream& from, ProxyStream& to,
-                                                    PipePool& pipes, std::string early);
+                                                    PipePool& pipes, std::string early, Tap tap);
   virtual ~Pump() = default;
 
   // Goes on, with some kTurn bytes at most, so that one fast connection does not keep the others of

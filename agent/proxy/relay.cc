@@ -40,15 +40,15 @@ void ResetOnClose(int socket_fd) {
 
 }  // namespace
 
-Relay::Relay(Worker& worker, UniqueFd near, ProxyStream far, std::string early,
-             std::function<void()> ended)
-    : worker_(worker), ended_(std::move(ended)) {
+Relay::Relay(Worker& worker, UniqueFd near, ProxyStream far, std::string early, Pump::Tap tap)
+    : worker_(worker) {
   near_.stream.fd = std::move(near);
   far_.stream = std::move(far);
   Prepare(near_.stream.fd.get());
   Prepare(far_.stream.fd.get());
-  out_.pump = Pump::Create(near_.stream, far_.stream, worker_.pipes(), std::move(early));
-  in_.pump = Pump::Create(far_.stream, near_.stream, worker_.pipes(), {});
+  out_.pump =
+      Pump::Create(near_.stream, far_.stream, worker_.pipes(), std::move(early), std::move(tap));
+  in_.pump = Pump::Create(far_.stream, near_.stream, worker_.pipes(), {}, {});
 }
 
 Relay::~Relay() {
@@ -58,9 +58,9 @@ Relay::~Relay() {
 }
 
 void Relay::Start(Worker& worker, UniqueFd near, ProxyStream far, std::string early,
-                  std::function<void()> ended) {
+                  Pump::Tap tap) {
   auto relay = std::make_shared<Relay>(worker, std::move(near), std::move(far), std::move(early),
-                                       std::move(ended));
+                                       std::move(tap));
   worker.Keep(relay);
   // What has come already, decrypted bytes among it, shows in no event.
   relay->Turn(true, true);
@@ -150,9 +150,6 @@ void Relay::WatchSide(Side& side, uint32_t events) {
 
 void Relay::End() {
   const auto self = shared_from_this();
-  if (ended_) {
-    std::exchange(ended_, nullptr)();
-  }
   worker_.Drop(this);
 }
 

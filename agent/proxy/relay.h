@@ -2,7 +2,6 @@
 #ifndef OAKUM_AGENT_PROXY_RELAY_H_
 #define OAKUM_AGENT_PROXY_RELAY_H_
 
-#include <functional>
 #include <memory>
 #include <string>
 
@@ -19,10 +18,10 @@ class Relay : public std::enable_shared_from_this<Relay> {
  public:
   // On the thread of `worker`. `near` is the container's side, `far` the proxy's; `early` is what
   // has been read from `near` already and is still to be passed on (at most Pump::kMaxEarly).
-  static void Start(Worker& worker, UniqueFd near, ProxyStream far, std::string early,
-                    std::function<void()> ended);
-  Relay(Worker& worker, UniqueFd near, ProxyStream far, std::string early,
-        std::function<void()> ended);
+  // `tap` is shown what comes from `near`.
+  static void Start(Worker& worker, UniqueFd near, ProxyStream far, std::string early = {},
+                    Pump::Tap tap = {});
+  Relay(Worker& worker, UniqueFd near, ProxyStream far, std::string early, Pump::Tap tap);
   ~Relay();
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
@@ -53,7 +52,6 @@ class Relay : public std::enable_shared_from_this<Relay> {
   Way out_;  // near to far
   Way in_;   // far to near
   EventLoop::TimerId again_ = EventLoop::TimerId::kNone;
-  std::function<void()> ended_;
 };
 
 }  // namespace oakum::agent

@@ -29,6 +29,7 @@ TEST(Control, StatusSaysWhatTheAgentUses) {
   EXPECT_TRUE(answer["policy"]["error"].is_null());
   EXPECT_EQ(answer["sessions"], 1);
   EXPECT_EQ(answer["counters"]["leaks"], 9);
+  EXPECT_EQ(answer["counters"]["redirected"], 6);
 }
 
 TEST(Control, PsListsSessionsWhateverTheirNames) {

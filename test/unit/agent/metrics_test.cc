@@ -47,6 +47,8 @@ TEST(Metrics, PageFollowsTheTextFormat) {
   EXPECT_EQ(samples.at(R"(oakum_build_info{version="0.1.0"})"), 1);
   EXPECT_EQ(samples.at(R"(oakum_calls_total{verdict="allow"})"), 90);
   EXPECT_EQ(samples.at(R"(oakum_calls_total{verdict="deny"})"), 10);
+  EXPECT_EQ(samples.at(R"(oakum_calls_total{verdict="redirect"})"), 6);
+  EXPECT_EQ(samples.at("oakum_proxy_failures_total"), 2);
   EXPECT_EQ(samples.at("oakum_leaks_total"), 9);
   EXPECT_EQ(samples.at("oakum_sessions"), 1);
   EXPECT_EQ(samples.at("oakum_waiting_calls"), 1);

@@ -109,5 +109,15 @@ TEST_F(HandshakeTest, NothingPassesBeforeAllIsWell) {
   EXPECT_EQ(proxy_.targets().size(), 1U);
 }
 
+// In audit the program talks to the proxy itself, and the event says what enforce would have done.
+TEST_F(HandshakeTest, AuditListensAndLetsPass) {
+  EXPECT_EQ(Said("audit", "any", {kNoAuth, kByName, "hello"}).substr(0, 4), "\5\0\5\0"s);
+  EXPECT_EQ(events_, "");
+  const std::string said = Said("audit", "any", {kNoAuth, "\5\1\0\1\300\0\2\7\0\120"s, "hello"});
+  EXPECT_TRUE(said.ends_with("hello"));
+  EXPECT_NE(events_.find("a name was resolved elsewhere"), std::string::npos) << events_;
+  EXPECT_EQ(proxy_.targets(), (std::vector<std::string>{"example.com:443", "192.0.2.7:80"}));
+}
+
 }  // namespace
 }  // namespace oakum::agent

@@ -5,7 +5,10 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 
+#include <csignal>
+#include <cstdio>
 #include <future>
 #include <vector>
 
@@ -368,6 +371,146 @@ TEST_P(RelayTest, AThousandAtOnce) {
                   }),
             0);
   EXPECT_EQ(proxy.targets().size(), kCount);
+}
+
+// What a caller is told that waits while the proxy takes its time: signals, a time limit, a second
+// attempt, and giving up.
+TEST_P(RelayTest, WaitingIsAsWithoutAProxy) {
+  std::promise<void> go;
+  const auto ready = go.get_future().share();
+  SocksServer proxy(
+      [&](const std::string& target) {
+        if (target.ends_with(":81")) {
+          ready.wait();
+        }
+        return 0;
+      },
+      Echo);
+  // With secrets in the URL the container's own socket is not used: relayed although it waits.
+  Guarded guarded(fmt::format(
+      R"({{"version": 1,
+           "proxies": {{"x": {{"url": "socks5h://u:p@127.0.0.1:{}", "from": "host"}}}},
+           "policies": {{"p": {{"mode": "enforce", "proxy": "x",
+                               "outgoing": {{"default": "redirect"}}}}}},
+           "containers": [{{"match": {{}}, "policy": "p"}}]}})",
+      proxy.port()));
+  EXPECT_EQ(RunIn(guarded,
+                  [&](int) {
+                    CHECK_THAT(Enter());
+                    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+                    const timeval limit = {0, 100'000};
+                    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+                    CHECK_THAT(Connect(fd, Elsewhere(81)) == EINPROGRESS);
+                    // Waits on, for the same connection.
+                    CHECK_THAT(Connect(fd, Elsewhere(81)) == EALREADY || errno == EINPROGRESS);
+                    sockaddr_in nowhere = {};
+                    nowhere.sin_family = AF_UNSPEC;
+                    CHECK_THAT(Connect(fd, nowhere) == 0);
+                    const timeval never = {0, 0};
+                    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &never, sizeof never);
+                    CHECK_THAT(Connect(fd, Elsewhere(80)) == 0);
+                    sockaddr_in peer = {};
+                    socklen_t length = sizeof peer;
+                    CHECK_THAT(getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0);
+                    CHECK_THAT(peer.sin_port == htons(80));
+
+                    const int other = socket(AF_INET, SOCK_STREAM, 0);
+                    struct sigaction action = {};
+                    action.sa_handler = [](int) {};
+                    sigaction(SIGALRM, &action, nullptr);
+                    itimerval soon = {{0, 0}, {0, 50'000}};
+                    setitimer(ITIMER_REAL, &soon, nullptr);
+                    CHECK_THAT(Connect(other, Elsewhere(81)) == EINTR);
+                    CHECK_THAT(PollFor(other, POLLOUT, 50) == 0);
+                    return 0;
+                  }),
+            0);
+  go.set_value();
+}
+
+int Connect6(int fd, const char* address, uint16_t port) {
+  sockaddr_in6 to = {};
+  to.sin6_family = AF_INET6;
+  to.sin6_port = htons(port);
+  inet_pton(AF_INET6, address, &to.sin6_addr);
+  return connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0 ? 0 : errno;
+}
+
+std::string Peer6(int fd) {
+  sockaddr_in6 peer = {};
+  socklen_t length = sizeof peer;
+  char text[INET6_ADDRSTRLEN] = {};
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) != 0 || length != sizeof peer ||
+      peer.sin6_family != AF_INET6) {
+    return "";
+  }
+  return inet_ntop(AF_INET6, &peer.sin6_addr, text, sizeof text);
+}
+
+TEST_P(RelayTest, Ipv6AndMappedIpv4) {
+  SocksServer proxy(Echo);
+  Guarded guarded(Redirecting(proxy.port()));
+  EXPECT_EQ(RunIn(guarded,
+                  [&](int) {
+                    CHECK_THAT(Enter());
+                    for (const char* address : {"2001:db8::7", "::ffff:192.0.2.7"}) {
+                      const int fd = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0);
+                      CHECK_THAT(Connect6(fd, address, 80) == EINPROGRESS);
+                      CHECK_THAT(PollFor(fd, POLLOUT, kPatience) == POLLOUT && TakeError(fd) == 0);
+                      CHECK_THAT(Peer6(fd) == address);
+                      CHECK_THAT(send(fd, "hello", 5, 0) == 5 &&
+                                 PollFor(fd, POLLIN, kPatience) == POLLIN);
+                    }
+                    // Of another family, and of all hosts: as the kernel says it.
+                    CHECK_THAT(Connect6(socket(AF_INET, SOCK_STREAM, 0), "2001:db8::7", 80) ==
+                               EAFNOSUPPORT);
+                    sockaddr_in all = Elsewhere();
+                    all.sin_addr.s_addr = htonl(INADDR_BROADCAST);
+                    CHECK_THAT(Connect(socket(AF_INET, SOCK_STREAM, 0), all) == ENETUNREACH);
+                    return 0;
+                  }),
+            0);
+  EXPECT_EQ(proxy.targets(), (std::vector<std::string>{"2001:db8::7:80", "192.0.2.7:80"}));
+}
+
+// Nobody comes to the agent's end of a connection but the socket that it is for.
+TEST_P(RelayTest, TheAgentsPortsAreNotForOthers) {
+  std::promise<void> go;
+  const auto ready = go.get_future().share();
+  SocksServer proxy(
+      [&](const std::string&) {
+        ready.wait();
+        return 0;
+      },
+      Echo);
+  Guarded guarded(Redirecting(proxy.port(), "socks5h"));
+  EXPECT_EQ(
+      RunIn(guarded,
+            [&](int) {
+              CHECK_THAT(Enter());
+              const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+              CHECK_THAT(Connect(fd, Elsewhere()) == EINPROGRESS);
+              // Where it is being connected to (proc_pid_net(5): remote address, SYN_SENT).
+              char line[512];
+              unsigned own = 0;
+              unsigned port = 0;
+              sockaddr_in address = {};
+              socklen_t length = sizeof address;
+              getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
+              FILE* table = fopen("/proc/thread-self/net/tcp", "re");
+              while (table != nullptr && port == 0 && fgets(line, sizeof line, table) != nullptr) {
+                unsigned remote = 0;
+                if (sscanf(line, " %*d: %*x:%x %*x:%x 02", &own, &remote) == 2 &&
+                    own == ntohs(address.sin_port)) {
+                  port = remote;
+                }
+              }
+              CHECK_THAT(port != 0);
+              CHECK_THAT(ConnectError(static_cast<uint16_t>(port)) == ECONNREFUSED);
+              return 0;
+            }),
+      0);
+  go.set_value();
 }
 
 }  // namespace
