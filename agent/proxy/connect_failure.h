@@ -15,7 +15,8 @@ namespace oakum::agent {
 //   ICMPv6 message for what these can say (RFC 1122 section 4.2.3.9; icmp_err_convert[],
 //   net/ipv4/icmp.c: ENETUNREACH, EHOSTUNREACH, EPROTO, over IPv6 EACCES), EHOSTUNREACH for all
 //   others.
-// - For ECONNRESET and without these, the attempt is ended by connect(2) with AF_UNSPEC: ECONNRESET.
+// - For ECONNRESET and without these, the attempt is ended by connect(2) with AF_UNSPEC:
+// ECONNRESET.
 // - A socket that is not found again under the number that it had is left to the peer that is no
 //   more: ECONNREFUSED with the next SYN, at most as long from now as the attempt has taken (RFC
 //   6298 section 5.5).

@@ -17,7 +17,13 @@ inline AgentStatus Status() {
   status.policies = {"a", "b"};
   status.reloads = 3;
   status.failed_reloads = 1;
-  status.totals = {.sessions = 5, .calls = 100, .allowed = 90, .denied = 10, .leaks = 9, .redirected = 6, .proxy_failures = 2};
+  status.totals = {.sessions = 5,
+                   .calls = 100,
+                   .allowed = 90,
+                   .denied = 10,
+                   .leaks = 9,
+                   .redirected = 6,
+                   .proxy_failures = 2};
   SessionInfo session;
   session.session = 4;
   session.container_id = "c1";
