@@ -52,6 +52,17 @@ std::string PolicyText(const std::vector<IpAddress>& addresses, size_t rules) {
   return text + "]}}}}";
 }
 
+// A policy that allows the first `rules` of as many names, every other one with what is below it.
+std::string NamesText(size_t rules) {
+  std::string text =
+      R"({"version": 1, "policies": {"p": {"mode": "enforce", "dns": "allow", "outgoing": {"allow": [)";
+  for (size_t i = 0; i < rules; ++i) {
+    text +=
+        fmt::format("{}\"{}n{}.example.com:443\"\n", i == 0 ? "" : ",", i % 2 == 1 ? "*." : "", i);
+  }
+  return text + "]}}}}";
+}
+
 std::shared_ptr<const PolicySet> Parse(const std::string& text) {
   auto set = PolicySet::Parse(text, "bench.json");
   if (!set) {
@@ -62,19 +73,15 @@ std::shared_ptr<const PolicySet> Parse(const std::string& text) {
 }
 
 // The fastest of `repeats` rounds, in nanoseconds a decision.
-double TimeDecisions(const PolicySet& set, const std::vector<IpAddress>& peers, size_t calls,
-                     int repeats) {
+double TimeRequests(const PolicySet& set, const std::vector<InetRequest>& requests, size_t calls,
+                    int repeats) {
   const oakum::policy::Policy& policy = *set.Find("p");
   double best = std::numeric_limits<double>::max();
   size_t allowed = 0;
   for (int repeat = 0; repeat < repeats; ++repeat) {
     const auto start = Now();
     for (size_t i = 0; i < calls; ++i) {
-      const InetRequest request{.operation = oakum::policy::Operation::kConnect,
-                                .transport = oakum::policy::Transport::kTcp,
-                                .remote = {.ip = peers[i % peers.size()], .port = 443},
-                                .local = {}};
-      allowed += policy.Decide(request).verdict == Verdict::kAllow ? 1 : 0;
+      allowed += policy.Decide(requests[i % requests.size()]).verdict == Verdict::kAllow ? 1 : 0;
     }
     const std::chrono::duration<double, std::nano> spent = Now() - start;
     best = std::min(best, spent.count() / static_cast<double>(calls));
@@ -84,6 +91,31 @@ double TimeDecisions(const PolicySet& set, const std::vector<IpAddress>& peers, 
     std::exit(1);
   }
   return best;
+}
+
+InetRequest Connect(const IpAddress& peer) {
+  return {.operation = oakum::policy::Operation::kConnect,
+          .transport = oakum::policy::Transport::kTcp,
+          .remote = {.ip = peer, .port = 443},
+          .local = {}};
+}
+
+double TimeDecisions(const PolicySet& set, const std::vector<IpAddress>& peers, size_t calls,
+                     int repeats) {
+  std::vector<InetRequest> requests;
+  requests.reserve(peers.size());
+  for (const IpAddress& peer : peers) {
+    requests.push_back(Connect(peer));
+  }
+  return TimeRequests(set, requests, calls, repeats);
+}
+
+// Of connections to one name, which each policy allows.
+double TimeNames(const PolicySet& set, const IpAddress& peer, size_t calls, int repeats) {
+  const std::vector<std::string> names = {"n0.example.com"};
+  InetRequest request = Connect(peer);
+  request.names = names;
+  return TimeRequests(set, {request}, calls, repeats);
 }
 
 double TimeLoad(const std::string& text, int repeats) {
@@ -129,6 +161,11 @@ int main(int argc, char** argv) {
   const auto many = Parse(PolicyText(addresses, 10'000));
   fmt::print("decide,  10000 rules, 10000 different peers (cold): {:6.1f} ns\n",
              TimeDecisions(*many, spread, calls, repeats));
+  for (const size_t rules : {1, 100, 10'000}) {
+    const double spent = TimeNames(*Parse(NamesText(rules)), addresses[0], calls, repeats);
+    one = rules == 1 ? spent : one;
+    fmt::print("decide, {:>6} names: {:6.1f} ns, ratio {:.2f}\n", rules, spent, spent / one);
+  }
   fmt::print("load,   100000 rules: {:6.1f} ms\n",
              TimeLoad(PolicyText(addresses, 100'000), std::min(repeats, 5)));
   return 0;

@@ -35,6 +35,11 @@ std::optional<ProxyScheme> FindScheme(std::string_view name) {
   return std::nullopt;
 }
 
+bool IsSchemeChar(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '+' ||
+         c == '-' || c == '.';
+}
+
 // Percent-decoding, RFC 3986 section 2.1. Empty optional when malformed.
 std::optional<std::string> Decode(std::string_view text) {
   std::string out;
@@ -69,9 +74,11 @@ std::string_view NameOf(ProxyScheme scheme) {
 
 std::unexpected<std::string> Fail(std::string what) { return std::unexpected(std::move(what)); }
 
-std::expected<void, std::string> TakeCredentials(std::string_view& rest, ProxyUrl& url) {
-  const size_t at = rest.rfind('@');
-  if (at == std::string_view::npos) {
+std::expected<void, std::string> TakeCredentials(std::string_view& rest, bool is_unix,
+                                                 ProxyUrl& url) {
+  // A path may have an "@" of its own.
+  const size_t at = is_unix ? rest.find("@/") : rest.rfind('@');
+  if (at == std::string_view::npos || rest.starts_with('/')) {
     return {};
   }
   const std::string_view credentials = rest.substr(0, at);
@@ -115,7 +122,10 @@ std::expected<void, std::string> ParseHostPort(std::string_view text, ProxyUrl& 
   const std::string_view digits = text.substr(colon + 1);
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), url.port);
   if (error != std::errc() || end != digits.data() + digits.size() || url.port == 0) {
-    return Fail(fmt::format("\"{}\" is not a port; 1 to 65535 are", Escape(digits)));
+    // What is no number may be a password that lacks its "@".
+    const bool number = digits.find_first_not_of("0123456789") == std::string_view::npos;
+    return Fail(number ? fmt::format("\"{}\" is not a port; 1 to 65535 are", digits)
+                       : "what stands after the last \":\" is not a port; 1 to 65535 are");
   }
   std::string_view host = text.substr(0, colon);
   const bool bracketed = host.starts_with('[') && host.ends_with(']') && host.size() > 2;
@@ -149,7 +159,9 @@ std::expected<void, std::string> ParseHostPort(std::string_view text, ProxyUrl& 
 
 std::expected<ProxyUrl, std::string> ParseProxyUrl(std::string_view text) {
   const size_t colon = text.find("://");
-  if (colon == std::string_view::npos) {
+  // What stands there may be a password, if it is no scheme.
+  if (colon == std::string_view::npos ||
+      !std::all_of(text.begin(), text.begin() + static_cast<ptrdiff_t>(colon), IsSchemeChar)) {
     return Fail("a proxy is SCHEME://HOST:PORT, as in \"socks5h://10.88.0.1:9050\"");
   }
   std::string_view scheme = text.substr(0, colon);
@@ -174,23 +186,16 @@ std::expected<ProxyUrl, std::string> ParseProxyUrl(std::string_view text) {
   if (is_unix && url.tls) {
     return Fail("a unix socket is reached without TLS; write http+unix:///PATH");
   }
+  if (auto taken = TakeCredentials(rest, is_unix, url); !taken) {
+    return std::unexpected(std::move(taken.error()));
+  }
   if (is_unix) {
-    if (!rest.starts_with('/') && rest.contains('@')) {
-      // Not shown: what stands before it is a password.
-      return Fail(
-          fmt::format("a unix socket has no user and no password; write {}+unix:///PATH", scheme));
-    }
     if (!rest.starts_with('/') || rest.size() < 2 || rest.size() > kMaxUnixPath) {
-      return Fail(
-          fmt::format("\"{}\" is not an absolute path of at most {} bytes; write "
-                      "{}+unix:///PATH",
-                      Escape(rest), kMaxUnixPath, scheme));
+      return Fail(fmt::format("no absolute path of at most {} bytes; write {}+unix:///PATH",
+                              kMaxUnixPath, scheme));
     }
     url.unix_path = rest;
     return url;
-  }
-  if (auto taken = TakeCredentials(rest, url); !taken) {
-    return std::unexpected(std::move(taken.error()));
   }
   if (rest.ends_with('/')) {
     rest.remove_suffix(1);

@@ -1,4 +1,5 @@
-// Addresses of proxies: SCHEME[+tls]://[USER:PASSWORD@]HOST:PORT or SCHEME+unix:///PATH.
+// Addresses of proxies: SCHEME[+tls]://[USER:PASSWORD@]HOST:PORT or
+// SCHEME+unix://[USER:PASSWORD@]/PATH.
 #ifndef OAKUM_POLICY_PROXY_URL_H_
 #define OAKUM_POLICY_PROXY_URL_H_
 

@@ -3,6 +3,8 @@
 #include <array>
 #include <cstdint>
 #include <cstdlib>
+#include <span>
+#include <string>
 #include <string_view>
 
 #include "policy/explain.h"
@@ -11,6 +13,7 @@
 
 namespace {
 
+using oakum::policy::Carry;
 using oakum::policy::Endpoint;
 using oakum::policy::InetRequest;
 using oakum::policy::IpAddress;
@@ -24,22 +27,34 @@ void Require(bool condition) {
   }
 }
 
+void Compare(const Policy& policy, const InetRequest& request) {
+  const auto decision = policy.Decide(request);
+  const auto explanation = oakum::policy::Explain(policy, request);
+  Require(decision.verdict == explanation.verdict && decision.rule == explanation.rule &&
+          decision.carry == explanation.carry && decision.proxy == explanation.proxy);
+  Require(decision.carry != Carry::kProxy || decision.proxy != nullptr);
+  Require(decision.carry == Carry::kDirect || policy.carries() ||
+          policy.mode() == oakum::policy::Mode::kAudit);
+}
+
 void Ask(const Policy& policy) {
+  const std::array<std::string, 2> names = {"www.example.com", "x.onion"};
   for (const Operation operation :
        {Operation::kConnect, Operation::kSend, Operation::kBind, Operation::kListen,
         Operation::kAccept, Operation::kSocket, Operation::kIoUring}) {
     for (const Transport transport : {Transport::kTcp, Transport::kUdp, Transport::kOther}) {
-      for (const std::string_view text :
-           {"10.1.2.3", "127.0.0.1", "0.0.0.0", "::", "fd00::1", "64:ff9b::a01:203"}) {
+      for (const std::string_view text : {"10.1.2.3", "127.0.0.1", "127.0.0.11", "0.0.0.0",
+                                          "::", "fd00::1", "64:ff9b::a01:203", "198.18.0.1"}) {
         for (const uint16_t port : std::array<uint16_t, 4>{0, 53, 443, 9050}) {
           const Endpoint endpoint{.ip = *IpAddress::Parse(text), .port = port};
-          const InetRequest request{.operation = operation,
-                                    .transport = transport,
-                                    .remote = endpoint,
-                                    .local = endpoint};
-          const auto decision = policy.Decide(request);
-          const auto explanation = oakum::policy::Explain(policy, request);
-          Require(decision.verdict == explanation.verdict && decision.rule == explanation.rule);
+          InetRequest request{.operation = operation,
+                              .transport = transport,
+                              .remote = endpoint,
+                              .local = endpoint};
+          for (const size_t known : {size_t{0}, names.size()}) {
+            request.names = std::span(names).first(known);
+            Compare(policy, request);
+          }
         }
       }
     }

@@ -187,7 +187,7 @@ class Tor(Proxy):
         return [env.tool("tor"), "-f", config, "--defaults-torrc", "/dev/null"]
 
     def _ready(self):
-        return os.path.exists(self._control) and (
+        return listens(self._control) and (
             listens(self._unix) if self._unix else super()._ready())
 
     def start(self):

@@ -7,6 +7,7 @@
 #include <random>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "policy/compiled.h"
@@ -27,6 +28,13 @@ const T& Pick(Random& random, const std::vector<T>& from) {
 
 // Few distinct bytes, so that prefixes nest and addresses hit them.
 IpAddress RandomAddress(Random& random) {
+  // Docker's resolver, and addresses that stand for names or lie beside those.
+  static const std::vector<std::string> kSpecial = {
+      "127.0.0.11",        "198.18.0.1",         "198.19.255.255",     "198.20.0.0",
+      "fd6f:616b:756d::1", "fd6f:616b:756d:1::", "64:ff9b::198.18.0.1"};
+  if (random() % 6 == 0) {
+    return *IpAddress::Parse(Pick(random, kSpecial));
+  }
   static const std::vector<uint8_t> kBytes = {0, 1, 2, 10, 127, 128, 255};
   if (random() % 2 == 0) {
     return IpAddress::FromV4(
@@ -81,23 +89,64 @@ std::string RandomRule(Random& random, bool incoming) {
   return rule;
 }
 
-std::string RandomList(Random& random, bool incoming) {
+const std::vector<std::string>& Domains() {
+  static const std::vector<std::string> domains = {"a",   "b.a",   "c.b.a",   "x.c.b.a",   "y.a",
+                                                   "*.a", "*.b.a", "*.c.b.a", "*.x.c.b.a", "*.y.a"};
+  return domains;
+}
+
+std::string RandomName(Random& random) {
+  static const std::vector<std::string> kPorts = {"", "", ":53", ":80", ":80,443", ":1-100"};
+  static const std::vector<std::string> kProtocols = {"", "", "/tcp", "/udp"};
+  return Pick(random, Domains()) + Pick(random, kPorts) + Pick(random, kProtocols);
+}
+
+enum class ListOf : uint8_t { kIncoming, kAddresses, kNames };
+
+std::string RandomList(Random& random, ListOf what, bool redirect = false) {
   std::string list = "[";
   const size_t count = random() % 12;
   for (size_t i = 0; i < count; ++i) {
-    list += (i == 0 ? "\"" : ", \"") + RandomRule(random, incoming) + "\"";
+    const bool name = what == ListOf::kNames && random() % 2 == 0;
+    list += i == 0 ? "\"" : ", \"";
+    list += name ? RandomName(random) : RandomRule(random, what == ListOf::kIncoming);
+    list += redirect && random() % 2 == 0 ? " via corp\"" : "\"";
   }
   return list + "]";
 }
 
 std::string RandomPolicy(Random& random) {
+  static const std::vector<std::string> kOutgoing = {"allow", "deny", "redirect"};
   static const std::vector<std::string> kDefaults = {"allow", "deny"};
-  static const std::vector<std::string> kDns = {"", R"("dns": "allow",)", R"("dns": "deny",)"};
-  return R"({"version": 1, "policies": {"p": {"mode": "enforce", )" + Pick(random, kDns) +
-         R"("outgoing": {"default": ")" + Pick(random, kDefaults) + R"(", "allow": )" +
-         RandomList(random, false) + R"(, "deny": )" + RandomList(random, false) +
-         R"(}, "incoming": {"default": ")" + Pick(random, kDefaults) + R"(", "allow": )" +
-         RandomList(random, true) + R"(, "deny": )" + RandomList(random, true) + "}}}}";
+  static const std::vector<std::string> kDns = {"", R"("dns": "deny",)", R"("dns": "allow",)",
+                                                R"("dns": "proxy",)",
+                                                R"("dns": "proxy", "resolve": "tor",)"};
+  const std::string otherwise = Pick(random, kOutgoing);
+  const std::string dns = Pick(random, kDns);
+  // Names need somebody who sees the answers.
+  const ListOf what = dns.find("allow") != std::string::npos ||
+                              dns.find("proxy") != std::string::npos ||
+                              (dns.empty() && otherwise == "redirect")
+                          ? ListOf::kNames
+                          : ListOf::kAddresses;
+  return R"({"version": 1, "proxies": {"tor": {"url": "socks5://10.88.0.1:9050"},
+             "corp": {"url": "socks5://10.88.0.2:9050"}},
+             "policies": {"p": {"mode": "enforce", "proxy": "tor", )" +
+         dns + R"("outgoing": {"default": ")" + otherwise + R"(", "allow": )" +
+         RandomList(random, what) + R"(, "deny": )" + RandomList(random, what) +
+         R"(, "redirect": )" + RandomList(random, what, true) + R"(}, "incoming": {"default": ")" +
+         Pick(random, kDefaults) + R"(", "allow": )" + RandomList(random, ListOf::kIncoming) +
+         R"(, "deny": )" + RandomList(random, ListOf::kIncoming) + "}}}}";
+}
+
+std::vector<std::string> RandomNames(Random& random) {
+  static const std::vector<std::string> kNames = {"a",   "b.a",   "c.b.a", "x.c.b.a", "z.x.c.b.a",
+                                                  "y.a", "z.y.a", "ya",    "b"};
+  std::vector<std::string> names;
+  for (size_t count = random() % 3; count > 0; --count) {
+    names.push_back(Pick(random, kNames));
+  }
+  return names;
 }
 
 InetRequest RandomRequest(Random& random) {
@@ -132,10 +181,13 @@ bool CoversAddress(const Prefix& prefix, const IpAddress& ip) {
   return true;
 }
 
-// The verdict of the most specific of the rules, or `otherwise`. `from_first`: rules for longer
-// peer prefixes come first.
-Verdict Strongest(const std::vector<const AddressRule*>& rules, bool from_first,
-                  Verdict otherwise) {
+int Strictness(Verdict verdict) {
+  return verdict == Verdict::kDeny ? 2 : verdict == Verdict::kRedirect ? 1 : 0;
+}
+
+// The most specific of the rules, the earlier of equal ones, or null. `from_first`: rules for
+// longer peer prefixes come first.
+const AddressRule* Strongest(const std::vector<const AddressRule*>& rules, bool from_first) {
   const auto key = [&](const AddressRule& rule) {
     int ports = 65536;
     if (!rule.ports.empty()) {
@@ -144,12 +196,29 @@ Verdict Strongest(const std::vector<const AddressRule*>& rules, bool from_first,
         ports += range.last - range.first + 1;
       }
     }
-    return std::tuple(from_first && rule.from ? rule.from->length : 0, rule.host.length, -ports,
-                      rule.transport ? 1 : 0, rule.verdict == Verdict::kDeny ? 1 : 0);
+    // A name before its wildcards, and of those the longest.
+    const bool wildcard = rule.domain.starts_with("*.");
+    const int near = rule.domain.empty() ? rule.host.length
+                     : wildcard          ? static_cast<int>(std::ranges::count(rule.domain, '.'))
+                                         : 1000;
+    return std::tuple(from_first && rule.from ? rule.from->length : 0, near, -ports,
+                      rule.transport ? 1 : 0, Strictness(rule.verdict));
   };
   const auto best = std::max_element(
       rules.begin(), rules.end(), [&](const auto* a, const auto* b) { return key(*a) < key(*b); });
-  return best == rules.end() ? otherwise : (*best)->verdict;
+  return best == rules.end() ? nullptr : *best;
+}
+
+Verdict VerdictOf(const AddressRule* rule, Verdict otherwise) {
+  return rule != nullptr ? rule->verdict : otherwise;
+}
+
+bool CoversDomain(std::string domain, const std::string& name) {
+  if (!domain.starts_with("*.")) {
+    return domain == name;
+  }
+  domain.erase(0, 1);
+  return name.size() > domain.size() && name.substr(name.size() - domain.size()) == domain;
 }
 
 bool CoversPort(const AddressRule& rule, uint16_t port, Transport transport) {
@@ -165,39 +234,116 @@ bool CoversPort(const AddressRule& rule, uint16_t port, Transport transport) {
          });
 }
 
-Verdict OracleDestination(const CheckedPolicy& policy, IpAddress ip, uint16_t port,
-                          Transport transport) {
-  const bool dns_deny = port == 53 && policy.dns.rule == DnsRule::kDeny;
-  std::vector<const AddressRule*> rules;
-  for (const AddressRule& rule : policy.outgoing) {
-    if (CoversAddress(rule.host, ip) && CoversPort(rule, port, transport) &&
-        !(dns_deny && rule.verdict == Verdict::kAllow && !rule.names_dns)) {
-      rules.push_back(&rule);
-    }
-  }
-  const Verdict otherwise = dns_deny ? Verdict::kDeny
-                            : port == 53 && policy.dns.rule == DnsRule::kAllow
-                                ? Verdict::kAllow
-                                : policy.outgoing_default;
-  return Strongest(rules, false, otherwise);
+struct Answer {
+  Verdict verdict = Verdict::kDeny;
+  Carry carry = Carry::kDirect;
+  std::string proxy = {};
+
+  bool operator==(const Answer&) const = default;
+};
+
+Answer AnswerOf(Verdict verdict, Carry carry, const Proxy* proxy) {
+  return {.verdict = verdict, .carry = carry, .proxy = proxy != nullptr ? proxy->name : ""};
 }
 
-Verdict Oracle(const CheckedPolicy& policy, const InetRequest& request) {
-  const uint16_t port = request.remote.port;
-  if (request.operation == Operation::kConnect || request.operation == Operation::kSend) {
-    const IpAddress ip = CanonicalDestination(request.remote.ip);
-    if (OracleDestination(policy, ip, port, request.transport) == Verdict::kDeny) {
-      return Verdict::kDeny;
+const AddressRule* OracleRule(const CheckedPolicy& policy, const InetRequest& request,
+                              const IpAddress& ip, bool closed, bool synthetic, bool docker) {
+  const auto counts = [&](const AddressRule& rule) {
+    return CoversPort(rule, request.remote.port, request.transport) &&
+           !(closed && rule.verdict != Verdict::kDeny && !rule.names_dns);
+  };
+  std::vector<const AddressRule*> single;
+  std::vector<const AddressRule*> prefixes;
+  std::vector<const AddressRule*> names;
+  for (const AddressRule& rule : policy.outgoing) {
+    if (CoversAddress(rule.host, ip) && counts(rule) && !(synthetic && rule.host.length != 0)) {
+      const int whole = rule.host.family == Family::kV4 ? 32 : 128;
+      const bool one = rule.host.family != Family::kAny && rule.host.length == whole;
+      (one ? single : prefixes).push_back(&rule);
     }
-    const auto carried = EmbeddedV4(ip);
-    return carried
-               ? OracleDestination(policy, CanonicalDestination(*carried), port, request.transport)
-               : Verdict::kAllow;
+  }
+  for (const AddressRule& rule : policy.outgoing_names) {
+    const bool covers = std::ranges::any_of(
+        request.names, [&](const std::string& name) { return CoversDomain(rule.domain, name); });
+    if (covers && counts(rule)) {
+      names.push_back(&rule);
+    }
+  }
+  if (!single.empty() || docker) {
+    return Strongest(single, false);
+  }
+  const AddressRule* name = Strongest(names, false);
+  const AddressRule* prefix = Strongest(prefixes, false);
+  const bool opens_what_is_denied = name != nullptr && name->verdict != Verdict::kDeny &&
+                                    prefix != nullptr && prefix->verdict == Verdict::kDeny &&
+                                    prefix->host.length > 0;
+  return name == nullptr || opens_what_is_denied ? prefix : name;
+}
+
+Answer OracleAddress(const CheckedPolicy& policy, const InetRequest& request, const IpAddress& ip) {
+  const DnsRule dns = policy.dns.rule;
+  const bool closes = dns == DnsRule::kDeny || dns == DnsRule::kProxy;
+  const bool other = request.transport == Transport::kOther;
+  const bool query = request.remote.port == 53 && dns != DnsRule::kFollow;
+  const bool synthetic =
+      dns == DnsRule::kProxy && policy.dns.resolve == Resolve::kSynthetic &&
+      (CoversAddress(ParseRule(kSyntheticV4, RuleKind::kOutgoing)->host, ip) ||
+       CoversAddress(ParseRule("[" + std::string(kSyntheticV6) + "]", RuleKind::kOutgoing)->host,
+                     ip));
+  const bool docker = closes && !query && !other && ip == *IpAddress::Parse("127.0.0.11");
+  if (synthetic && !query && request.names.empty()) {
+    return {};
+  }
+  const AddressRule* rule = OracleRule(policy, request, ip, query && closes, synthetic, docker);
+  Answer answer;
+  if (rule != nullptr) {
+    answer = AnswerOf(rule->verdict, rule->carry, rule->proxy);
+  } else if (docker) {
+    return {};
+  } else if (query && dns == DnsRule::kProxy) {
+    answer = AnswerOf(Verdict::kRedirect, Carry::kResolver, policy.proxy);
+  } else if (query) {
+    answer.verdict = dns == DnsRule::kAllow ? Verdict::kAllow : Verdict::kDeny;
+  } else if (policy.outgoing_default == Verdict::kRedirect) {
+    answer = AnswerOf(Verdict::kRedirect, Carry::kProxy, policy.proxy);
+  } else {
+    answer.verdict = policy.outgoing_default;
+  }
+  if (synthetic && answer.verdict == Verdict::kAllow) {
+    answer = AnswerOf(Verdict::kRedirect, Carry::kProxy, policy.proxy);
+  }
+  if (other && answer.verdict == Verdict::kRedirect) {
+    return {};
+  }
+  if (query && dns == DnsRule::kAllow && !other && answer.verdict == Verdict::kAllow) {
+    answer.carry = Carry::kResolver;
+  }
+  return answer;
+}
+
+Answer OracleDestination(const CheckedPolicy& policy, const InetRequest& request) {
+  const IpAddress ip = CanonicalDestination(request.remote.ip);
+  Answer direct = OracleAddress(policy, request, ip);
+  const auto embedded = EmbeddedV4(ip);
+  if (!embedded) {
+    return direct;
+  }
+  Answer carried = OracleAddress(policy, request, CanonicalDestination(*embedded));
+  const auto rank = [](const Answer& answer) {
+    return std::pair(Strictness(answer.verdict),
+                     answer.verdict == Verdict::kAllow && answer.carry == Carry::kResolver);
+  };
+  return rank(carried) > rank(direct) ? carried : direct;
+}
+
+Answer Oracle(const CheckedPolicy& policy, const InetRequest& request) {
+  if (request.operation == Operation::kConnect || request.operation == Operation::kSend) {
+    return OracleDestination(policy, request);
   }
   const bool accepting = request.operation == Operation::kAccept;
   const Endpoint& local = request.local;
   if (request.operation == Operation::kBind && local.port == 0) {
-    return Verdict::kAllow;
+    return {.verdict = Verdict::kAllow};
   }
   const bool wildcard = local.ip == IpAddress() || local.ip == IpAddress::FromV4({0, 0, 0, 0});
   std::vector<const AddressRule*> rules;
@@ -206,7 +352,7 @@ Verdict Oracle(const CheckedPolicy& policy, const InetRequest& request) {
     if (!accepting && wildcard && request.transport != Transport::kTcp && port_covered &&
         rule.verdict == Verdict::kDeny && !rule.from && rule.host.family != Family::kAny &&
         (rule.host.family == Family::kV4 || !local.ip.IsV4())) {
-      return Verdict::kDeny;
+      return {.verdict = Verdict::kDeny};
     }
     if (!port_covered || !CoversAddress(rule.host, local.ip)) {
       continue;
@@ -216,30 +362,40 @@ Verdict Oracle(const CheckedPolicy& policy, const InetRequest& request) {
       rules.push_back(&rule);
     }
   }
-  return Strongest(rules, accepting, policy.incoming_default);
+  return {.verdict = VerdictOf(Strongest(rules, accepting), policy.incoming_default)};
 }
 
 TEST(OracleTest, DecideAgreesWithEveryRule) {
   Random random(42);
   size_t denied = 0;
   size_t by_rule = 0;
+  size_t carried = 0;
+  size_t by_name = 0;
   for (int round = 0; round < 400; ++round) {
     const std::string text = RandomPolicy(random);
     const auto set = MustParse(text);
     ASSERT_NE(set, nullptr);
     const Policy& policy = *set->Find("p");
     for (int i = 0; i < 300; ++i) {
-      const InetRequest request = RandomRequest(random);
+      InetRequest request = RandomRequest(random);
+      const std::vector<std::string> names = RandomNames(random);
+      request.names = names;
       const Decision decision = policy.Decide(request);
       const Explanation explanation = Explain(policy, request);
       const std::string where =
           text + "\noperation " + std::to_string(static_cast<int>(request.operation)) +
           " transport " + std::to_string(static_cast<int>(request.transport)) + " remote " +
           request.remote.ip.ToString() + " " + std::to_string(request.remote.port) + " local " +
-          request.local.ip.ToString() + " " + std::to_string(request.local.port);
-      ASSERT_EQ(decision.verdict, explanation.verdict) << where;
+          request.local.ip.ToString() + " " + std::to_string(request.local.port) + " names " +
+          (names.empty() ? "" : names.front()) + " " + (names.empty() ? "" : names.back());
+      const Answer answer = AnswerOf(decision.verdict, decision.carry, decision.proxy);
       ASSERT_EQ(decision.rule, explanation.rule) << where;
-      ASSERT_EQ(decision.verdict, Oracle(policy.compiled().source, request)) << where;
+      ASSERT_TRUE(answer == AnswerOf(explanation.verdict, explanation.carry, explanation.proxy))
+          << where << "\nby " << decision.rule;
+      ASSERT_TRUE(answer == Oracle(policy.compiled().source, request))
+          << where << "\nby " << decision.rule;
+      carried += decision.carry != Carry::kDirect ? 1 : 0;
+      by_name += decision.rule.find(".a") != std::string_view::npos ? 1 : 0;
       denied += decision.verdict == Verdict::kDeny ? 1 : 0;
       by_rule += decision.rule.find("default") == std::string_view::npos ? 1 : 0;
     }
@@ -248,6 +404,8 @@ TEST(OracleTest, DecideAgreesWithEveryRule) {
   EXPECT_GT(denied, 20000U);
   EXPECT_LT(denied, 100000U);
   EXPECT_GT(by_rule, 40000U);
+  EXPECT_GT(carried, 5000U);
+  EXPECT_GT(by_name, 1000U);
 }
 
 // Every request that a deny rule decides changes its verdict, or the rule it is denied by, once
@@ -259,15 +417,18 @@ TEST(OracleTest, ADenialGoesWithItsRule) {
     const auto set = MustParse(RandomPolicy(random));
     const CheckedPolicy& source = set->Find("p")->compiled().source;
     for (int i = 0; i < 40; ++i) {
-      const InetRequest request = RandomRequest(random);
+      InetRequest request = RandomRequest(random);
+      const std::vector<std::string> names = RandomNames(random);
+      request.names = names;
       const Decision decision = set->Find("p")->Decide(request);
       if (decision.verdict != Verdict::kDeny ||
           decision.rule.find("going.deny ") == std::string_view::npos) {
         continue;
       }
       CheckedPolicy without = source;
-      std::erase_if(without.outgoing,
-                    [&](const AddressRule& rule) { return rule.text == decision.rule; });
+      for (std::vector<AddressRule>* rules : {&without.outgoing, &without.outgoing_names}) {
+        std::erase_if(*rules, [&](const AddressRule& rule) { return rule.text == decision.rule; });
+      }
       const Policy changed(Compile(std::move(without), set->Find("p")->compiled().files));
       EXPECT_NE(changed.Decide(request).rule, decision.rule);
       ++tried;

@@ -153,6 +153,8 @@ TEST(ProxyUrlTest, Parses) {
   EXPECT_EQ(Proxy("http://me:p%40ss@10.0.0.1:3128"), "2 10.0.0.1 3128 me:p@ss");
   EXPECT_EQ(Proxy("https://a@b:c@proxy.example.com:443"), "3 proxy.example.com 443 a@b:c");
   EXPECT_EQ(Proxy("socks5h+unix:///run/tor/socks"), "1 /run/tor/socks");
+  EXPECT_EQ(Proxy("http+unix://me:p%40ss@/run/a@/b"), "2 /run/a@/b me:p@ss");
+  EXPECT_EQ(Proxy("http+unix:///run/a@b"), "2 /run/a@b");
 }
 
 TEST(ProxyUrlTest, Tls) {
@@ -194,7 +196,8 @@ TEST(ProxyUrlTest, Refuses) {
   EXPECT_EQ(Proxy("socks5://10.0.0.1"), "no port in \"10.0.0.1\"; write HOST:PORT");
   EXPECT_EQ(Proxy("socks5://[::1]"), "no port in \"[::1]\"; write HOST:PORT");
   EXPECT_EQ(Proxy("socks5://10.0.0.1:0"), "\"0\" is not a port; 1 to 65535 are");
-  EXPECT_EQ(Proxy("socks5://10.0.0.1:x"), "\"x\" is not a port; 1 to 65535 are");
+  EXPECT_EQ(Proxy("socks5://10.0.0.1:x"),
+            "what stands after the last \":\" is not a port; 1 to 65535 are");
   EXPECT_EQ(Proxy("socks5://0.0.0.0:1"),
             "\"0.0.0.0\" is no address to connect to; did you mean \"127.0.0.1\"?");
   EXPECT_EQ(Proxy("socks5://fd00::1:9050"),
@@ -205,10 +208,9 @@ TEST(ProxyUrlTest, Refuses) {
             "\"%\" in the user or password stands before two hexadecimal digits");
   EXPECT_EQ(Proxy("socks5://:p@10.0.0.1:80"),
             "user and password have at most 255 bytes, the user at least one");
-  EXPECT_EQ(Proxy("socks5+unix://run/x"),
-            "\"run/x\" is not an absolute path of at most 107 bytes; write socks5+unix:///PATH");
-  EXPECT_EQ(Proxy("http+unix://joe:secret@/run/x"),
-            "a unix socket has no user and no password; write http+unix:///PATH");
+  for (const char* text : {"socks5+unix://run/x", "socks5+unix://me:p@run/x", "socks5+unix:///"}) {
+    EXPECT_EQ(Proxy(text), "no absolute path of at most 107 bytes; write socks5+unix:///PATH");
+  }
 }
 
 }  // namespace
