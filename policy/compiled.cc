@@ -139,7 +139,8 @@ bool IsSyntheticAddress(const IpAddress& ip) {
 }
 
 bool IsSynthetic(const CheckedPolicy& policy, const IpAddress& ip) {
-  return policy.dns.rule == DnsRule::kProxy && policy.dns.resolve == Resolve::kSynthetic &&
+  // Also with kTor, for names below "onion".
+  return policy.dns.rule == DnsRule::kProxy && policy.dns.resolve != Resolve::kServer &&
          IsSyntheticAddress(ip);
 }
 

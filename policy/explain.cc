@@ -323,8 +323,11 @@ Explanation ExplainName(const Policy& policy, const InetRequest& request, const 
   InetRequest named = request;
   named.names = names;
   // The address only says which family's rules for every address count.
-  const bool synthetic = compiled.source.dns.rule == DnsRule::kProxy &&
-                         compiled.source.dns.resolve == Resolve::kSynthetic;
+  const DnsSettings& dns = compiled.source.dns;
+  const bool synthetic =
+      dns.rule == DnsRule::kProxy &&
+      (dns.resolve == Resolve::kSynthetic ||
+       (dns.resolve == Resolve::kTor && (name == "onion" || name.ends_with(".onion"))));
   const IpAddress any = IpAddress::FromV4({0, 0, 0, 0});
   Destination to = Destination::Of(compiled, any, named);
   to.synthetic = synthetic;

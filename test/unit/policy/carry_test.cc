@@ -154,6 +154,8 @@ TEST(CarryTest, AddressesThatStandForNames) {
       "deny": ["*:25", "198.18.0.0/15", "bad.example.com"], "redirect": ["*.onion via corp"]})";
   constexpr std::string_view kFew = R"("proxy": "tor", "dns": "proxy", "outgoing": {
       "default": "deny", "allow": ["*.example.com:443"], "redirect": ["0.0.0.0/0:80/tcp"]})";
+  constexpr std::string_view kTor = R"("proxy": "tor", "dns": "proxy", "resolve": "tor",
+      "outgoing": {"default": "allow", "deny": ["198.18.0.0/15"]})";
   static const std::vector<std::string> kBad = {"bad.example.com"};
   static const std::vector<std::string> kOnion = {"x.onion"};
   static const std::vector<std::string> kElsewhere = {"example.org"};
@@ -185,8 +187,13 @@ TEST(CarryTest, AddressesThatStandForNames) {
       {R"("proxy": "tor", "dns": "proxy", "outgoing": {"default": "allow"})",
        Named("198.18.0.5", 80, kWww), kRedirect, "outgoing.default allow", Carry::kProxy, "tor"},
       // Without synthetic answers they are addresses like others.
-      {R"("proxy": "tor", "dns": "proxy", "resolve": "tor", "outgoing": {"deny": ["198.18.0.0/15"]})",
+      {R"("proxy": "tor", "dns": "proxy", "resolve": "tcp://1.2.3.4:53", "outgoing": {
+             "deny": ["198.18.0.0/15"]})",
        Outgoing("198.18.0.5", 80), kDeny, "outgoing.deny 198.18.0.0/15"},
+      // Tor tells no address for names below "onion".
+      {kTor, Named("198.18.0.5", 80, kOnion), kRedirect, "outgoing.default allow", Carry::kProxy,
+       "tor"},
+      {kTor, Named("198.18.0.5", 80, {}), kDeny, "dns unknown address"},
       {R"("proxy": "tor", "dns": "deny", "outgoing": {"default": "redirect"})",
        Outgoing("198.18.0.5", 80), kRedirect, "outgoing.default redirect", Carry::kProxy, "tor"},
   });

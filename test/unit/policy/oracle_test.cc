@@ -118,9 +118,12 @@ std::string RandomList(Random& random, ListOf what, bool redirect = false) {
 std::string RandomPolicy(Random& random) {
   static const std::vector<std::string> kOutgoing = {"allow", "deny", "redirect"};
   static const std::vector<std::string> kDefaults = {"allow", "deny"};
-  static const std::vector<std::string> kDns = {"", R"("dns": "deny",)", R"("dns": "allow",)",
+  static const std::vector<std::string> kDns = {"",
+                                                R"("dns": "deny",)",
+                                                R"("dns": "allow",)",
                                                 R"("dns": "proxy",)",
-                                                R"("dns": "proxy", "resolve": "tor",)"};
+                                                R"("dns": "proxy", "resolve": "tor",)",
+                                                R"("dns": "proxy", "resolve": "tcp://a.b:53",)"};
   const std::string otherwise = Pick(random, kOutgoing);
   const std::string dns = Pick(random, kDns);
   // Names need somebody who sees the answers.
@@ -286,7 +289,7 @@ Answer OracleAddress(const CheckedPolicy& policy, const InetRequest& request, co
   const bool other = request.transport == Transport::kOther;
   const bool query = request.remote.port == 53 && dns != DnsRule::kFollow;
   const bool synthetic =
-      dns == DnsRule::kProxy && policy.dns.resolve == Resolve::kSynthetic &&
+      dns == DnsRule::kProxy && policy.dns.resolve != Resolve::kServer &&
       (CoversAddress(ParseRule(kSyntheticV4, RuleKind::kOutgoing)->host, ip) ||
        CoversAddress(ParseRule("[" + std::string(kSyntheticV6) + "]", RuleKind::kOutgoing)->host,
                      ip));

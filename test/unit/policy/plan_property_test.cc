@@ -39,6 +39,7 @@ constexpr const char* kPolicies[] = {
     R"({"mode": "kill", "outgoing": {"default": "deny"},
         "incoming": {"default": "deny", "allow": ["0.0.0.0:80/tcp from 10.0.0.0/8"]}})",
     R"({"mode": "enforce", "syscalls": {"base": "strict"}})",
+    R"({"mode": "enforce", "dns": "allow", "syscalls": {"deny": ["recvmmsg"]}})",
     R"({"mode": "enforce", "incoming": {"default": "deny"}, "syscalls": {"base": "strict",
         "errno": "ENOSYS", "allow": ["ptrace", "clone3"], "deny": ["shmget", "bind", "mkdir"]}})",
     R"({"mode": "enforce", "syscalls": {"deny": ["semop", "listen", "ptrace"], "errno": 95}})",

@@ -35,7 +35,9 @@ const std::vector<std::string>& Policies() {
            {"", R"("outgoing": {"default": "allow"})", R"("incoming": {"default": "deny"})",
             R"("incoming": {"default": "allow", "deny": ["*:80"]})",
             R"("incoming": {"default": "allow", "deny": ["*:80 from 10.0.0.1"]})",
-            R"("unix": {"default": "deny"}, "dns": "allow")"}) {
+            R"("unix": {"default": "deny"}, "dns": "allow")",
+            R"("proxy": "tor", "outgoing": {"default": "redirect"})",
+            R"("proxy": "tor", "handshake": {"require": "socks5"})"}) {
         all.push_back(OnePolicy(members, mode));
       }
     }
