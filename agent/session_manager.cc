@@ -34,7 +34,7 @@ class Sessions final : public SessionManager {
         reactor_(std::move(reactor)),
         epoll_(std::move(epoll)),
         wake_(std::move(wake)),
-        carrier_(std::make_shared<Carrier>(events, log)),
+        carrier_(std::make_unique<Carrier>(events, log)),
         policies_(std::move(policies)) {
     undertaker_ = std::thread([this] { BuryTheDead(); });
   }
@@ -45,6 +45,7 @@ class Sessions final : public SessionManager {
     undertaker_.join();
     sessions_.clear();  // stops the threads
     reactor_.reset();   // gives up what still waits
+    carrier_.reset();   // ends the workers, and what they carry
   }
 
   Expected<void> Attach(const oci::ContainerProcessState& state, UniqueFd notify_fd) override {
@@ -187,7 +188,9 @@ class Sessions final : public SessionManager {
         return core.container();
       }
     }
-    return std::make_shared<ContainerParts>(state.init_pid, cgroups_, carrier_);
+    // Borrowed: a worker may hold the last session for a moment, and must not end itself with it.
+    std::shared_ptr<Carrier> carrier(std::shared_ptr<Carrier>(), carrier_.get());
+    return std::make_shared<ContainerParts>(state.init_pid, cgroups_, std::move(carrier));
   }
 
   // Before the program runs, if the runtime leaves the time.
@@ -274,7 +277,7 @@ class Sessions final : public SessionManager {
   const std::shared_ptr<GuardedCgroups> cgroups_ = std::make_shared<GuardedCgroups>();
   const UniqueFd epoll_;
   const UniqueFd wake_;
-  const std::shared_ptr<Carrier> carrier_;
+  std::unique_ptr<Carrier> carrier_;
   mutable std::mutex mutex_;
   std::shared_ptr<const policy::PolicySet> policies_;
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
