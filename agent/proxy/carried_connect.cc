@@ -173,9 +173,6 @@ class Attempt {
       Report().Failed({EHOSTUNREACH, "an address that stands for no name any more", true});
       return Outcome::Of(Answer::Error(EHOSTUNREACH));
     }
-    if (const auto status = ReadTaskStatus(call_.notification.tid); status) {
-      tgid_ = status->tgid;
-    }
     if (carry() == policy::Carry::kProxy) {
       credentials_ = Isolate();
       if (auto outcome = Direct(); outcome) {
@@ -232,9 +229,16 @@ class Attempt {
     return target;
   }
 
+  void ReadCaller() {
+    if (const auto status = ReadTaskStatus(call_.notification.tid); status) {
+      tgid_ = status->tgid;
+    }
+  }
+
   std::optional<Credentials> Isolate() {
     uint64_t start_time = 0;
     if (proxy().isolate == policy::Isolation::kProcess) {
+      ReadCaller();
       start_time = ReadStartTime(tgid_);
     }
     return carried_->isolator().For(proxy(), Target(), tgid_, start_time);
@@ -292,6 +296,7 @@ class Attempt {
   }
 
   Outcome Hold() {
+    ReadCaller();
     auto net = NetworkOf(connect_.socket.fd.get(), carrier().own_netns());
     if (!net) {
       return Unreachable(net.error());

@@ -1,6 +1,7 @@
 #include "agent/proxy/direct_connect.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -19,6 +20,30 @@
 
 namespace oakum::agent {
 
+// Whether a session's thread itself waits for a proxy's answer: handing the handshake over to the
+// reactor's wakes threads up, which takes longer than a proxy that is near. Thread-safe.
+class Patience {
+ public:
+  [[nodiscard]] bool Try() {
+    return credit_.load(std::memory_order_relaxed) > 0 ||
+           skipped_.fetch_add(1, std::memory_order_relaxed) % kTryAgain == 0;
+  }
+  // Returns `worked`: whether the answer came in time.
+  bool Tried(bool worked) {
+    const int credit = credit_.load(std::memory_order_relaxed);
+    credit_.store(worked ? std::min(credit + 1, kMaxCredit) : std::max(credit - 2, 0),
+                  std::memory_order_relaxed);
+    return worked;
+  }
+
+ private:
+  static constexpr int kMaxCredit = 16;
+  static constexpr unsigned kTryAgain = 64;  // one in so many of those that are not worth it
+
+  std::atomic<int> credit_{kMaxCredit};
+  std::atomic<unsigned> skipped_{1};
+};
+
 // Shared with the operations and the jobs of workers, which may end after DirectConnects.
 class DirectRegistry : public std::enable_shared_from_this<DirectRegistry> {
  public:
@@ -26,6 +51,7 @@ class DirectRegistry : public std::enable_shared_from_this<DirectRegistry> {
       : upstreams_(upstreams), worker_(std::move(worker)) {}
 
   [[nodiscard]] Upstreams& upstreams() { return upstreams_; }
+  [[nodiscard]] Patience& patience() { return patience_; }
   [[nodiscard]] bool empty() const { return size_.load(std::memory_order_acquire) == 0; }
 
   [[nodiscard]] std::shared_ptr<DirectHandshake> Find(uint64_t cookie) const {
@@ -103,6 +129,7 @@ class DirectRegistry : public std::enable_shared_from_this<DirectRegistry> {
   }
 
   Upstreams& upstreams_;
+  Patience patience_;
   std::atomic<size_t> size_{0};
   std::atomic<int> left_{0};
   mutable std::mutex mutex_;
@@ -208,6 +235,25 @@ class DirectOperation final : public Operation {
   bool told_ = false;
 };
 
+// All that a container's other calls are held up for one that goes through a proxy.
+constexpr std::chrono::microseconds kBriefly{500};
+
+// Whether the handshake has come to its end meanwhile.
+bool WaitsBriefly(DirectHandshake& handshake, int socket_fd, UringCalls& uring) {
+  const Clock::time_point end = Clock::now() + kBriefly;
+  for (;;) {
+    const auto left = std::chrono::nanoseconds(end - Clock::now()).count();
+    const timespec timeout = {0, std::max<long>(left, 0)};
+    pollfd ready = {socket_fd, static_cast<short>(handshake.wait().events), 0};
+    if (left <= 0 || ppoll(&ready, 1, &timeout, nullptr) <= 0) {
+      return false;
+    }
+    if (handshake.Step(&uring)) {
+      return true;
+    }
+  }
+}
+
 bool IsLoopback(const policy::IpAddress& ip) {
   const auto& bytes = ip.bytes();
   return ip.IsV4() ? bytes[12] == 127 : ip == policy::IpAddress::Parse("::1");
@@ -291,7 +337,12 @@ DirectStart DirectConnects::Begin(UniqueFd socket, int domain, DirectRequest req
     }
     return start;
   }
-  switch (handshake->Begin(uring)) {
+  DirectHandshake::Begun begun = handshake->Begin(uring);
+  if (begun == DirectHandshake::Begun::kUnderWay && registry_->patience().Try() &&
+      registry_->patience().Tried(WaitsBriefly(*handshake, socket.get(), uring))) {
+    begun = DirectHandshake::Begun::kOver;
+  }
+  switch (begun) {
     case DirectHandshake::Begun::kUnderWay:
       start.operation = std::make_unique<DirectOperation>(registry_, handshake, std::move(socket));
       return start;
