@@ -40,6 +40,7 @@ class Handshakes(redirect_case.RedirectCase):
                            "outgoing": {"default": "deny", "allow": redirect_case.LOOPBACK},
                            "handshake": {"require": "socks5", **check}}
                     for name, check in checks.items()}
+        policies["audit"] = {**policies["any"], "mode": "audit"}
         cls.guard, cls.engine = cls.add_agent(redirect_case.policy_file(urls, policies))
 
     def setUp(self):
@@ -100,6 +101,14 @@ class Handshakes(redirect_case.RedirectCase):
                 self.assertEqual(self.open.log().count("connected to"), before)
                 self.guard.wait_events(seen + 1, oakum__policy="any", oakum__leak=True)
         self.assertEqual(self.world.leaked((REACHABLE, OPEN)), 0)
+
+    def test_audit(self):
+        """What enforce would stop passes, and is told."""
+        cases = {f"write 00 {NAME}": WORKS, f"write 00 {ADDRESS}": WORKS,
+                 f"sendfile 00 {ADDRESS}": WORKS}
+        self.assertEqual(self.handshakes("audit", self.open, cases), cases)
+        self.guard.wait_events(2, oakum__policy="audit", oakum__would="deny")
+        self.assertEqual(len(self.guard.events(oakum__policy="audit", oakum__would="deny")), 2)
 
 
 if __name__ == "__main__":
