@@ -175,7 +175,8 @@ class LeftHandshake : public std::enable_shared_from_this<LeftHandshake> {
       loop_.Remove(socket_.get());  // may destroy this
       return;
     }
-    (void)loop_.Modify(socket_.get(), handshake_->wait().events);
+    // Should it fail, time brings it on.
+    [[maybe_unused]] const auto modified = loop_.Modify(socket_.get(), handshake_->wait().events);
     timer_ = loop_.AddTimer(kLook, [self = shared_from_this()] { self->Step(); });
   }
 

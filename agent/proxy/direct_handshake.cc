@@ -271,8 +271,8 @@ DirectHandshake::Progress DirectHandshake::Listen(UringCalls* uring) {
   std::array<char, 4096> buffer;
   const bool peeks = handshake_->peeks();
   const size_t size = std::min(handshake_->wants(), buffer.size());
-  const ssize_t got =
-      recv(socket_.get(), buffer.data(), size, MSG_DONTWAIT | (peeks ? MSG_PEEK : 0));
+  const int flags = MSG_DONTWAIT | (peeks ? MSG_PEEK : 0);
+  const ssize_t got = recv(socket_.get(), buffer.data(), size, flags);  // NOLINT: does not wait
   if (got < 0) {
     return Interrupted(uring, EPOLLIN);
   }
@@ -281,8 +281,12 @@ DirectHandshake::Progress DirectHandshake::Listen(UringCalls* uring) {
     return Progress::kGoesOn;
   }
   const size_t taken = handshake_->Take({buffer.data(), static_cast<size_t>(got)});
-  if (peeks && taken > 0 &&
-      recv(socket_.get(), buffer.data(), taken, MSG_DONTWAIT) != static_cast<ssize_t>(taken)) {
+  if (!peeks || taken == 0) {
+    return Progress::kGoesOn;
+  }
+  const ssize_t dropped =
+      recv(socket_.get(), buffer.data(), taken, MSG_DONTWAIT);  // NOLINT: does not wait
+  if (dropped != static_cast<ssize_t>(taken)) {
     return Failed(uring, {ECONNRESET, "the program has read from the socket", true}, false);
   }
   return Progress::kGoesOn;
@@ -335,7 +339,7 @@ DirectHandshake::Progress DirectHandshake::Failed(UringCalls* uring, ProxyFailur
 void DirectHandshake::ResetSocket() {
   sockaddr unspecified = {};
   unspecified.sa_family = AF_UNSPEC;
-  (void)connect(socket_.get(), &unspecified, sizeof unspecified);
+  [[maybe_unused]] const int ended = connect(socket_.get(), &unspecified, sizeof unspecified);
   (void)TakeError(socket_.get());  // tcp_disconnect() leaves ECONNRESET
 }
 
