@@ -182,7 +182,7 @@ void GateLoop::Resolve(const Gate& gate, const Client& client, std::string_view 
   (void)container_->WithResolver([weak = weak_from_this(), id = gate.id, client,
                                   context = std::move(context),
                                   text = std::string(query)](Worker&, Resolver& resolver) {
-    resolver.Answer(text, DnsTransport::kUdp, context, [weak, id, client](DnsReply reply) {
+    resolver.Answer(text, DnsTransport::kUdp, context, [weak, id, client](const DnsReply& reply) {
       if (const auto self = weak.lock(); self != nullptr) {
         self->Answered(id, client, reply);
       }

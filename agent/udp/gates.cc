@@ -57,7 +57,7 @@ std::shared_ptr<const DatagramCaller> CallerOf(const CallContext& context,
 
 }  // namespace
 
-std::shared_ptr<Gates> Gates::Create(std::shared_ptr<ContainerCarrier> container,
+std::shared_ptr<Gates> Gates::Create(const std::shared_ptr<ContainerCarrier>& container,
                                      std::shared_ptr<CarriedSockets> sockets) {
   // The resolver's thread: a query is answered where it was read.
   auto found = std::make_shared<std::promise<Worker*>>();
@@ -67,7 +67,7 @@ std::shared_ptr<Gates> Gates::Create(std::shared_ptr<ContainerCarrier> container
     return nullptr;
   }
   Worker* const own = worker.get();
-  std::shared_ptr<Gates> gates(new Gates(std::move(container), std::move(sockets), *own));
+  std::shared_ptr<Gates> gates(new Gates(container, std::move(sockets), *own));
   gates->loop_->SetRelease([weak = std::weak_ptr<Gates>(gates)](const Gate& gate, bool anyhow) {
     const auto self = weak.lock();
     return self == nullptr || self->Release(gate, anyhow);
@@ -75,8 +75,8 @@ std::shared_ptr<Gates> Gates::Create(std::shared_ptr<ContainerCarrier> container
   return gates;
 }
 
-Gates::Gates(std::shared_ptr<ContainerCarrier> container, std::shared_ptr<CarriedSockets> sockets,
-             Worker& worker)
+Gates::Gates(const std::shared_ptr<ContainerCarrier>& container,
+             std::shared_ptr<CarriedSockets> sockets, Worker& worker)
     : sockets_(std::move(sockets)),
       carrier_(container->carrier()),
       worker_(worker),

@@ -32,8 +32,8 @@ class Gates {
   using Clock = std::chrono::steady_clock;
 
   // Null when there is no thread for them, or the container's sessions have ended.
-  [[nodiscard]] static std::shared_ptr<Gates> Create(std::shared_ptr<ContainerCarrier> container,
-                                                     std::shared_ptr<CarriedSockets> sockets);
+  [[nodiscard]] static std::shared_ptr<Gates> Create(
+      const std::shared_ptr<ContainerCarrier>& container, std::shared_ptr<CarriedSockets> sockets);
   ~Gates();
   Gates(const Gates&) = delete;
   Gates& operator=(const Gates&) = delete;
@@ -63,7 +63,7 @@ class Gates {
   static constexpr std::chrono::minutes kIdle{5};
   static constexpr std::chrono::minutes kIdleResolver{10};
 
-  Gates(std::shared_ptr<ContainerCarrier> container, std::shared_ptr<CarriedSockets> sockets,
+  Gates(const std::shared_ptr<ContainerCarrier>& container, std::shared_ptr<CarriedSockets> sockets,
         Worker& worker);
   [[nodiscard]] int Open(const DatagramRoute& route, const Key& key, Entries::iterator& out);
   [[nodiscard]] Expected<std::shared_ptr<const UniqueFd>> NetworkOfSocket(int socket_fd,
