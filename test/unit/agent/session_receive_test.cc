@@ -10,101 +10,10 @@
 #include <string>
 #include <vector>
 
-#include "agent/reactor.h"
-#include "agent/session.h"
-#include "test/unit/agent/guarded_session.h"
+#include "test/unit/agent/receive_testing.h"
 
 namespace oakum::agent {
 namespace {
-
-constexpr uint64_t kNetns = 1;  // any number: nothing is made in it here
-
-// A guarded child whose inherited sockets are carried, with the parts of a session for it that a
-// test can reach.
-class Receiving {
- public:
-  Receiving() : log_("test", LogLevel::kError), carrier_(std::make_shared<Carrier>(sink_, log_)) {
-    auto policies = policy::PolicySet::Parse(
-        R"({"version": 1, "proxies": {"x": {"url": "socks5h://127.0.0.1:1"}},
-            "policies": {"p": {"mode": "enforce", "proxy": "x", "dns": "proxy",
-                "outgoing": {"default": "redirect", "allow": ["127.0.0.0/8", "[::1]"]}}},
-            "containers": [{"match": {}, "policy": "p"}]})",
-        "test.json");
-    EXPECT_TRUE(policies.has_value()) << policies.error().ToString();
-    policies_ = *policies;
-    auto reactor = Reactor::Create(true);
-    EXPECT_TRUE(reactor.has_value());
-    reactor_ = std::move(*reactor);
-  }
-
-  // `socket_fd`: the child's, made by the parent. `destination`: whom `gate` stands for.
-  void Carry(int socket_fd) {
-    parts()->datagrams->Carry(SocketCookie(socket_fd), kNetns, 1, nullptr);
-  }
-  void Stand(const policy::Endpoint& gate, const policy::Endpoint& destination) {
-    parts()->datagrams->SetGate(kNetns, gate, destination);
-  }
-
-  int Run(const std::function<int(int)>& body, std::string* output) {
-    GuardedProcess process(policy::Plan(*policies_->Find("p")), body);
-    auto notify = NotifyFd::Create(process.TakeListener());
-    if (!notify) {
-      return -1;
-    }
-    auto source = std::make_shared<EventSource>();
-    source->policy = std::shared_ptr<const policy::Policy>(policies_, policies_->Find("p"));
-    auto core = std::make_shared<SessionCore>(1, std::move(*notify), source, process.pid(),
-                                              UniqueFd(), parts(), sink_);
-    auto session = Session::Start(core, *reactor_, {}, [] {});
-    if (!session) {
-      return -1;
-    }
-    process.Go();
-    return process.Wait(output);
-  }
-
- private:
-  std::shared_ptr<ContainerParts> parts() {
-    if (parts_ == nullptr) {
-      parts_ = std::make_shared<ContainerParts>(0, std::make_shared<GuardedCgroups>(), carrier_);
-    }
-    return parts_;
-  }
-
-  Log log_;
-  RecordingSink sink_;
-  std::shared_ptr<const policy::PolicySet> policies_;
-  std::shared_ptr<Carrier> carrier_;
-  std::unique_ptr<Reactor> reactor_;
-  std::shared_ptr<ContainerParts> parts_;
-};
-
-struct Bound {
-  UniqueFd fd;
-  sockaddr_storage address = {};
-  socklen_t length = 0;
-
-  [[nodiscard]] policy::Endpoint endpoint() const {
-    SockaddrCopy copy;
-    copy.storage = address;
-    copy.length = length;
-    return ReadEndpoint(copy);
-  }
-};
-
-Bound BindLoopback(int domain) {
-  Bound out;
-  out.fd.Reset(socket(domain, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  SockaddrCopy address =
-      WriteEndpoint({domain == AF_INET ? policy::IpAddress::FromV4({127, 0, 0, 1})
-                                       : policy::CanonicalDestination(policy::IpAddress()),
-                     0},
-                    domain);
-  EXPECT_EQ(bind(out.fd.get(), address.get(), address.length), 0);
-  out.length = sizeof out.address;
-  getsockname(out.fd.get(), reinterpret_cast<sockaddr*>(&out.address), &out.length);
-  return out;
-}
 
 // Hexadecimal text of everything that a call has left behind.
 void Show(int fd, const char* what, const void* data, size_t size) {
@@ -436,7 +345,11 @@ TEST_P(ReceiveTest, IsTheSameAsNatively) {
     Receiving guarded;
     guarded.Carry(own.fd.get());
     guarded.Carry(connected[1].fd.get());
+    guarded.Stand(from.endpoint(), NextAddress(from.endpoint()));
     ASSERT_EQ(guarded.Run(body(1), &carried), 0);
+    int translated = 0;
+    carried = WithoutTranslation(std::move(carried), from.endpoint(), domain, translated);
+    EXPECT_GT(translated, 200);
   }
   // Line by line, so that a difference can be read.
   size_t at = 0;
