@@ -2,12 +2,12 @@
 // from the query's bytes to the answer's. One run; the system calls that bring a query and take its
 // answer away are not in it.
 #include <fmt/format.h>
-#include <time.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <memory>
 #include <string>
 #include <vector>
