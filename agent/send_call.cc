@@ -23,7 +23,7 @@ namespace {
 // No datagram is longer: IPv4 and IPv6 say EMSGSIZE beyond 65,535 (udp_sendmsg()); the others
 // beyond their socket's buffer, for which this is a bound that no default reaches.
 constexpr size_t kMaxInetDatagram = 65535;
-constexpr size_t kMaxDatagram = 4 * 1024 * 1024;
+constexpr size_t kMaxDatagram = size_t{4} * 1024 * 1024;
 // MSG_CMSG_COMPAT, the kernel's own mark of 32-bit callers (include/linux/socket.h). sendto(2)
 // ignores it; sendmsg(2) and sendmmsg(2) refuse it from 64-bit ones.
 constexpr int kCmsgCompat = INT_MIN;

@@ -4,6 +4,7 @@
 
 #include <poll.h>
 
+#include <cstdlib>
 #include <string>
 
 #include "test/unit/agent/guarded_session.h"
@@ -27,6 +28,15 @@ inline sockaddr_in V4(uint32_t ip, uint16_t port) {
   address.sin_port = htons(port);
   address.sin_addr.s_addr = htonl(ip);
   return address;
+}
+
+// A datagram socket; `flags`: of socket(2)'s type.
+inline UniqueFd UdpSocket(int domain = AF_INET, int flags = 0) {
+  UniqueFd fd(socket(domain, SOCK_DGRAM | flags, 0));
+  if (!fd) {
+    std::abort();
+  }
+  return fd;
 }
 
 inline bool WaitForInput(int fd) {

@@ -47,7 +47,7 @@ bool Same(const Address& a, const Address& b) {
 // Asks `server` over an unconnected socket of `domain`; 0 when the answer came from there.
 template <typename Address>
 int AskUnconnected(int domain, const Address& server, int flags, uint16_t id) {
-  const UniqueFd fd(socket(domain, SOCK_DGRAM | flags, 0));
+  const UniqueFd fd = UdpSocket(domain, flags);
   const std::string query = Query(id, "unconnected");
   if (sendto(fd.get(), query.data(), query.size(), 0, reinterpret_cast<const sockaddr*>(&server),
              sizeof server) != static_cast<ssize_t>(query.size())) {
@@ -68,7 +68,7 @@ int AskUnconnected(int domain, const Address& server, int flags, uint16_t id) {
 
 // The same with sendmsg(2), recvmsg(2) and control messages both ways.
 int AskWithMessages(uint16_t id) {
-  const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+  const UniqueFd fd = UdpSocket();
   const int on = 1;
   setsockopt(fd.get(), IPPROTO_IP, IP_PKTINFO, &on, sizeof on);
   sockaddr_in server = V4(kServer, 53);
@@ -106,7 +106,7 @@ int AskWithMessages(uint16_t id) {
 
 // Two servers in one sendmmsg(2), both answers in one recvmmsg(2).
 int AskManyAtOnce(uint16_t id) {
-  const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+  const UniqueFd fd = UdpSocket();
   std::array<sockaddr_in, 2> servers = {V4(kServer, 53), V4(kServer + 1, 53)};
   std::array<std::string, 2> queries = {Query(id, "one"),
                                         Query(static_cast<uint16_t>(id + 1), "two")};
@@ -144,7 +144,7 @@ int AskManyAtOnce(uint16_t id) {
 
 template <typename Address>
 int AskConnected(int domain, const Address& server, uint16_t id) {
-  const UniqueFd fd(socket(domain, SOCK_DGRAM, 0));
+  const UniqueFd fd = UdpSocket(domain);
   const std::string query = Query(id, "connected");
   if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&server), sizeof server) != 0) {
     return errno;
@@ -162,7 +162,7 @@ int AskConnected(int domain, const Address& server, uint16_t id) {
 
 // One process waits for an answer before another has sent the socket's first query, as threads do.
 int AskWhileAnotherWaits(uint16_t id) {
-  const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+  const UniqueFd fd = UdpSocket();
   const sockaddr_in own = Loopback(0);
   const sockaddr_in server = V4(kServer, 53);
   if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&own), sizeof own) != 0) {
@@ -223,10 +223,10 @@ TEST_F(DatagramTest, DatagramsGoThroughTheProxyAndComeBackFromTheirDestination) 
   std::string output;
   const int status = guarded.Run(
       [](int output_fd) {
-        const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+        const UniqueFd fd = UdpSocket();
         dprintf(output_fd, "%s\n", Exchange(fd.get(), V4(0xc0000201, 9), "first").c_str());
         dprintf(output_fd, "%s\n", Exchange(fd.get(), V4(0xc0000202, 9), "second").c_str());
-        const UniqueFd other(socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0));
+        const UniqueFd other = UdpSocket(AF_INET, SOCK_NONBLOCK);
         dprintf(output_fd, "%s\n", Exchange(other.get(), V4(0xc0000201, 9), "third").c_str());
         return 0;
       },
@@ -244,7 +244,7 @@ TEST_F(DatagramTest, ASyntheticAddressGoesToTheProxyAsItsName) {
   std::string output;
   const int status = guarded.Run(
       [](int output_fd) {
-        const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+        const UniqueFd fd = UdpSocket();
         const sockaddr_in server = V4(kServer, 53);
         const std::string query = Query(7, "quic");
         sendto(fd.get(), query.data(), query.size(), 0, reinterpret_cast<const sockaddr*>(&server),
@@ -275,7 +275,7 @@ TEST(DatagramRefusalTest, AProxyWithoutDatagramsEndsInAnErrorAndAnEvent) {
   const int status = guarded.Run(
       [](int output_fd) {
         // Not known before the first one.
-        const UniqueFd first(socket(AF_INET, SOCK_DGRAM, 0));
+        const UniqueFd first = UdpSocket();
         const sockaddr_in to = V4(0xc0000201, 9);
         int error = connect(first.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0
                         ? 0
@@ -284,7 +284,7 @@ TEST(DatagramRefusalTest, AProxyWithoutDatagramsEndsInAnErrorAndAnEvent) {
           error = send(first.get(), "x", 1, 0) == 1 ? 0 : errno;
           usleep(10'000);
         }
-        const UniqueFd second(socket(AF_INET, SOCK_DGRAM, 0));
+        const UniqueFd second = UdpSocket();
         const int known =
             sendto(second.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 1
                 ? 0

@@ -20,7 +20,7 @@ TEST(AssociationTest, FirstDatagramsWaitUntilItIsMade) {
   std::string output;
   const int status = guarded.Run(
       [](int output_fd) {
-        const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+        const UniqueFd fd = UdpSocket();
         for (const char* text : {"a", "b", "c"}) {
           (void)SendText(fd.get(), V4(kFar, 9), text);
         }
@@ -44,7 +44,7 @@ TEST(AssociationTest, AnotherIsMadeWhenTheProxyHasEndedIt) {
   std::string output;
   const int status = guarded.Run(
       [](int output_fd) {
-        const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+        const UniqueFd fd = UdpSocket();
         const sockaddr_in to = V4(kFar, 9);
         dprintf(output_fd, "%s\n", Exchange(fd.get(), to, "one").c_str());
         dprintf(output_fd, "%s\n", Exchange(fd.get(), to, "two").c_str());
@@ -78,7 +78,7 @@ TEST(AssociationTest, AProxyThatIsDownIsNamed) {
   std::array<int, 2> go_on{};
   ASSERT_EQ(pipe2(go_on.data(), O_CLOEXEC), 0);
   GuardedProcess process(guarded.Plan(), [&](int) {
-    const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+    const UniqueFd fd = UdpSocket();
     char ignored = 0;
     return SendText(fd.get(), V4(kFar, 9), "x") == 0 && read(go_on[0], &ignored, 1) == 1 ? 0 : 1;
   });
@@ -107,7 +107,7 @@ TEST(AssociationTest, RepliesFromStrangersAreDropped) {
   std::string output;
   const int status = guarded.Run(
       [](int output_fd) {
-        const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+        const UniqueFd fd = UdpSocket();
         (void)SendText(fd.get(), V4(kFar, 9), "stranger");  // answered by another address
         dprintf(output_fd, "%s", Exchange(fd.get(), V4(kFar, 9), "friend").c_str());
         return 0;
@@ -120,7 +120,7 @@ TEST(AssociationTest, RepliesFromStrangersAreDropped) {
 
 // lo of a new network namespace is down.
 bool RaiseLoopback() {
-  const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+  const UniqueFd fd = UdpSocket();
   ifreq request = {};
   memcpy(request.ifr_name, "lo", sizeof "lo");
   request.ifr_flags = IFF_UP;
@@ -136,11 +136,11 @@ TEST(GateTest, IsInTheNetworkNamespaceOfTheSocket) {
   std::string output;
   const int status = guarded.Run(
       [](int output_fd) {
-        const UniqueFd before(socket(AF_INET, SOCK_DGRAM, 0));
+        const UniqueFd before = UdpSocket();
         if (unshare(CLONE_NEWNET) != 0 || !RaiseLoopback()) {
           return 1;
         }
-        const UniqueFd after(socket(AF_INET, SOCK_DGRAM, 0));
+        const UniqueFd after = UdpSocket();
         dprintf(output_fd, "%s\n", Exchange(after.get(), V4(kFar, 9), "inside").c_str());
         dprintf(output_fd, "%s\n", Exchange(before.get(), V4(kFar, 9), "outside").c_str());
         return 0;
@@ -158,7 +158,7 @@ TEST(GateTest, IsReachedFromSocketsThatAreBound) {
   std::string output;
   const int status = guarded.Run(
       [](int output_fd) {
-        const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+        const UniqueFd fd = UdpSocket();
         const sockaddr_in own = V4(0x7f000009, 0);
         if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&own), sizeof own) != 0) {
           return 1;
@@ -174,7 +174,7 @@ TEST(GateTest, IsReachedFromSocketsThatAreBound) {
 TEST(GateTest, DropsWhatStrangersSend) {
   UdpProxy proxy;
   Guarded guarded(Carrying(proxy.port()));
-  const UniqueFd shared(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const UniqueFd shared = UdpSocket(AF_INET, SOCK_CLOEXEC);
   std::array<int, 2> go_on{};
   ASSERT_EQ(pipe2(go_on.data(), O_CLOEXEC), 0);
   GuardedProcess process(guarded.Plan(), [&](int output_fd) {
@@ -199,7 +199,7 @@ TEST(GateTest, DropsWhatStrangersSend) {
     usleep(1000);
   }
   EXPECT_EQ(gate.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
-  const UniqueFd stranger(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const UniqueFd stranger = UdpSocket(AF_INET, SOCK_CLOEXEC);
   EXPECT_EQ(SendText(stranger.get(), gate, "not mine"), 0);
   EXPECT_EQ(write(go_on[1], "g", 1), 1);
   std::string output;
@@ -217,7 +217,7 @@ TEST(GateTest, IsForgottenWhenTheSocketGoesElsewhere) {
   std::string output;
   const int status = guarded.Run(
       [&](int output_fd) {
-        const UniqueFd fd(socket(AF_INET, SOCK_DGRAM, 0));
+        const UniqueFd fd = UdpSocket();
         const auto show = [&] {
           sockaddr_in peer = {};
           socklen_t length = sizeof peer;
