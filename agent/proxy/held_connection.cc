@@ -41,7 +41,8 @@ HeldConnection::~HeldConnection() {
 
 void HeldConnection::Start(Worker& worker, HeldRequest request) {
   auto connection = std::make_shared<HeldConnection>(worker, std::move(request));
-  worker.Post([&worker, connection] {
+  // Given away: it must not end on this thread.
+  worker.Post([&worker, connection = std::move(connection)] {
     worker.Keep(connection);
     connection->Begin();
   });
