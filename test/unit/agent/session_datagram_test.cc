@@ -56,7 +56,7 @@ int AskUnconnected(int domain, const Address& server, int flags, uint16_t id) {
   if ((flags & SOCK_NONBLOCK) != 0 && !WaitForInput(fd.get())) {
     return ETIMEDOUT;
   }
-  char answer[512];
+  char answer[512] = {};
   Address from = {};
   socklen_t length = sizeof from;
   const ssize_t got =
@@ -82,7 +82,7 @@ int AskWithMessages(uint16_t id) {
   if (sendmsg(fd.get(), &out, 0) != static_cast<ssize_t>(query.size())) {
     return errno;
   }
-  char answer[512];
+  char answer[512] = {};
   pieces = {iovec{answer, 3}, iovec{answer + 3, sizeof answer - 3}};
   sockaddr_in6 room = {};
   alignas(cmsghdr) char control[64];
@@ -122,7 +122,7 @@ int AskManyAtOnce(uint16_t id) {
   if (sendmmsg(fd.get(), messages.data(), 2, 0) != 2) {
     return errno;
   }
-  char answers[2][512];
+  char answers[2][512] = {};
   std::array<sockaddr_in, 2> from = {};
   for (size_t i = 0; i < 2; ++i) {
     pieces[i] = {answers[i], sizeof answers[i]};
@@ -152,7 +152,7 @@ int AskConnected(int domain, const Address& server, uint16_t id) {
   if (send(fd.get(), query.data(), query.size(), 0) != static_cast<ssize_t>(query.size())) {
     return errno;
   }
-  char answer[512];
+  char answer[512] = {};
   Address from = {};
   socklen_t length = sizeof from;
   const ssize_t got =
@@ -170,7 +170,7 @@ int AskWhileAnotherWaits(uint16_t id) {
   }
   const pid_t waiter = fork();
   if (waiter == 0) {
-    char answer[512];
+    char answer[512] = {};
     sockaddr_in from = {};
     socklen_t length = sizeof from;
     const ssize_t got =
@@ -249,7 +249,7 @@ TEST_F(DatagramTest, ASyntheticAddressGoesToTheProxyAsItsName) {
         const std::string query = Query(7, "quic");
         sendto(fd.get(), query.data(), query.size(), 0, reinterpret_cast<const sockaddr*>(&server),
                sizeof server);
-        char answer[512];
+        char answer[512] = {};
         const ssize_t got = recv(fd.get(), answer, sizeof answer, 0);
         if (!IsAnswer(answer, got, 7)) {
           return 1;
