@@ -30,9 +30,9 @@ class RuleChecker {
   RuleChecker(const ProxyChoice* proxies, CheckContext& context)
       : proxies_(proxies), context_(context) {}
 
-  // Adds to `rules`, and to `names` what names a domain (null where no rule can).
+  // Adds to `rules`, and to `names` what names a domain.
   void Add(std::span<const Text> texts, const ListKind& list, std::vector<AddressRule>& rules,
-           std::vector<AddressRule>* names) {
+           std::vector<AddressRule>& names) {
     for (const Text& text : texts) {
       auto parsed = ParseRule(text.value, list.kind);
       if (!parsed) {
@@ -54,7 +54,7 @@ class RuleChecker {
         }
       }
       const bool named = !parsed->domain.empty();
-      (named ? *names : rules)
+      (named ? names : rules)
           .push_back({.verdict = list.verdict,
                       .host = parsed->host,
                       .domain = NormalName(parsed->domain),
@@ -142,7 +142,7 @@ void CheckOutgoingRules(const syntax::Section& section, const ProxyChoice& proxi
   checked.outgoing.reserve(section.allow.size() + section.deny.size() + section.redirect.size() +
                            1);
   const auto add = [&](std::span<const Text> texts, const ListKind& list) {
-    checker.Add(texts, list, checked.outgoing, &checked.outgoing_names);
+    checker.Add(texts, list, checked.outgoing, checked.outgoing_names);
   };
   add(section.allow, {"outgoing.allow", Verdict::kAllow, RuleKind::kOutgoing});
   add(section.deny, {"outgoing.deny", Verdict::kDeny, RuleKind::kOutgoing});
@@ -153,7 +153,7 @@ void CheckIncomingRules(const syntax::Section& section, CheckedPolicy& checked,
                         CheckContext& context) {
   RuleChecker checker(nullptr, context);
   const auto add = [&](std::span<const Text> texts, const ListKind& list) {
-    checker.Add(texts, list, checked.incoming, nullptr);
+    checker.Add(texts, list, checked.incoming, checked.incoming);  // none is for a name
   };
   add(section.allow, {"incoming.allow", Verdict::kAllow, RuleKind::kIncoming});
   add(section.deny, {"incoming.deny", Verdict::kDeny, RuleKind::kIncoming});
