@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "agent/operation.h"
+#include "agent/proxy/held_spare.h"
 #include "agent/session_core.h"
 #include "agent/sockaddr.h"
 #include "agent/task.h"
@@ -16,7 +17,8 @@ namespace oakum::agent {
 struct CallContext {
   SessionCore& core;
   DescriptorSource& descriptors;
-  UringCalls* uring;  // null: operations that need it go to a thread
+  UringCalls* uring;           // null: operations that need it go to a thread
+  HeldSpare* spare = nullptr;  // null: there is none
 
   // What connections and datagrams of the container are carried with.
   [[nodiscard]] const std::shared_ptr<ContainerCarrier>& carried() const {

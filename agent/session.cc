@@ -9,6 +9,8 @@
 
 #include "agent/calls.h"
 #include "agent/identity.h"
+#include "agent/proxy/carrier.h"
+#include "agent/proxy/held_spare.h"
 
 namespace oakum::agent {
 
@@ -179,6 +181,7 @@ void Session::Loop() {
   bool want_uring = options_.use_io_uring;
   DescriptorSource descriptors(options_.use_thread_pidfds);
   WaitingCalls waiting;
+  HeldSpare spare;
   const NotifyFd::Buffer buffer = notify.NewBuffer();
   while (buffer != nullptr && !stopping_.load(std::memory_order_relaxed)) {
     GuardedCall call;
@@ -203,7 +206,7 @@ void Session::Loop() {
         uring = std::move(*created);
       }
     }
-    const CallContext context{*core_, descriptors, uring.get()};
+    const CallContext context{*core_, descriptors, uring.get(), &spare};
     Outcome outcome = Answered(context, call, interrupted);
     if (outcome.answer) {
       const uint64_t cookie = outcome.answer->performed ? SocketCookie(outcome.socket.get()) : 0;
@@ -215,6 +218,9 @@ void Session::Loop() {
     } else {
       waiting.Add(reactor_, call.notification.tid,
                   reactor_.Add(core_, call, std::move(outcome.operation)));
+    }
+    if (spare.wanted()) {
+      spare.Refill(context.carried()->carrier().own_ports());
     }
   }
   ended_.store(true);

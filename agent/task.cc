@@ -202,6 +202,19 @@ int DescriptorSource::Fetch(pid_t tid, int fd, UniqueFd& out) {
   return out ? 0 : errno;
 }
 
+pid_t DescriptorSource::GroupOf(pid_t tid) {
+  Slot& slot = slots_[static_cast<size_t>(tid) % kSlots];
+  if (slot.tid == tid && thread_pidfds_ && slot.group != 0) {
+    return slot.group;
+  }
+  const auto status = ReadTaskStatus(tid);
+  const pid_t group = status ? status->tgid : 0;
+  if (slot.tid == tid) {
+    slot.group = group;
+  }
+  return group;
+}
+
 Expected<TaskStatus> ReadTaskStatus(pid_t tid) {
   auto text = ReadFile(fmt::format("/proc/{}/status", tid), kMaxStatus);
   if (!text) {

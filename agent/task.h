@@ -47,6 +47,9 @@ class DescriptorSource {
   // Returns 0 or an errno value: EBADF, ESRCH, EPERM (also when the thread's descriptor table is
   // not its group's and the kernel has no PIDFD_THREAD), EMFILE.
   [[nodiscard]] int Get(pid_t tid, int fd, UniqueFd& out);
+  // The group of a thread that a descriptor has just been taken from, and that waits for its
+  // answer; 0 when it cannot be told. Remembered with the thread's pidfd.
+  [[nodiscard]] pid_t GroupOf(pid_t tid);
   // Whether the kernel has refused a descriptor (EPERM) since the last time this was asked.
   [[nodiscard]] bool TakeRefused() { return std::exchange(refused_, false); }
 
@@ -54,6 +57,7 @@ class DescriptorSource {
   struct Slot {
     pid_t tid = 0;
     UniqueFd pidfd;
+    pid_t group = 0;  // 0: not known yet
   };
   [[nodiscard]] int Open(pid_t tid, UniqueFd& out);
   [[nodiscard]] int Fetch(pid_t tid, int fd, UniqueFd& out);

@@ -112,9 +112,16 @@ bool IsV6Only(int socket_fd) {
 
 // Where the agent's end is to be, seen from a socket that asked for that destination. Where the
 // network namespace has no ::1, an IPv6 socket is connected by way of IPv4.
-Expected<HeldSocket> Hold(Carrier& carrier, const PinnedSocket& socket,
+Expected<HeldSocket> Hold(const CallContext& context, Carrier& carrier, const PinnedSocket& socket,
                           const Destination& destination, int net_fd) {
   const bool v6 = socket.domain == AF_INET6 && !destination.endpoint.ip.IsV4();
+  if (context.spare != nullptr) {
+    auto spare =
+        context.spare->Take(NetworkCookie(socket.fd.get()), v6 ? AF_INET6 : AF_INET, net_fd);
+    if (spare) {
+      return std::move(*spare);
+    }
+  }
   std::optional<Expected<HeldSocket>> held;
   const auto entered = WithNetwork(net_fd, [&] {
     held.emplace(HeldSocket::Create(v6 ? AF_INET6 : AF_INET, carrier.own_ports()));
@@ -229,11 +236,7 @@ class Attempt {
     return target;
   }
 
-  void ReadCaller() {
-    if (const auto status = ReadTaskStatus(call_.notification.tid); status) {
-      tgid_ = status->tgid;
-    }
-  }
+  void ReadCaller() { tgid_ = context_.descriptors.GroupOf(call_.notification.tid); }
 
   std::optional<Credentials> Isolate() {
     uint64_t start_time = 0;
@@ -301,7 +304,8 @@ class Attempt {
     if (!net) {
       return Unreachable(net.error());
     }
-    auto held = oakum::agent::Hold(carrier(), connect_.socket, connect_.destination, net->get());
+    auto held =
+        oakum::agent::Hold(context_, carrier(), connect_.socket, connect_.destination, net->get());
     if (!held) {
       return Unreachable(held.error());
     }

@@ -1,5 +1,6 @@
 #include "agent/proxy/held_connection.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -110,6 +111,12 @@ void HeldConnection::Complete() {
   const int error = request_.held.Complete(request_.client.address);
   if (error != EINPROGRESS) {
     return Completed(error);
+  }
+  // Over loopback the other half comes before connect(2) returns, unless the kernel has put off
+  // what comes in.
+  pollfd come = {request_.held.fd(), POLLOUT, 0};
+  if (poll(&come, 1, 0) == 1) {
+    return Completed(SocketError(request_.held.fd()));
   }
   const auto done = worker_.loop().Add(request_.held.fd(), EPOLLOUT, [this](uint32_t) {
     Completed(SocketError(request_.held.fd()));

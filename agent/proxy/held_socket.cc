@@ -48,6 +48,18 @@ SockaddrCopy Loopback(int domain, uint16_t port) {
   return address;
 }
 
+// What an end of a relay wants.
+void Prepare(int socket_fd) {
+  const int on = 1;
+  (void)setsockopt(socket_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  (void)setsockopt(socket_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  (void)setsockopt(socket_fd, IPPROTO_TCP, TCP_KEEPIDLE, &kKeepIdleSeconds,
+                   sizeof kKeepIdleSeconds);
+  (void)setsockopt(socket_fd, IPPROTO_TCP, TCP_KEEPINTVL, &kKeepIntervalSeconds,
+                   sizeof kKeepIntervalSeconds);
+  (void)setsockopt(socket_fd, IPPROTO_TCP, TCP_KEEPCNT, &kKeepProbes, sizeof kKeepProbes);
+}
+
 // Both to the same port.
 int BindSomewhere(int one_fd, int other_fd, int domain, uint16_t& port) {
   int error = EADDRINUSE;
@@ -137,6 +149,7 @@ Expected<HeldSocket> HeldSocket::Create(int domain, OwnPorts& ports) {
   if (const int error = BindSomewhere(listener.get(), fd.get(), domain, port); error != 0) {
     return ErrnoError(error, "bind a loopback address");
   }
+  Prepare(fd.get());
   const uint64_t netns = NetworkCookie(fd.get());
   HeldSocket held(std::move(listener), std::move(fd), domain, port, ports, netns);
   if (const int error = ListenWithFullQueue(held.listener_.get(), domain, port); error != 0) {
@@ -159,14 +172,6 @@ SockaddrCopy HeldSocket::AddressFor(int domain) const {
 }
 
 int HeldSocket::Complete(const SockaddrCopy& client) {
-  const int on = 1;
-  (void)setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  (void)setsockopt(fd_.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-  (void)setsockopt(fd_.get(), IPPROTO_TCP, TCP_KEEPIDLE, &kKeepIdleSeconds,
-                   sizeof kKeepIdleSeconds);
-  (void)setsockopt(fd_.get(), IPPROTO_TCP, TCP_KEEPINTVL, &kKeepIntervalSeconds,
-                   sizeof kKeepIntervalSeconds);
-  (void)setsockopt(fd_.get(), IPPROTO_TCP, TCP_KEEPCNT, &kKeepProbes, sizeof kKeepProbes);
   return connect(fd_.get(), client.get(), client.length) == 0 ? 0 : errno;
 }
 
