@@ -42,11 +42,12 @@ class Engine:
         self.assertEqual(self.run_engine(None), "0123456789")
         self.assertGreater(self.far.packets(protocol="tcp", port=80), 3)
         self.assertGreater(self.far.packets(protocol="udp", port=53), 0)
+        self.far.wait_quiet()
         for policy, proxy in self.proxies.items():
             with self.subTest(policy=policy):
                 self.far.reset()
                 self.assertEqual(self.run_engine(policy), "0123456789")
-                self.assertEqual(self.world.leaked((REACHABLE, 1080)), 0)
+                self.assertEqual(self.world.leaked((REACHABLE, 1080)), 0, self.far.seen())
                 proxy.saw("connected to www.example.test:80\n")
 
 

@@ -2,6 +2,7 @@
 import itertools
 import json
 import os
+import time
 
 from . import env
 from .proc import Process, run, wait_until
@@ -110,6 +111,17 @@ class FarSide:
                 total += entry["counter"]["packets"]
         return total
 
+    def seen(self):
+        """Where packets went, as text: what to show when a count is not what it should be."""
+        lines = []
+        for entry in self._table():
+            for element in entry.get("set", {}).get("elem", []):
+                value = " ".join(map(str, element["elem"]["val"]["concat"]))
+                lines.append(f"{value}: {element['elem']['counter']['packets']}")
+            if entry.get("counter", {}).get("packets"):
+                lines.append(f"other protocols: {entry['counter']['packets']}")
+        return "\n".join(lines)
+
     def reset(self):
         """Sets all counts to zero."""
         self.in_netns(self.far, self._nft, "-f", "-", stdin="""
@@ -117,6 +129,17 @@ class FarSide:
             flush set inet oakum_count seen6
             reset counters table inet oakum_count
         """)
+
+    def wait_quiet(self, seconds=1.5, limit=15):
+        """Waits until nothing has left for so long: what an engine and the kernel do when a network
+        is made (IGMP reports are repeated within a second, RFC 3376 section 8.11) is no container's."""
+        still_since, before = time.monotonic(), self.packets()
+        deadline = still_since + limit
+        while time.monotonic() - still_since < seconds and time.monotonic() < deadline:
+            time.sleep(0.1)
+            now = self.packets()
+            if now != before:
+                still_since, before = time.monotonic(), now
 
     def settle(self, address, minimum=1):
         """Waits until at least `minimum` packets for the address have been counted."""
