@@ -15,7 +15,6 @@ namespace {
 
 using syntax::Text;
 
-constexpr size_t kMaxRegex = 256;
 constexpr size_t kMaxServerName = 253;  // RFC 1035 section 2.3.4, in presentation form
 
 void CheckIsolation(const syntax::Proxy& proxy, Proxy& checked, CheckContext& context) {
@@ -86,15 +85,16 @@ void CheckTimeout(const Text& text, Proxy& checked, CheckContext& context) {
 }
 
 void CheckRegex(const Text& text, HandshakeRules& rules, CheckContext& context) {
-  if (text.value.size() > kMaxRegex) {
-    context.Say(text.at, fmt::format("a regular expression of more than {} bytes", kMaxRegex));
+  constexpr size_t kMax = PasswordPattern::kMaxText;
+  if (text.value.size() > kMax) {
+    context.Say(text.at, fmt::format("a regular expression of more than {} bytes", kMax));
     return;
   }
-  try {
-    rules.isolation.emplace(text.value.begin(), text.value.end());
-  } catch (const std::regex_error& error) {
-    context.Say(text.at,
-                fmt::format("\"{}\" is not a regular expression (ECMAScript)", Escape(text.value)));
+  rules.isolation = PasswordPattern::Parse(text.value);
+  if (!rules.isolation) {
+    context.Say(text.at, fmt::format("\"{}\" is not a regular expression (ECMAScript without "
+                                     "back-references and look-ahead, of a bounded size)",
+                                     Escape(text.value)));
   }
 }
 

@@ -5,12 +5,12 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
-#include <regex>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "policy/address.h"
+#include "policy/password_pattern.h"
 #include "policy/proxy_url.h"
 #include "policy/rule_text.h"
 
@@ -46,7 +46,7 @@ struct Proxy {
 struct HandshakeRules {
   enum class Protocol : uint8_t { kSocks5, kHttp } require = Protocol::kSocks5;
   enum class Auth : uint8_t { kAny, kNone, kPassword, kTor } auth = Auth::kAny;
-  std::optional<std::regex> isolation;  // what the whole password must match
+  std::optional<PasswordPattern> isolation;  // what the password must match
 };
 
 // Where the addresses that stand for names are from: benchmarking (RFC 2544, never routed on the

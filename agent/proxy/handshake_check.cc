@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
-#include <regex>
 #include <utility>
 
 #include "agent/proxy/handshake.h"
@@ -162,7 +161,7 @@ bool HandshakeCheck::CheckCredentials() {
   if (credentials_.user.empty()) {
     return Refuse("an empty user");
   }
-  if (rules_.isolation && !std::regex_match(credentials_.password, *rules_.isolation)) {
+  if (rules_.isolation && !rules_.isolation->Matches(credentials_.password)) {
     return Refuse("a password that does not match \"isolation\"");
   }
   return true;

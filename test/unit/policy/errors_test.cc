@@ -113,6 +113,10 @@ TEST(ErrorsTest, Words) {
       ErrorOf(OnePolicy(R"("proxy": "tor", "handshake": {"require": "http", "isolation": "("})"))
           .find("\"(\" is not a regular expression"),
       std::string::npos);
+  EXPECT_NE(ErrorOf(OnePolicy(R"("proxy": "tor",
+                                 "handshake": {"require": "socks5", "isolation": "(a)\\1"})"))
+                .find("(ECMAScript without back-references and look-ahead"),
+            std::string::npos);
   EXPECT_EQ(InPolicy(R"("on_leak": ["stak"])"),
             "\"stak\" is no value of \"on_leak\"; did you mean \"stack\"?");
   EXPECT_NE(

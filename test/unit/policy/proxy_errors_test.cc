@@ -216,8 +216,8 @@ TEST(ProxyErrorsTest, Handshake) {
   ASSERT_NE(rules, nullptr);
   EXPECT_EQ(rules->require, HandshakeRules::Protocol::kSocks5);
   EXPECT_EQ(rules->auth, HandshakeRules::Auth::kTor);
-  EXPECT_TRUE(std::regex_match("abc", *rules->isolation));
-  EXPECT_FALSE(std::regex_match("abc1", *rules->isolation));
+  EXPECT_TRUE(rules->isolation->Matches("abc"));
+  EXPECT_FALSE(rules->isolation->Matches("abc1"));
 }
 
 }  // namespace

@@ -16,7 +16,8 @@ policy::HandshakeRules Rules(Protocol require, Auth auth, const char* isolation 
   rules.require = require;
   rules.auth = auth;
   if (isolation != nullptr) {
-    rules.isolation.emplace(isolation);
+    rules.isolation = policy::PasswordPattern::Parse(isolation);
+    EXPECT_TRUE(rules.isolation.has_value());
   }
   return rules;
 }
