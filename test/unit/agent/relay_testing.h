@@ -88,14 +88,12 @@ inline int RunIn(Guarded& guarded, const std::function<int(int)>& body) {
   return code;
 }
 
+// Instantiated in session_relay_test.cc, once for all files.
 class RelayTest : public testing::TestWithParam<bool> {
  protected:
   // In the agent's own network namespace, or in one without any network.
   static bool Enter() { return !GetParam() || EnterEmptyNetwork(); }
 };
-inline std::string NetworkName(const testing::TestParamInfo<bool>& param) {
-  return param.param ? "None" : "Own";
-}
 
 }  // namespace oakum::agent
 

@@ -13,9 +13,6 @@
 namespace oakum::agent {
 namespace {
 
-class RelayDataTest : public RelayTest {};
-INSTANTIATE_TEST_SUITE_P(Networks, RelayDataTest, testing::Values(false, true), NetworkName);
-
 // Relayed for certain: a socket in non-blocking mode, then made to wait.
 int Relayed() {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
@@ -77,7 +74,7 @@ bool WritePattern(int fd, size_t size) {
   return true;
 }
 
-TEST_P(RelayDataTest, BytesArriveInBothDirectionsAndEndsArePassedOn) {
+TEST_P(RelayTest, BytesArriveInBothDirectionsAndEndsArePassedOn) {
   std::promise<ssize_t> uploaded;
   SocksServer proxy([&](ProxySide& side) {
     std::thread down([&] {
@@ -109,7 +106,7 @@ TEST_P(RelayDataTest, BytesArriveInBothDirectionsAndEndsArePassedOn) {
 }
 
 // A half-closed connection goes on the other way.
-TEST_P(RelayDataTest, AnswersAfterTheEndOfTheRequest) {
+TEST_P(RelayTest, AnswersAfterTheEndOfTheRequest) {
   SocksServer proxy([](ProxySide& side) {
     side.AwaitEnd();
     side.Write("answer");
@@ -129,7 +126,7 @@ TEST_P(RelayDataTest, AnswersAfterTheEndOfTheRequest) {
             0);
 }
 
-TEST_P(RelayDataTest, ResetsArePassedOnBothWays) {
+TEST_P(RelayTest, ResetsArePassedOnBothWays) {
   std::promise<int> far_error;
   SocksServer proxy([&, first = true](ProxySide& side) mutable {
     if (first) {
@@ -159,7 +156,7 @@ TEST_P(RelayDataTest, ResetsArePassedOnBothWays) {
   EXPECT_EQ(far_error.get_future().get(), ECONNRESET);
 }
 
-TEST_P(RelayDataTest, AThousandAtOnce) {
+TEST_P(RelayTest, AThousandAtOnce) {
   constexpr size_t kCount = 1000;
   SocksServer proxy(Echo);
   Guarded guarded(Redirecting(proxy.port()));

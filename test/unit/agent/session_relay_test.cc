@@ -14,7 +14,8 @@
 namespace oakum::agent {
 namespace {
 
-INSTANTIATE_TEST_SUITE_P(Networks, RelayTest, testing::Values(false, true), NetworkName);
+INSTANTIATE_TEST_SUITE_P(Networks, RelayTest, testing::Values(false, true),
+                         [](const auto& param) { return param.param ? "None" : "Own"; });
 
 TEST_P(RelayTest, NonBlockingSocketIsNotWritableBeforeTheProxyHasSaidYes) {
   std::promise<void> go;
