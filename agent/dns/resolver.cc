@@ -75,7 +75,7 @@ struct Resolver::Impl {
         loop(*options.loop),
         trusted(TrustedServers(options.resolv_conf)),
         tcp(loop),
-        forwarder(loop) {}
+        forwarder(loop, options.take_slot) {}
   ~Impl() {
     for (const auto& [ticket, each] : waiting) {
       loop.RemoveTimer(each.timer);

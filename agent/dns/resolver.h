@@ -17,6 +17,7 @@
 #include "agent/dns/resolv_conf.h"
 #include "agent/event_loop.h"
 #include "agent/proxy/dial.h"
+#include "agent/proxy/relay_slots.h"
 #include "agent/proxy/upstreams.h"
 #include "base/unique_fd.h"
 #include "policy/address.h"
@@ -78,6 +79,8 @@ class Resolver {
     Names* names = nullptr;  // thread-safe: others read it
     DialFunction dial;       // Dial::Start
     CredentialsFunction credentials;
+    // For each query that is passed on in a datagram; without, only their number is bounded.
+    std::function<std::optional<RelaySlot>()> take_slot;
     ResolvConf resolv_conf;  // of the container at its start
     EventLoop::Clock::duration patience = kPatience;
   };

@@ -49,10 +49,15 @@ uint64_t UdpForwarder::Ask(std::string query, const policy::Endpoint& server,
   if (asked_.size() >= kMaxQueries) {
     return 0;
   }
+  std::optional<RelaySlot> slot = take_slot_ ? take_slot_() : RelaySlot();
+  if (!slot) {
+    return 0;
+  }
   const uint64_t number = ++last_;
   UniqueFd socket = make_socket(server.ip.IsV4() ? AF_INET : AF_INET6, SOCK_DGRAM);
   int error = socket ? 0 : errno;
-  Asked asked{.socket = std::move(socket),
+  Asked asked{.slot = std::move(*slot),
+              .socket = std::move(socket),
               .query = std::move(query),
               .id = RandomId(),
               .server = fmt::format("{} port {}", server.ip.ToString(), server.port),

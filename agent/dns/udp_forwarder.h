@@ -7,11 +7,13 @@
 #include <expected>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
 #include "agent/event_loop.h"
 #include "agent/proxy/dial.h"
+#include "agent/proxy/relay_slots.h"
 #include "base/unique_fd.h"
 #include "policy/address.h"
 
@@ -28,7 +30,9 @@ class UdpForwarder {
   static constexpr size_t kMaxQueries = 512;  // each has a descriptor
   static constexpr size_t kMaxStrays = 1000;  // datagrams that are no answer; then it is given up
 
-  explicit UdpForwarder(EventLoop& loop) : loop_(loop) {}
+  // `take_slot`: for each query; nothing: there are too many.
+  explicit UdpForwarder(EventLoop& loop, std::function<std::optional<RelaySlot>()> take_slot = {})
+      : loop_(loop), take_slot_(std::move(take_slot)) {}
   ~UdpForwarder();
   UdpForwarder(const UdpForwarder&) = delete;
   UdpForwarder& operator=(const UdpForwarder&) = delete;
@@ -43,6 +47,7 @@ class UdpForwarder {
 
  private:
   struct Asked {
+    RelaySlot slot;
     UniqueFd socket;
     std::string query;
     uint16_t id = 0;
@@ -56,6 +61,7 @@ class UdpForwarder {
   void Finish(uint64_t number, std::expected<std::string, ProxyFailure> answer);
 
   EventLoop& loop_;
+  const std::function<std::optional<RelaySlot>()> take_slot_;
   uint64_t last_ = 0;
   std::unordered_map<uint64_t, Asked> asked_;
 };

@@ -299,6 +299,11 @@ class Attempt {
   }
 
   Outcome Hold() {
+    auto slot = carried_->TakeSlot();
+    if (!slot) {
+      Report().Failed({ENOBUFS, "the container has too many connections at a time", false});
+      return Outcome::Of(Answer::Error(ENOBUFS));
+    }
     ReadCaller();
     auto net = NetworkOf(connect_.socket.fd.get(), carrier().own_netns());
     if (!net) {
@@ -328,6 +333,7 @@ class Attempt {
     HeldRequest request{.container = carried_,
                         .pending = pending,
                         .policy = connect_.judged.policy,
+                        .slot = std::move(*slot),
                         .held = std::move(*held),
                         .client = client,
                         .carry = carry(),

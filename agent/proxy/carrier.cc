@@ -36,7 +36,9 @@ Carrier::Carrier(EventSink& events, const Log& log)
       log_(log),
       own_netns_(OwnNetworkCookie()),
       direct_(upstreams_, [this] { return NextWorker(); }),
-      worker_count_(std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMaxWorkers)) {}
+      worker_count_(std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMaxWorkers)),
+      connection_slots_(RelaySlots::MaxByLimit()),
+      datagram_slots_(RelaySlots::MaxByLimit()) {}
 
 Carrier::~Carrier() = default;
 
@@ -67,6 +69,7 @@ struct ContainerCarrier::KeptResolver {
                                            pid_t tgid, uint64_t start_time) {
                    return parts->isolator_.For(proxy, target, tgid, start_time);
                  },
+             .take_slot = [parts = container.get()] { return parts->TakeDatagramSlot(); },
              .resolv_conf = container->resolv_conf_}) {}
 
   const std::shared_ptr<ContainerCarrier> container;
@@ -74,7 +77,10 @@ struct ContainerCarrier::KeptResolver {
 };
 
 ContainerCarrier::ContainerCarrier(Carrier& carrier, pid_t pid, ResolvConf resolv_conf)
-    : carrier_(carrier), resolv_conf_(std::move(resolv_conf)) {
+    : carrier_(carrier),
+      resolv_conf_(std::move(resolv_conf)),
+      connections_(RelayShare::Create(carrier.connection_slots())),
+      datagrams_(RelayShare::Create(carrier.datagram_slots())) {
   struct stat network = {};
   if (pid > 0 && stat(fmt::format("/proc/{}/ns/net", pid).c_str(), &network) == 0) {
     network_device_ = network.st_dev;

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <utility>
 #include <vector>
@@ -23,6 +24,7 @@
 #include "agent/proxy/isolator.h"
 #include "agent/proxy/peers.h"
 #include "agent/proxy/pending_connect.h"
+#include "agent/proxy/relay_slots.h"
 #include "agent/proxy/upstreams.h"
 #include "agent/proxy/worker.h"
 #include "base/log.h"
@@ -62,6 +64,8 @@ class Carrier {
   [[nodiscard]] Upstreams& upstreams() { return upstreams_; }
   [[nodiscard]] DirectConnects& direct() { return direct_; }
   [[nodiscard]] OwnPorts& own_ports() { return own_ports_; }
+  [[nodiscard]] RelaySlots& connection_slots() { return connection_slots_; }
+  [[nodiscard]] RelaySlots& datagram_slots() { return datagram_slots_; }
   [[nodiscard]] EventSink& events() { return events_; }
   [[nodiscard]] const Log& log() const { return log_; }
   // SO_NETNS_COOKIE of the agent's own sockets; 0 where the kernel does not tell.
@@ -77,6 +81,8 @@ class Carrier {
   DirectConnects direct_;
   const size_t worker_count_;
   OwnPorts own_ports_;
+  RelaySlots connection_slots_;
+  RelaySlots datagram_slots_;
   std::mutex mutex_;
   size_t next_ = 0;
   std::vector<std::unique_ptr<Worker>> workers_;  // last: they use the others
@@ -98,6 +104,11 @@ class ContainerCarrier : public std::enable_shared_from_this<ContainerCarrier> {
   [[nodiscard]] Peers& peers() { return peers_; }
   [[nodiscard]] PendingConnects& pending() { return pending_; }
   [[nodiscard]] const ResolvConf& resolv_conf() const { return resolv_conf_; }
+  // For a connection that is kept: held, relayed, checked, or one to the resolver. Nothing when the
+  // container has as many as it may.
+  [[nodiscard]] std::optional<RelaySlot> TakeSlot() { return connections_->Take(); }
+  // For a gate, an association, or a query that is passed on in a datagram.
+  [[nodiscard]] std::optional<RelaySlot> TakeDatagramSlot() { return datagrams_->Take(); }
   // Whether a network namespace, -1 for the agent's own, is the one that the container was started
   // in: in others, made by itself, it may be whoever it likes.
   [[nodiscard]] bool IsFirstNetwork(int net_fd) const;
@@ -128,6 +139,8 @@ class ContainerCarrier : public std::enable_shared_from_this<ContainerCarrier> {
   Names names_;
   Peers peers_;
   PendingConnects pending_;
+  const std::shared_ptr<RelayShare> connections_;
+  const std::shared_ptr<RelayShare> datagrams_;
   mutable std::mutex mutex_;  // the members below
   bool closed_ = false;
   std::shared_ptr<Gates> gates_;

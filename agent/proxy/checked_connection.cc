@@ -182,7 +182,8 @@ void CheckedConnection::Dialed(DialResult result) {
   if (!Say(check_.Granted(result.stream.bound))) {
     return Reset();
   }
-  Relay::Start(worker_, std::move(request_.near), std::move(result.stream), check_.TakeEarly());
+  Relay::Start(worker_, std::move(request_.slot), std::move(request_.near),
+               std::move(result.stream), check_.TakeEarly());
   Leave();
 }
 

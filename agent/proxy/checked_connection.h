@@ -21,7 +21,8 @@ struct CheckedRequest {
   UniqueFd near;  // connected to the container's socket
   std::shared_ptr<ContainerCarrier> container;
   std::shared_ptr<const policy::Policy> policy;  // has handshake() and proxy()
-  DialRequest dial;                              // without target and credentials
+  RelaySlot slot;
+  DialRequest dial;  // without target and credentials
   ProxyReport report;
 };
 

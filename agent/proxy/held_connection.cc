@@ -148,13 +148,14 @@ void HeldConnection::Established() {
   UniqueFd near = request_.held.Take();
   switch (request_.carry) {
     case policy::Carry::kProxy:
-      return Relay::Start(worker_, std::move(near), std::move(far_));
+      return Relay::Start(worker_, std::move(request_.slot), std::move(near), std::move(far_));
     case policy::Carry::kResolver:
       // std::function wants what can be copied.
       (void)request_.container->WithResolver(
           [fd = std::make_shared<UniqueFd>(std::move(near)), dns = std::move(request_.dns),
-           report = request_.report](Worker&, Resolver& resolver) {
-            resolver.Serve(std::move(*fd), dns, [report](const DnsReply& reply) {
+           report = request_.report, slot = std::make_shared<RelaySlot>(std::move(request_.slot))](
+              Worker&, Resolver& resolver) {
+            resolver.Serve(std::move(*fd), dns, [report, slot](const DnsReply& reply) {
               if (reply.failure) {
                 report.Failed(*reply.failure);
               }
@@ -165,12 +166,13 @@ void HeldConnection::Established() {
       if (far_.fd) {
         auto watch =
             std::make_shared<HandshakeWatch>(request_.container, request_.policy, request_.report);
-        return Relay::Start(worker_, std::move(near), std::move(far_), {},
+        return Relay::Start(worker_, std::move(request_.slot), std::move(near), std::move(far_), {},
                             [watch](std::string_view bytes) { watch->Take(bytes); });
       }
       return CheckedConnection::Start(worker_, {.near = std::move(near),
                                                 .container = request_.container,
                                                 .policy = request_.policy,
+                                                .slot = std::move(request_.slot),
                                                 .dial = std::move(request_.dial),
                                                 .report = request_.report});
     case policy::Carry::kDirect:

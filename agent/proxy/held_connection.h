@@ -31,6 +31,7 @@ struct HeldRequest {
   std::shared_ptr<ContainerCarrier> container;
   std::shared_ptr<PendingConnect> pending;
   std::shared_ptr<const policy::Policy> policy;
+  RelaySlot slot;
   HeldSocket held;
   HeldClient client;
   policy::Carry carry = policy::Carry::kProxy;

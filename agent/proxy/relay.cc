@@ -40,8 +40,9 @@ void ResetOnClose(int socket_fd) {
 
 }  // namespace
 
-Relay::Relay(Worker& worker, UniqueFd near, ProxyStream far, std::string early, Pump::Tap tap)
-    : worker_(worker) {
+Relay::Relay(Worker& worker, RelaySlot slot, UniqueFd near, ProxyStream far, std::string early,
+             Pump::Tap tap)
+    : worker_(worker), slot_(std::move(slot)) {
   near_.stream.fd = std::move(near);
   far_.stream = std::move(far);
   Prepare(near_.stream.fd.get());
@@ -57,10 +58,10 @@ Relay::~Relay() {
   WatchSide(far_, 0);
 }
 
-void Relay::Start(Worker& worker, UniqueFd near, ProxyStream far, std::string early,
+void Relay::Start(Worker& worker, RelaySlot slot, UniqueFd near, ProxyStream far, std::string early,
                   Pump::Tap tap) {
-  auto relay = std::make_shared<Relay>(worker, std::move(near), std::move(far), std::move(early),
-                                       std::move(tap));
+  auto relay = std::make_shared<Relay>(worker, std::move(slot), std::move(near), std::move(far),
+                                       std::move(early), std::move(tap));
   worker.Keep(relay);
   // What has come already, decrypted bytes among it, shows in no event.
   relay->Turn(true, true);

@@ -7,6 +7,7 @@
 
 #include "agent/proxy/dial.h"
 #include "agent/proxy/pump.h"
+#include "agent/proxy/relay_slots.h"
 #include "agent/proxy/worker.h"
 #include "base/unique_fd.h"
 
@@ -16,12 +17,13 @@ namespace oakum::agent {
 // which keeps it until both ways have ended.
 class Relay : public std::enable_shared_from_this<Relay> {
  public:
-  // On the thread of `worker`. `near` is the container's side, `far` the proxy's; `early` is what
-  // has been read from `near` already and is still to be passed on (at most Pump::kMaxEarly).
-  // `tap` is shown what comes from `near`.
-  static void Start(Worker& worker, UniqueFd near, ProxyStream far, std::string early = {},
-                    Pump::Tap tap = {});
-  Relay(Worker& worker, UniqueFd near, ProxyStream far, std::string early, Pump::Tap tap);
+  // On the thread of `worker`. `slot` is given back at its end. `near` is the container's side,
+  // `far` the proxy's; `early` is what has been read from `near` already and is still to be passed
+  // on (at most Pump::kMaxEarly). `tap` is shown what comes from `near`.
+  static void Start(Worker& worker, RelaySlot slot, UniqueFd near, ProxyStream far,
+                    std::string early = {}, Pump::Tap tap = {});
+  Relay(Worker& worker, RelaySlot slot, UniqueFd near, ProxyStream far, std::string early,
+        Pump::Tap tap);
   ~Relay();
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
@@ -47,6 +49,7 @@ class Relay : public std::enable_shared_from_this<Relay> {
   void Reset();
 
   Worker& worker_;
+  const RelaySlot slot_;
   Side near_;
   Side far_;
   Way out_;  // near to far

@@ -216,6 +216,10 @@ void GateLoop::Relay(const std::shared_ptr<const Gate>& gate, const Client& clie
   const bool apart = !target.name.empty() || proxy.isolate == policy::Isolation::kDestination;
   const AssociationKey key{client.cookie, &proxy, apart ? gate->id : 0};
   Associated* const associated = Associate(key, *gate, client);
+  if (associated == nullptr) {
+    Report(*gate, *client.caller, {ENOBUFS, "the container has too many sockets at a time", false});
+    return;
+  }
   associated->clients[FamilyIndex(gate->address.ip)] = client.address;
   associated->gate = gate;
   associated->association->Send(target, data);
@@ -226,10 +230,18 @@ GateLoop::Associated* GateLoop::Associate(const AssociationKey& key, const Gate&
   if (const auto found = associations_.find(key); found != associations_.end()) {
     return &found->second;
   }
-  if (associations_.size() >= kMaxAssociations) {
-    associations_.erase(std::ranges::min_element(associations_, {}, [](const auto& entry) {
-      return entry.second.association->last_used();
-    }));
+  std::optional<RelaySlot> slot;
+  if (associations_.size() < kMaxAssociations) {
+    slot = container_->TakeDatagramSlot();
+  }
+  if (!slot && !associations_.empty()) {
+    const auto oldest = std::ranges::min_element(
+        associations_, {}, [](const auto& entry) { return entry.second.association->last_used(); });
+    slot = std::move(oldest->second.slot);
+    associations_.erase(oldest);
+  }
+  if (!slot) {
+    return nullptr;
   }
   const SocketMaker make = MakerFor(*key.proxy, gate.network);
   Association::Options options;
@@ -247,6 +259,7 @@ GateLoop::Associated* GateLoop::Associate(const AssociationKey& key, const Gate&
     Ended(key, std::move(failure));
   };
   Associated& associated = associations_[key];
+  associated.slot = std::move(*slot);
   associated.policy = gate.judged.policy;
   associated.caller = client.caller;
   associated.association = Association::Start(std::move(options));

@@ -89,6 +89,7 @@ class GateLoop : public std::enable_shared_from_this<GateLoop> {
     std::array<policy::Endpoint, 2> clients;       // where it gets IPv4's and IPv6's replies
     std::shared_ptr<const DatagramCaller> caller;
     std::shared_ptr<const Gate> gate;  // the one used last
+    RelaySlot slot;
   };
 
   static constexpr size_t kMaxAssociations = 256;
@@ -101,6 +102,7 @@ class GateLoop : public std::enable_shared_from_this<GateLoop> {
   void Resolve(const Gate& gate, const Client& client, std::string_view query);
   void Answered(uint64_t id, const Client& client, const DnsReply& reply);
   void Relay(const std::shared_ptr<const Gate>& gate, const Client& client, std::string_view data);
+  // Null when the container has no slot left for one.
   Associated* Associate(const AssociationKey& key, const Gate& gate, const Client& client);
   void Deliver(const AssociationKey& key, const RelayedDatagram& datagram);
   void Ended(const AssociationKey& key, std::optional<ProxyFailure> failure);

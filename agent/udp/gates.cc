@@ -105,15 +105,21 @@ Expected<std::shared_ptr<const UniqueFd>> Gates::NetworkOfSocket(int socket_fd, 
   return shared;
 }
 
-void Gates::MakeRoom() {
+std::optional<RelaySlot> Gates::MakeRoom(ContainerCarrier& container) {
+  std::optional<RelaySlot> slot;
   if (entries_.size() < kMaxGates) {
-    return;
+    slot = container.TakeDatagramSlot();
+  }
+  if (slot || entries_.empty()) {
+    return slot;
   }
   const auto oldest = std::ranges::min_element(entries_, {}, [](const auto& entry) {
     return std::pair(entry.second.connected, entry.second.used);
   });
   Post([id = oldest->second.gate->id](GateLoop& loop) { loop.Close(id); });
+  slot = std::move(oldest->second.slot);
   entries_.erase(oldest);
+  return slot;
 }
 
 int Gates::Open(const DatagramRoute& route, const Key& key, Entries::iterator& out) {
@@ -122,7 +128,10 @@ int Gates::Open(const DatagramRoute& route, const Key& key, Entries::iterator& o
   if (container == nullptr || !network) {
     return EACCES;
   }
-  MakeRoom();
+  std::optional<RelaySlot> slot = MakeRoom(*container);
+  if (!slot) {
+    return ENOBUFS;
+  }
   UniqueFd fd;
   int error = EACCES;
   const auto entered = WithNetwork(
@@ -139,7 +148,7 @@ int Gates::Open(const DatagramRoute& route, const Key& key, Entries::iterator& o
   gate->destination = route.destination;
   gate->judged = route.judged;
   sockets_->SetGate(key.netns, gate->address, route.destination);
-  out = entries_.insert_or_assign(key, Entry{gate, Clock::now(), false}).first;
+  out = entries_.insert_or_assign(key, Entry{gate, Clock::now(), false, std::move(*slot)}).first;
   Post([gate = std::move(gate), shared = std::make_shared<UniqueFd>(std::move(fd))](
            GateLoop& loop) { loop.Add(gate, std::move(*shared)); });
   return 0;

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "agent/calls.h"
 #include "agent/proxy/carrier.h"
@@ -54,11 +55,12 @@ class Gates {
     std::shared_ptr<const Gate> gate;
     Clock::time_point used;
     bool connected = false;
+    RelaySlot slot;
   };
   using Entries = std::map<Key, Entry>;
 
-  // Beyond these the one used longest ago is closed, one that nobody is connected to if there is
-  // such.
+  // Beyond these, or when no slot is left, the one used longest ago is closed, one that nobody is
+  // connected to if there is such.
   static constexpr size_t kMaxGates = 512;
   static constexpr std::chrono::minutes kIdle{5};
   static constexpr std::chrono::minutes kIdleResolver{10};
@@ -68,7 +70,9 @@ class Gates {
   [[nodiscard]] int Open(const DatagramRoute& route, const Key& key, Entries::iterator& out);
   [[nodiscard]] Expected<std::shared_ptr<const UniqueFd>> NetworkOfSocket(int socket_fd,
                                                                           uint64_t netns);
-  void MakeRoom();
+  // A slot for one more, perhaps that of another gate, which closes. Nothing when there is no
+  // other.
+  [[nodiscard]] std::optional<RelaySlot> MakeRoom(ContainerCarrier& container);
   // Forgets a gate that the loop wants to close; false when it is in use. `anyhow`: even so.
   bool Release(const Gate& gate, bool anyhow);
   void Post(std::function<void(GateLoop&)> job);

@@ -72,6 +72,25 @@ TEST_F(DnsForward, EachQueryHasItsOwnIdAndPort) {
   EXPECT_EQ(sockets_made_, count);
 }
 
+TEST_F(DnsForward, QueriesBeyondTheContainersSlotsAreNotPassedOn) {
+  RelaySlots slots(0);
+  const auto share = RelayShare::Create(slots);
+  take_slot_ = [&] { return share->Take(); };
+  Restart();
+  for (size_t i = 0; i < RelaySlots::kAlways + 1; ++i) {
+    Ask(query_);
+  }
+  EXPECT_EQ(sockets_made_, RelaySlots::kAlways);
+  const Received received = ReceiveOn(server_.fd());
+  SendTo(server_.fd(), received.from,
+         Header(dns::ReadId(received.query), 0x8180, 1, 1) + QuestionBytes("wWw.example.com", 1) +
+             RecordBytes("", dns::kTypeA, 60, IpBytes("192.0.2.1")));
+  ASSERT_TRUE(AwaitReplies(1));
+  Ask(query_);
+  EXPECT_EQ(sockets_made_, RelaySlots::kAlways + 1);
+  resolver_.reset();  // it has slots
+}
+
 TEST_F(DnsForward, ForgedAnswersAreIgnored) {
   Ask(query_);
   const Received received = ReceiveOn(server_.fd());

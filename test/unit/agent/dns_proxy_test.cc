@@ -349,6 +349,7 @@ TEST(DnsThroughSocks, IsAnswered) {
          .names = &names,
          .dial = &Dial::Start,
          .credentials = [](const auto&, const auto&, pid_t, uint64_t) { return std::nullopt; },
+         .take_slot = {},
          .resolv_conf = {}});
     DnsContext context;
     context.settings = &settings;

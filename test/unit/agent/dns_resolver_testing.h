@@ -102,6 +102,7 @@ class ResolverTest : public ::testing::Test {
                              uint64_t) -> std::optional<Credentials> {
       return Credentials{.user = "u", .password = target.name + std::to_string(tgid)};
     };
+    options.take_slot = take_slot_;
     options.resolv_conf = resolv_conf_;
     options.patience = patience_;
     resolver_ = std::make_unique<Resolver>(std::move(options));
@@ -189,6 +190,7 @@ class ResolverTest : public ::testing::Test {
   Names names_;
   ResolvConf resolv_conf_ = ParseResolvConf("nameserver 192.0.2.53\n");
   EventLoop::Clock::duration patience_ = Resolver::kPatience;
+  std::function<std::optional<RelaySlot>()> take_slot_;
   policy::Proxy proxy_;
   policy::DnsSettings settings_;
   DnsContext context_;

@@ -74,9 +74,9 @@ class Guarded {
   }
 
   oci::SeccompPlan Plan() const { return policy::Plan(*policies_->Find("p")); }
-  void Attach(GuardedProcess& process) {
+  void Attach(GuardedProcess& process, const std::string& container = "guarded") {
     oci::ContainerProcessState state;
-    state.id = "guarded";
+    state.id = container;
     state.init_pid = process.pid();
     state.metadata = policy::EncodeListenerMetadata({"p", {}});
     const auto attached = manager_->Attach(state, process.TakeListener());

@@ -4,9 +4,13 @@
 #include <sys/ioctl.h>
 
 #include <array>
+#include <filesystem>
+#include <iterator>
 #include <string>
 
+#include "agent/proxy/relay_slots.h"
 #include "test/unit/agent/datagram_testing.h"
+#include "test/unit/agent/descriptor_limit.h"
 #include "test/unit/agent/udp_proxy.h"
 
 namespace oakum::agent {
@@ -208,6 +212,54 @@ TEST(GateTest, DropsWhatStrangersSend) {
   EXPECT_EQ(proxy.datagrams(), 1);
   close(go_on[0]);
   close(go_on[1]);
+}
+
+size_t OpenDescriptors() {
+  const std::filesystem::directory_iterator all("/proc/self/fd");
+  return static_cast<size_t>(std::distance(begin(all), end(all)));
+}
+
+TEST(GateTest, AContainerHasItsShareOfTheDescriptors) {
+  constexpr size_t kDescriptors = 256;  // of which its share is the least that there is
+  constexpr uint16_t kDestinations = 200;
+  const DescriptorLimit limit(kDescriptors);
+  UdpProxy proxy;
+  Guarded guarded(Carrying(proxy.port()));
+  std::array<int, 2> go_on{};
+  ASSERT_EQ(pipe2(go_on.data(), O_CLOEXEC), 0);
+  std::array<int, 2> done{};
+  ASSERT_EQ(pipe2(done.data(), O_CLOEXEC), 0);
+  GuardedProcess process(guarded.Plan(), [&](int output_fd) {
+    const UniqueFd fd = UdpSocket();
+    for (uint16_t port = 1; port <= kDestinations; ++port) {
+      const std::string got = Exchange(fd.get(), V4(kFar, port + 1000), "x");
+      if (got != fmt::format("192.0.2.1:{0} x from 192.0.2.1:{0}", port + 1000)) {
+        dprintf(output_fd, "%s", got.c_str());
+        break;
+      }
+    }
+    char ignored = 0;
+    return write(done[1], "d", 1) == 1 && read(go_on[0], &ignored, 1) == 1 ? 0 : 1;
+  });
+  guarded.Attach(process);
+  const size_t before = OpenDescriptors();
+  process.Go();
+  char ignored = 0;
+  EXPECT_EQ(read(done[0], &ignored, 1), 1);
+  // The last ones that had to go may not have gone yet.
+  size_t after = OpenDescriptors();
+  for (int tries = 0; tries < 10'000 && after > before + 2 * RelaySlots::kAlways; ++tries) {
+    usleep(1000);
+    after = OpenDescriptors();
+  }
+  EXPECT_LE(after, before + 2 * RelaySlots::kAlways);
+  EXPECT_EQ(write(go_on[1], "g", 1), 1);
+  std::string output;
+  EXPECT_EQ(process.Wait(&output), 0);
+  EXPECT_EQ(output, "");
+  for (const int fd : {go_on[0], go_on[1], done[0], done[1]}) {
+    close(fd);
+  }
 }
 
 TEST(GateTest, IsForgottenWhenTheSocketGoesElsewhere) {

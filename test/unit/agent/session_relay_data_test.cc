@@ -7,6 +7,7 @@
 #include <future>
 #include <vector>
 
+#include "test/unit/agent/descriptor_limit.h"
 #include "test/unit/agent/proxy/socks_server.h"
 #include "test/unit/agent/relay_testing.h"
 
@@ -154,6 +155,60 @@ TEST_P(RelayTest, ResetsArePassedOnBothWays) {
                   }),
             0);
   EXPECT_EQ(far_error.get_future().get(), ECONNRESET);
+}
+
+TEST(RelayLimitTest, WhoKeepsConnectionsLeavesOthersTheirs) {
+  constexpr size_t kDescriptors = 1024;
+  constexpr size_t kShare = kDescriptors / 8 / 2;
+  const DescriptorLimit limit(kDescriptors);
+  SocksServer proxy(Echo);
+  Guarded guarded(Redirecting(proxy.port()));
+  int full[2];
+  int go[2];
+  ASSERT_EQ(pipe2(full, O_CLOEXEC), 0);
+  ASSERT_EQ(pipe2(go, O_CLOEXEC), 0);
+  GuardedProcess greedy(guarded.Plan(), [&](int) {
+    std::vector<int> fds;
+    int error = EINPROGRESS;
+    while (error == EINPROGRESS) {
+      fds.push_back(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+      error = Connect(fds.back(), Elsewhere());
+    }
+    CHECK_THAT(write(full[1], "f", 1) == 1);
+    CHECK_THAT(error == ENOBUFS && fds.size() == kShare + 1);
+    char byte = 0;
+    CHECK_THAT(read(go[0], &byte, 1) == 1);
+    for (const int fd : fds) {
+      close(fd);
+    }
+    // As soon as the agent has seen that they are gone.
+    for (int tries = 0; tries < kPatience && error != EINPROGRESS; ++tries) {
+      usleep(1000);
+      const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+      error = Connect(fd, Elsewhere());
+      close(fd);
+    }
+    CHECK_THAT(error == EINPROGRESS);
+    return 0;
+  });
+  guarded.Attach(greedy, "greedy");
+  greedy.Go();
+  EXPECT_EQ(PollFor(full[0], POLLIN, kPatience), POLLIN);
+  GuardedProcess other(guarded.Plan(), [&](int) {
+    CHECK_THAT(Relayed() >= 0);
+    return 0;
+  });
+  guarded.Attach(other, "other");
+  other.Go();
+  EXPECT_EQ(other.Wait(), 0);
+  EXPECT_EQ(write(go[1], "g", 1), 1);
+  EXPECT_EQ(greedy.Wait(), 0);
+  EXPECT_TRUE(std::ranges::any_of(guarded.sink().events(), [](const Event& event) {
+    return event.proxy_failure && event.errno_value == ENOBUFS;
+  }));
+  for (const int fd : {full[0], full[1], go[0], go[1]}) {
+    close(fd);
+  }
 }
 
 TEST_P(RelayTest, AThousandAtOnce) {
