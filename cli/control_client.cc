@@ -69,13 +69,16 @@ Expected<std::string> ReceiveLine(int fd, const std::string& path) {
 
 }  // namespace
 
-Expected<std::string> ControlPath(const std::optional<std::string>& option,
-                                  const std::optional<std::string>& config_option,
-                                  const Context& context) {
-  if (option) {
-    return *option;
+void AddAgentChoice(CLI::App& command, AgentChoice& choice) {
+  command.add_option("--config", choice.config, "configuration file")->type_name("FILE");
+  command.add_option("--control", choice.control, "control socket of the agent")->type_name("PATH");
+}
+
+Expected<std::string> ControlPath(const AgentChoice& choice, const Context& context) {
+  if (choice.control) {
+    return *choice.control;
   }
-  const auto config = policy::LoadConfig(config_option, context.config_variable);
+  const auto config = policy::LoadConfig(choice.config, context.config_variable);
   if (!config) {
     return std::unexpected(config.error());
   }
@@ -122,6 +125,18 @@ Expected<std::string> EventsPath(const std::string& control_path) {
                      "-u oakum-agent -o cat), or name a file");
   }
   return events->get<std::string>();
+}
+
+Expected<std::string> EventsFile(const std::optional<std::string>& file, const AgentChoice& choice,
+                                 const Context& context) {
+  if (file) {
+    return *file;
+  }
+  const auto control = ControlPath(choice, context);
+  if (!control) {
+    return control;
+  }
+  return EventsPath(*control);
 }
 
 }  // namespace oakum::cli

@@ -22,25 +22,13 @@ constexpr std::chrono::milliseconds kFollowInterval(200);
 
 struct Options {
   std::optional<std::string> file;
-  std::optional<std::string> config;
-  std::optional<std::string> control;
+  AgentChoice agent;
   std::string container;
   std::string verdict;
   std::string format = "text";
   bool leaks = false;
   bool follow = false;
 };
-
-Expected<std::string> File(const Options& options, const Context& context) {
-  if (options.file) {
-    return *options.file;
-  }
-  const auto control = ControlPath(options.control, options.config, context);
-  if (!control) {
-    return control;
-  }
-  return EventsPath(*control);
-}
 
 class Printer {
  public:
@@ -114,7 +102,7 @@ Expected<void> Print(const std::string& file, const Options& options, Context& c
 }
 
 void Run(const Options& options, Context& context) {
-  const auto file = File(options, context);
+  const auto file = EventsFile(options.file, options.agent, context);
   if (!file) {
     context.Fail(kUsage, file.error().what);
     return;
@@ -140,9 +128,7 @@ void AddEventsCommand(CLI::App& program, Context& context) {
   command->add_flag("--leaks", options->leaks, "only leaks");
   command->add_option("--format", options->format, "text, or json: the lines as they are")
       ->check(CLI::IsMember({"text", "json"}));
-  command->add_option("--config", options->config, "configuration file")->type_name("FILE");
-  command->add_option("--control", options->control, "control socket of the agent")
-      ->type_name("PATH");
+  AddAgentChoice(*command, options->agent);
   command->callback([options, &context] { Run(*options, context); });
 }
 

@@ -24,8 +24,7 @@ constexpr std::array kKeys = {"container_id", "name",       "policy", "mode",  "
                               "calls",        "redirected", "denied", "leaks", "attached"};
 
 struct Options {
-  std::optional<std::string> config;
-  std::optional<std::string> control;
+  AgentChoice agent;
   std::string format = "text";
 };
 
@@ -65,7 +64,7 @@ std::string Table(const Json& sessions) {
 }
 
 void Run(const Options& options, Context& context) {
-  const auto control = ControlPath(options.control, options.config, context);
+  const auto control = ControlPath(options.agent, context);
   if (!control) {
     context.Fail(kUsage, control.error().what);
     return;
@@ -86,9 +85,7 @@ void AddPsCommand(CLI::App& program, Context& context) {
   CLI::App* command = program.add_subcommand("ps", "List the containers that the agent guards");
   command->add_option("--format", options->format, "text or json")
       ->check(CLI::IsMember({"text", "json"}));
-  command->add_option("--config", options->config, "configuration file")->type_name("FILE");
-  command->add_option("--control", options->control, "control socket of the agent")
-      ->type_name("PATH");
+  AddAgentChoice(*command, options->agent);
   command->callback([options, &context] { Run(*options, context); });
 }
 

@@ -17,24 +17,12 @@ constexpr size_t kDefaultTop = 50;
 
 struct Options {
   std::optional<std::string> file;
-  std::optional<std::string> config;
-  std::optional<std::string> control;
+  AgentChoice agent;
   std::string container;
   std::string format = "text";
   size_t top = kDefaultTop;
   bool fail_on_leak = false;
 };
-
-Expected<std::string> File(const Options& options, const Context& context) {
-  if (options.file) {
-    return *options.file;
-  }
-  const auto control = ControlPath(options.control, options.config, context);
-  if (!control) {
-    return control;
-  }
-  return EventsPath(*control);
-}
 
 Expected<ReportSummary> Summarise(const std::string& file, const std::string& container) {
   auto reader = LineReader::Open(file);
@@ -58,7 +46,7 @@ Expected<ReportSummary> Summarise(const std::string& file, const std::string& co
 }
 
 void Run(const Options& options, Context& context) {
-  const auto file = File(options, context);
+  const auto file = EventsFile(options.file, options.agent, context);
   if (!file) {
     context.Fail(kUsage, file.error().what);
     return;
@@ -91,9 +79,7 @@ void AddReportCommand(CLI::App& program, Context& context) {
   command->add_option("--container", options->container, "only this one, by id or name");
   command->add_option("--top", options->top, "rows of a container that are shown (not in json)");
   command->add_flag("--fail-on-leak", options->fail_on_leak, "exit with 1 when there was a leak");
-  command->add_option("--config", options->config, "configuration file")->type_name("FILE");
-  command->add_option("--control", options->control, "control socket of the agent")
-      ->type_name("PATH");
+  AddAgentChoice(*command, options->agent);
   command->callback([options, &context] { Run(*options, context); });
 }
 

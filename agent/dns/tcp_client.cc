@@ -12,6 +12,7 @@
 
 #include "agent/dns/message.h"
 #include "agent/proxy/proxy_socket.h"
+#include "agent/proxy/tcp_socket.h"
 #include "agent/proxy/tls_stream.h"
 
 namespace oakum::agent::dns {
@@ -50,14 +51,7 @@ class DirectDial final : public Dial {
   DirectDial& operator=(const DirectDial&) = delete;
 
  private:
-  void Connected() {
-    int error = 0;
-    socklen_t size = sizeof error;
-    if (getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size) != 0) {
-      error = errno;
-    }
-    Finish(error);
-  }
+  void Connected() { Finish(TakeSocketError(socket_.get())); }
 
   // The last thing that it does: `done_` may destroy it.
   void Finish(int error) {

@@ -17,6 +17,8 @@
 
 #include "agent/identity.h"
 #include "agent/proxy/netns.h"
+#include "agent/proxy/tcp_socket.h"
+#include "agent/session_core.h"
 #include "agent/task.h"
 
 namespace oakum::agent {
@@ -26,18 +28,7 @@ namespace {
 constexpr uint64_t kInject =
     CapabilityBit(CAP_NET_RAW) | CapabilityBit(CAP_NET_ADMIN) | kPerformerCapabilities;
 
-bool IsOpening(int socket_fd) {
-  tcp_info info = {};
-  socklen_t length = sizeof info;
-  return getsockopt(socket_fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
-         info.tcpi_state == TCP_SYN_SENT;
-}
-
-uint64_t CookieOf(int socket_fd) {
-  uint64_t cookie = 0;
-  socklen_t length = sizeof cookie;
-  return getsockopt(socket_fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) == 0 ? cookie : 0;
-}
+bool IsOpening(int socket_fd) { return TcpState(socket_fd) == TCP_SYN_SENT; }
 
 // The next sequence number that the socket sends: the one after its SYN's (tcp(7), TCP_REPAIR).
 std::optional<uint32_t> NextSequence(int socket_fd) {
@@ -209,7 +200,7 @@ void FailConnect(const HeldClient& client, const HeldSocket& held, int error, ui
   UniqueFd socket;
   DescriptorSource descriptors;
   if (client.tgid <= 0 || descriptors.Get(client.tgid, client.number, socket) != 0 ||
-      CookieOf(socket.get()) != client.cookie || !IsOpening(socket.get())) {
+      SocketCookie(socket.get()) != client.cookie || !IsOpening(socket.get())) {
     return;
   }
   // ECONNRESET is what connect(2) with AF_UNSPEC leaves behind.

@@ -5,6 +5,7 @@
 #include <poll.h>
 
 #include <cstdlib>
+#include <functional>
 #include <string>
 
 #include "test/unit/agent/guarded_session.h"
@@ -75,6 +76,13 @@ inline int SendText(int fd, const sockaddr_in& to, std::string_view text) {
 inline std::string Exchange(int fd, const sockaddr_in& to, std::string_view text) {
   const int error = SendText(fd, to, text);
   return error != 0 ? fmt::format("sendto: {}", error) : Next(fd);
+}
+
+// What `body` writes in a guarded child; it has to end with 0.
+inline std::string OutputOf(Guarded& guarded, const std::function<int(int)>& body) {
+  std::string output;
+  EXPECT_EQ(guarded.Run(body, &output), 0);
+  return output;
 }
 
 }  // namespace oakum::agent

@@ -23,6 +23,19 @@ inline int RunUnguarded(const std::function<int(int)>& body) {
   return process.Wait();
 }
 
+// What `body` writes, in a child with that guard, or with none (null).
+inline std::string OutputOf(Guarded* guard, const std::function<int(int)>& body) {
+  std::string output;
+  if (guard != nullptr) {
+    EXPECT_EQ(guard->Run(body, &output), 0);
+  } else {
+    GuardedProcess process({}, body);
+    process.Go();
+    EXPECT_EQ(process.Wait(&output), 0);
+  }
+  return output;
+}
+
 // One way of the hostile program.
 template <typename... Args>
 std::function<int(int)> Hostile(const char* way, Args... args) {

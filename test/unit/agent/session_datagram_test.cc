@@ -193,45 +193,37 @@ class DatagramTest : public testing::Test {
 
 TEST_F(DatagramTest, EveryWayToAskIsAnsweredByWhomWasAsked) {
   Guarded guarded(Carrying(proxy_.port()));
-  std::string output;
-  const int status = guarded.Run(
-      [](int output_fd) {
-        const std::array results = {
-            AskUnconnected(AF_INET, V4(kServer, 53), 0, 1),
-            AskUnconnected(AF_INET, V4(kServer, 53), SOCK_NONBLOCK, 2),
-            AskUnconnected(AF_INET6, V6("::1", 53), 0, 3),
-            AskUnconnected(AF_INET6, V6("::ffff:127.0.0.53", 53), SOCK_NONBLOCK, 4),
-            AskWithMessages(5),
-            AskManyAtOnce(6),
-            AskConnected(AF_INET, V4(kServer, 53), 8),
-            AskConnected(AF_INET6, V6("::1", 53), 9),
-            AskWhileAnotherWaits(10),
-        };
-        for (const int result : results) {
-          dprintf(output_fd, "%d ", result);
-        }
-        return 0;
-      },
-      &output);
-  EXPECT_EQ(status, 0);
+  const std::string output = OutputOf(guarded, [](int output_fd) {
+    const std::array results = {
+        AskUnconnected(AF_INET, V4(kServer, 53), 0, 1),
+        AskUnconnected(AF_INET, V4(kServer, 53), SOCK_NONBLOCK, 2),
+        AskUnconnected(AF_INET6, V6("::1", 53), 0, 3),
+        AskUnconnected(AF_INET6, V6("::ffff:127.0.0.53", 53), SOCK_NONBLOCK, 4),
+        AskWithMessages(5),
+        AskManyAtOnce(6),
+        AskConnected(AF_INET, V4(kServer, 53), 8),
+        AskConnected(AF_INET6, V6("::1", 53), 9),
+        AskWhileAnotherWaits(10),
+    };
+    for (const int result : results) {
+      dprintf(output_fd, "%d ", result);
+    }
+    return 0;
+  });
   EXPECT_EQ(output, "0 0 0 0 0 0 0 0 0 ");
   EXPECT_EQ(proxy_.datagrams(), 0);
 }
 
 TEST_F(DatagramTest, DatagramsGoThroughTheProxyAndComeBackFromTheirDestination) {
   Guarded guarded(Carrying(proxy_.port()));
-  std::string output;
-  const int status = guarded.Run(
-      [](int output_fd) {
-        const UniqueFd fd = UdpSocket();
-        dprintf(output_fd, "%s\n", Exchange(fd.get(), V4(0xc0000201, 9), "first").c_str());
-        dprintf(output_fd, "%s\n", Exchange(fd.get(), V4(0xc0000202, 9), "second").c_str());
-        const UniqueFd other = UdpSocket(AF_INET, SOCK_NONBLOCK);
-        dprintf(output_fd, "%s\n", Exchange(other.get(), V4(0xc0000201, 9), "third").c_str());
-        return 0;
-      },
-      &output);
-  EXPECT_EQ(status, 0);
+  const std::string output = OutputOf(guarded, [](int output_fd) {
+    const UniqueFd fd = UdpSocket();
+    dprintf(output_fd, "%s\n", Exchange(fd.get(), V4(0xc0000201, 9), "first").c_str());
+    dprintf(output_fd, "%s\n", Exchange(fd.get(), V4(0xc0000202, 9), "second").c_str());
+    const UniqueFd other = UdpSocket(AF_INET, SOCK_NONBLOCK);
+    dprintf(output_fd, "%s\n", Exchange(other.get(), V4(0xc0000201, 9), "third").c_str());
+    return 0;
+  });
   EXPECT_EQ(output,
             "192.0.2.1:9 first from 192.0.2.1:9\n"
             "192.0.2.2:9 second from 192.0.2.2:9\n"
@@ -241,59 +233,50 @@ TEST_F(DatagramTest, DatagramsGoThroughTheProxyAndComeBackFromTheirDestination) 
 
 TEST_F(DatagramTest, ASyntheticAddressGoesToTheProxyAsItsName) {
   Guarded guarded(Carrying(proxy_.port()));
-  std::string output;
-  const int status = guarded.Run(
-      [](int output_fd) {
-        const UniqueFd fd = UdpSocket();
-        const sockaddr_in server = V4(kServer, 53);
-        const std::string query = Query(7, "quic");
-        sendto(fd.get(), query.data(), query.size(), 0, reinterpret_cast<const sockaddr*>(&server),
-               sizeof server);
-        char answer[512] = {};
-        const ssize_t got = recv(fd.get(), answer, sizeof answer, 0);
-        if (!IsAnswer(answer, got, 7)) {
-          return 1;
-        }
-        sockaddr_in told = V4(0, 443);
-        memcpy(&told.sin_addr, answer + got - 4, 4);
-        char ip[INET_ADDRSTRLEN] = {};
-        inet_ntop(AF_INET, &told.sin_addr, ip, sizeof ip);
-        const std::string expected = fmt::format("quic.test:443 hello from {}:443", ip);
-        const std::string came = Exchange(fd.get(), told, "hello");
-        dprintf(output_fd, "%s", came == expected ? "right" : came.c_str());
-        return 0;
-      },
-      &output);
-  EXPECT_EQ(status, 0);
+  const std::string output = OutputOf(guarded, [](int output_fd) {
+    const UniqueFd fd = UdpSocket();
+    const sockaddr_in server = V4(kServer, 53);
+    const std::string query = Query(7, "quic");
+    sendto(fd.get(), query.data(), query.size(), 0, reinterpret_cast<const sockaddr*>(&server),
+           sizeof server);
+    char answer[512] = {};
+    const ssize_t got = recv(fd.get(), answer, sizeof answer, 0);
+    if (!IsAnswer(answer, got, 7)) {
+      return 1;
+    }
+    sockaddr_in told = V4(0, 443);
+    memcpy(&told.sin_addr, answer + got - 4, 4);
+    char ip[INET_ADDRSTRLEN] = {};
+    inet_ntop(AF_INET, &told.sin_addr, ip, sizeof ip);
+    const std::string expected = fmt::format("quic.test:443 hello from {}:443", ip);
+    const std::string came = Exchange(fd.get(), told, "hello");
+    dprintf(output_fd, "%s", came == expected ? "right" : came.c_str());
+    return 0;
+  });
   EXPECT_EQ(output, "right");
 }
 
 TEST(DatagramRefusalTest, AProxyWithoutDatagramsEndsInAnErrorAndAnEvent) {
   UdpProxy proxy({.refuse = true, .delay = 50, .hang_up_after = -1, .wildcard = true});
   Guarded guarded(Carrying(proxy.port()));
-  std::string output;
-  const int status = guarded.Run(
-      [](int output_fd) {
-        // Not known before the first one.
-        const UniqueFd first = UdpSocket();
-        const sockaddr_in to = V4(0xc0000201, 9);
-        int error = connect(first.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0
-                        ? 0
-                        : errno;
-        for (int attempt = 0; attempt < 500 && error == 0; ++attempt) {
-          error = send(first.get(), "x", 1, 0) == 1 ? 0 : errno;
-          usleep(10'000);
-        }
-        const UniqueFd second = UdpSocket();
-        const int known =
-            sendto(second.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 1
-                ? 0
-                : errno;
-        dprintf(output_fd, "%d %d", error, known);
-        return 0;
-      },
-      &output);
-  EXPECT_EQ(status, 0);
+  const std::string output = OutputOf(guarded, [](int output_fd) {
+    // Not known before the first one.
+    const UniqueFd first = UdpSocket();
+    const sockaddr_in to = V4(0xc0000201, 9);
+    int error =
+        connect(first.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0 ? 0 : errno;
+    for (int attempt = 0; attempt < 500 && error == 0; ++attempt) {
+      error = send(first.get(), "x", 1, 0) == 1 ? 0 : errno;
+      usleep(10'000);
+    }
+    const UniqueFd second = UdpSocket();
+    const int known =
+        sendto(second.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 1
+            ? 0
+            : errno;
+    dprintf(output_fd, "%d %d", error, known);
+    return 0;
+  });
   EXPECT_EQ(output, fmt::format("{} {}", ECONNREFUSED, EACCES));
   const auto events = guarded.sink().events();
   ASSERT_GE(events.size(), 2U);

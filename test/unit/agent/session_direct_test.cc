@@ -6,8 +6,8 @@
 #include <future>
 #include <optional>
 
-#include "test/unit/agent/guarded_session.h"
 #include "test/unit/agent/proxy/socks_server.h"
+#include "test/unit/agent/relay_testing.h"
 
 namespace oakum::agent {
 namespace {
@@ -35,10 +35,6 @@ sockaddr_in Address(uint32_t ip) {
 }
 constexpr uint32_t kOwn = 0xc0000207;    // 192.0.2.7
 constexpr uint32_t kOther = 0xc6336407;  // 198.51.100.7
-
-int Connect(int fd, const sockaddr_in& address) {
-  return connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ? 0 : errno;
-}
 
 // Tells the client from which port its connection comes to the proxy.
 void TellPort(ProxySide& side) {
@@ -102,10 +98,7 @@ TEST(SessionDirect, TheProxysRefusalIsTheErrorOfTheConnect) {
     if (Connect(fd.get(), Address(kOwn)) != ECONNREFUSED) {
       return 1;
     }
-    int error = -1;
-    socklen_t length = sizeof error;
-    getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &length);
-    return error != 0 ? 2 : Connect(fd.get(), Address(kOwn)) == ECONNREFUSED ? 0 : 3;
+    return TakeError(fd.get()) != 0 ? 2 : Connect(fd.get(), Address(kOwn)) == ECONNREFUSED ? 0 : 3;
   }),
             0);
 }

@@ -21,20 +21,16 @@ constexpr uint32_t kFar = 0xc0000201;  // 192.0.2.1 (RFC 5737)
 TEST(AssociationTest, FirstDatagramsWaitUntilItIsMade) {
   UdpProxy proxy({.refuse = false, .delay = 200, .hang_up_after = -1, .wildcard = false});
   Guarded guarded(Carrying(proxy.port()));
-  std::string output;
-  const int status = guarded.Run(
-      [](int output_fd) {
-        const UniqueFd fd = UdpSocket();
-        for (const char* text : {"a", "b", "c"}) {
-          (void)SendText(fd.get(), V4(kFar, 9), text);
-        }
-        for (int i = 0; i < 3; ++i) {
-          dprintf(output_fd, "%s\n", Next(fd.get()).c_str());
-        }
-        return 0;
-      },
-      &output);
-  EXPECT_EQ(status, 0);
+  const std::string output = OutputOf(guarded, [](int output_fd) {
+    const UniqueFd fd = UdpSocket();
+    for (const char* text : {"a", "b", "c"}) {
+      (void)SendText(fd.get(), V4(kFar, 9), text);
+    }
+    for (int i = 0; i < 3; ++i) {
+      dprintf(output_fd, "%s\n", Next(fd.get()).c_str());
+    }
+    return 0;
+  });
   EXPECT_EQ(output,
             "192.0.2.1:9 a from 192.0.2.1:9\n"
             "192.0.2.1:9 b from 192.0.2.1:9\n"
@@ -45,26 +41,22 @@ TEST(AssociationTest, FirstDatagramsWaitUntilItIsMade) {
 TEST(AssociationTest, AnotherIsMadeWhenTheProxyHasEndedIt) {
   UdpProxy proxy({.refuse = false, .delay = 0, .hang_up_after = 2, .wildcard = true});
   Guarded guarded(Carrying(proxy.port()));
-  std::string output;
-  const int status = guarded.Run(
-      [](int output_fd) {
-        const UniqueFd fd = UdpSocket();
-        const sockaddr_in to = V4(kFar, 9);
-        dprintf(output_fd, "%s\n", Exchange(fd.get(), to, "one").c_str());
-        dprintf(output_fd, "%s\n", Exchange(fd.get(), to, "two").c_str());
-        // One that comes before the end has been noticed is lost, as datagrams may be.
-        for (int attempt = 0; attempt < 50; ++attempt) {
-          (void)SendText(fd.get(), to, "three");
-          pollfd ready = {fd.get(), POLLIN, 0};
-          if (poll(&ready, 1, 100) == 1) {
-            break;
-          }
-        }
-        dprintf(output_fd, "%s\n", Next(fd.get()).c_str());
-        return 0;
-      },
-      &output);
-  EXPECT_EQ(status, 0);
+  const std::string output = OutputOf(guarded, [](int output_fd) {
+    const UniqueFd fd = UdpSocket();
+    const sockaddr_in to = V4(kFar, 9);
+    dprintf(output_fd, "%s\n", Exchange(fd.get(), to, "one").c_str());
+    dprintf(output_fd, "%s\n", Exchange(fd.get(), to, "two").c_str());
+    // One that comes before the end has been noticed is lost, as datagrams may be.
+    for (int attempt = 0; attempt < 50; ++attempt) {
+      (void)SendText(fd.get(), to, "three");
+      pollfd ready = {fd.get(), POLLIN, 0};
+      if (poll(&ready, 1, 100) == 1) {
+        break;
+      }
+    }
+    dprintf(output_fd, "%s\n", Next(fd.get()).c_str());
+    return 0;
+  });
   EXPECT_EQ(output,
             "192.0.2.1:9 one from 192.0.2.1:9\n"
             "192.0.2.1:9 two from 192.0.2.1:9\n"
@@ -108,16 +100,12 @@ TEST(AssociationTest, AProxyThatIsDownIsNamed) {
 TEST(AssociationTest, RepliesFromStrangersAreDropped) {
   UdpProxy proxy;
   Guarded guarded(Carrying(proxy.port()));
-  std::string output;
-  const int status = guarded.Run(
-      [](int output_fd) {
-        const UniqueFd fd = UdpSocket();
-        (void)SendText(fd.get(), V4(kFar, 9), "stranger");  // answered by another address
-        dprintf(output_fd, "%s", Exchange(fd.get(), V4(kFar, 9), "friend").c_str());
-        return 0;
-      },
-      &output);
-  EXPECT_EQ(status, 0);
+  const std::string output = OutputOf(guarded, [](int output_fd) {
+    const UniqueFd fd = UdpSocket();
+    (void)SendText(fd.get(), V4(kFar, 9), "stranger");  // answered by another address
+    dprintf(output_fd, "%s", Exchange(fd.get(), V4(kFar, 9), "friend").c_str());
+    return 0;
+  });
   EXPECT_EQ(output, "192.0.2.1:9 friend from 192.0.2.1:9");
   EXPECT_EQ(proxy.datagrams(), 2);
 }
@@ -137,20 +125,16 @@ TEST(GateTest, IsInTheNetworkNamespaceOfTheSocket) {
   }
   UdpProxy proxy;
   Guarded guarded(Carrying(proxy.port()));
-  std::string output;
-  const int status = guarded.Run(
-      [](int output_fd) {
-        const UniqueFd before = UdpSocket();
-        if (unshare(CLONE_NEWNET) != 0 || !RaiseLoopback()) {
-          return 1;
-        }
-        const UniqueFd after = UdpSocket();
-        dprintf(output_fd, "%s\n", Exchange(after.get(), V4(kFar, 9), "inside").c_str());
-        dprintf(output_fd, "%s\n", Exchange(before.get(), V4(kFar, 9), "outside").c_str());
-        return 0;
-      },
-      &output);
-  EXPECT_EQ(status, 0);
+  const std::string output = OutputOf(guarded, [](int output_fd) {
+    const UniqueFd before = UdpSocket();
+    if (unshare(CLONE_NEWNET) != 0 || !RaiseLoopback()) {
+      return 1;
+    }
+    const UniqueFd after = UdpSocket();
+    dprintf(output_fd, "%s\n", Exchange(after.get(), V4(kFar, 9), "inside").c_str());
+    dprintf(output_fd, "%s\n", Exchange(before.get(), V4(kFar, 9), "outside").c_str());
+    return 0;
+  });
   EXPECT_EQ(output,
             "192.0.2.1:9 inside from 192.0.2.1:9\n"
             "192.0.2.1:9 outside from 192.0.2.1:9\n");
@@ -159,19 +143,15 @@ TEST(GateTest, IsInTheNetworkNamespaceOfTheSocket) {
 TEST(GateTest, IsReachedFromSocketsThatAreBound) {
   UdpProxy proxy;
   Guarded guarded(Carrying(proxy.port()));
-  std::string output;
-  const int status = guarded.Run(
-      [](int output_fd) {
-        const UniqueFd fd = UdpSocket();
-        const sockaddr_in own = V4(0x7f000009, 0);
-        if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&own), sizeof own) != 0) {
-          return 1;
-        }
-        dprintf(output_fd, "%s", Exchange(fd.get(), V4(kFar, 9), "bound").c_str());
-        return 0;
-      },
-      &output);
-  EXPECT_EQ(status, 0);
+  const std::string output = OutputOf(guarded, [](int output_fd) {
+    const UniqueFd fd = UdpSocket();
+    const sockaddr_in own = V4(0x7f000009, 0);
+    if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&own), sizeof own) != 0) {
+      return 1;
+    }
+    dprintf(output_fd, "%s", Exchange(fd.get(), V4(kFar, 9), "bound").c_str());
+    return 0;
+  });
   EXPECT_EQ(output, "192.0.2.1:9 bound from 192.0.2.1:9");
 }
 
@@ -266,35 +246,31 @@ TEST(GateTest, IsForgottenWhenTheSocketGoesElsewhere) {
   UdpProxy proxy;
   const Server direct(SOCK_DGRAM);
   Guarded guarded(Carrying(proxy.port(), R"(, "allow": ["127.0.0.1"])"));
-  std::string output;
-  const int status = guarded.Run(
-      [&](int output_fd) {
-        const UniqueFd fd = UdpSocket();
-        const auto show = [&] {
-          sockaddr_in peer = {};
-          socklen_t length = sizeof peer;
-          const int error =
-              getpeername(fd.get(), reinterpret_cast<sockaddr*>(&peer), &length) == 0 ? 0 : errno;
-          dprintf(output_fd, "%d %x %d\n", error, ntohl(peer.sin_addr.s_addr),
-                  peer.sin_port == htons(direct.port()) ? -1 : ntohs(peer.sin_port));
-        };
-        const auto go = [&](const sockaddr_in& to) {
-          return connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to);
-        };
-        (void)go(V4(kFar, 9));
-        show();
-        sockaddr_in nowhere = {};
-        nowhere.sin_family = AF_UNSPEC;
-        (void)go(nowhere);
-        show();
-        (void)go(V4(kFar + 1, 9));
-        show();
-        (void)go(V4(INADDR_LOOPBACK, direct.port()));
-        show();
-        return 0;
-      },
-      &output);
-  EXPECT_EQ(status, 0);
+  const std::string output = OutputOf(guarded, [&](int output_fd) {
+    const UniqueFd fd = UdpSocket();
+    const auto show = [&] {
+      sockaddr_in peer = {};
+      socklen_t length = sizeof peer;
+      const int error =
+          getpeername(fd.get(), reinterpret_cast<sockaddr*>(&peer), &length) == 0 ? 0 : errno;
+      dprintf(output_fd, "%d %x %d\n", error, ntohl(peer.sin_addr.s_addr),
+              peer.sin_port == htons(direct.port()) ? -1 : ntohs(peer.sin_port));
+    };
+    const auto go = [&](const sockaddr_in& to) {
+      return connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to);
+    };
+    (void)go(V4(kFar, 9));
+    show();
+    sockaddr_in nowhere = {};
+    nowhere.sin_family = AF_UNSPEC;
+    (void)go(nowhere);
+    show();
+    (void)go(V4(kFar + 1, 9));
+    show();
+    (void)go(V4(INADDR_LOOPBACK, direct.port()));
+    show();
+    return 0;
+  });
   EXPECT_EQ(output, fmt::format("0 c0000201 9\n{} 0 0\n0 c0000202 9\n0 7f000001 -1\n", ENOTCONN));
 }
 

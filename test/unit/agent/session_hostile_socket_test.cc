@@ -69,14 +69,7 @@ std::vector<Made> MakeAll(Guarded* guard) {
     }
     return 0;
   };
-  std::string output;
-  if (guard != nullptr) {
-    EXPECT_EQ(guard->Run(body, &output), 0);
-  } else {
-    GuardedProcess process({}, body);
-    process.Go();
-    EXPECT_EQ(process.Wait(&output), 0);
-  }
+  const std::string output = OutputOf(guard, body);
   std::vector<Made> all(output.size() / sizeof(Made));
   memcpy(all.data(), output.data(), all.size() * sizeof(Made));
   return all;
@@ -340,14 +333,7 @@ std::vector<int> SetAll(std::span<const Option> options, Guarded* guard) {
     }
     return 0;
   };
-  std::string output;
-  if (guard != nullptr) {
-    EXPECT_EQ(guard->Run(body, &output), 0);
-  } else {
-    GuardedProcess process({}, body);
-    process.Go();
-    EXPECT_EQ(process.Wait(&output), 0);
-  }
+  const std::string output = OutputOf(guard, body);
   std::vector<int> errors(output.size() / sizeof(int));
   memcpy(errors.data(), output.data(), errors.size() * sizeof(int));
   return errors;

@@ -13,17 +13,10 @@ namespace oakum::policy {
 namespace {
 
 using testing::ErrorOf;
+using testing::InPolicy;
 using testing::MustParse;
 using testing::OnePolicy;
-
-// Without "FILE:LINE:COLUMN: ".
-std::string WithoutPlace(const std::string& error) {
-  const size_t space = error.find(": ");
-  return space == std::string::npos ? error : error.substr(space + 2);
-}
-
-// The error of one policy, without its place.
-std::string InPolicy(std::string_view members) { return WithoutPlace(ErrorOf(OnePolicy(members))); }
+using testing::WithoutPlace;
 
 TEST(ErrorsTest, File) {
   EXPECT_EQ(ErrorOf("[]"), "test.json:1:1: a policy file must be an object, not an array");

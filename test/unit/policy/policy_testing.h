@@ -40,6 +40,17 @@ inline std::string ErrorOf(std::string_view text) {
   return set ? "(loaded)" : set.error().what;
 }
 
+// The error without "FILE:LINE:COLUMN: ".
+inline std::string WithoutPlace(const std::string& error) {
+  const size_t space = error.find(": ");
+  return space == std::string::npos ? error : error.substr(space + 2);
+}
+
+// The error of one policy, without its place. There is a proxy "tor".
+inline std::string InPolicy(std::string_view members) {
+  return WithoutPlace(ErrorOf(OnePolicy(members)));
+}
+
 inline IpAddress Ip(std::string_view text) {
   const auto address = IpAddress::Parse(text);
   EXPECT_TRUE(address.has_value()) << text;

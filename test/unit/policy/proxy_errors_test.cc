@@ -10,16 +10,10 @@ namespace oakum::policy {
 namespace {
 
 using testing::ErrorOf;
+using testing::InPolicy;
 using testing::MustParse;
 using testing::OnePolicy;
-
-std::string WithoutPlace(const std::string& error) {
-  const size_t space = error.find(": ");
-  return space == std::string::npos ? error : error.substr(space + 2);
-}
-
-// The error of one policy, without its place. There is a proxy "tor".
-std::string InPolicy(std::string_view members) { return WithoutPlace(ErrorOf(OnePolicy(members))); }
+using testing::WithoutPlace;
 
 std::string WithProxy(std::string_view proxy, std::string_view members = R"("mode": "enforce")") {
   return R"({"version": 1, "proxies": {"x": )" + std::string(proxy) + R"(}, "policies": {"p": {)" +
