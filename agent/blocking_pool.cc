@@ -22,14 +22,18 @@ void InstallHandler() {
 BlockingPool::BlockingPool() { InstallHandler(); }
 
 BlockingPool::~BlockingPool() {
+  std::deque<Waiting> waiting;  // goes without the lock
   std::unique_lock lock(mutex_);
-  queue_.clear();
+  stopping_ = true;
+  waiting.swap(queue_);
+  called_.notify_all();
   while (threads_ > 0) {
     for (const auto& [key, thread] : running_) {
       pthread_kill(thread, InterruptSignal());
     }
-    idle_.wait_for(lock, std::chrono::milliseconds(5));
+    ended_.wait_for(lock, std::chrono::milliseconds(5));
   }
+  lock.unlock();
 }
 
 bool BlockingPool::TakeNext(Waiting& out) {
@@ -47,7 +51,11 @@ void BlockingPool::Run(Owner owner, uint64_t key, Job job) {
   const std::lock_guard lock(mutex_);
   queue_.push_back({owner, key, std::move(job)});
   Waiting next;
-  if (threads_ < kMaxThreads) {
+  if (idle_ > 0) {
+    --idle_;
+    ++calls_;
+    called_.notify_one();
+  } else if (threads_ < kMaxThreads) {
     if (TakeNext(next)) {
       StartThread(std::move(next));
     }
@@ -77,14 +85,32 @@ void BlockingPool::Work(Waiting first) {
     if (--running_of_[first.owner] == 0) {
       running_of_.erase(first.owner);
     }
-    more = TakeNext(first);
+    more = TakeNext(first) || WaitIdle(lock, first);
     if (more) {
       ++running_of_[first.owner];
     }
   }
   --threads_;
   // Under the lock: once the destructor sees no thread it may free everything this thread uses.
-  idle_.notify_all();
+  ended_.notify_all();
+}
+
+bool BlockingPool::WaitIdle(std::unique_lock<std::mutex>& lock, Waiting& next) {
+  const auto until = std::chrono::steady_clock::now() + kIdleFor;
+  bool called = true;
+  while (called && !stopping_ && idle_ < kMaxIdle) {
+    ++idle_;
+    called = called_.wait_until(lock, until, [this] { return calls_ > 0 || stopping_; });
+    if (calls_ > 0) {
+      --calls_;  // whoever has called has counted it as not idle any more
+    } else {
+      --idle_;
+    }
+    if (called && !stopping_ && TakeNext(next)) {
+      return true;
+    }
+  }
+  return false;
 }
 
 bool BlockingPool::Interrupt(uint64_t key) {

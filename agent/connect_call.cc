@@ -75,7 +75,6 @@ class ConnectOperation final : public Operation {
     return Answer::Performed(0, ConnectOnce(socket_.get(), address_));
   }
   bool needs_thread() const override { return threads_; }
-  bool touches_container() const override { return false; }
   Wait wait() const override { return {EPOLLOUT, {}}; }
   int socket_fd() const override { return socket_.get(); }
   std::optional<Clock::duration> timeout() const override {

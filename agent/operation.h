@@ -22,6 +22,9 @@ using Clock = std::chrono::steady_clock;
 struct GuardedCall {
   Notification notification;
   CallKind kind;
+  // Its caller has been told, and this is about what came of it: not on a thread of the container's
+  // own, so that nothing of the caller's memory may be read any more.
+  bool over = false;
 };
 
 // The second result of accept(2): whose the connection is, and where the caller wants to read it
@@ -93,7 +96,7 @@ struct Wait {
 struct Stepper {
   UringCalls* uring = nullptr;  // null where io_uring is switched off
   // The thread is there for this step alone: if the container sees to it that a system call waits
-  // after all, it holds up nobody.
+  // after all, it holds up nobody. False on the session's own thread, as the call begins.
   bool may_block = false;
 };
 
@@ -102,18 +105,19 @@ class Operation {
   virtual ~Operation() = default;
 
   // Goes on as far as it can without waiting. Called by one thread at a time. An answer, or
-  // nothing: then wait() says for what.
+  // nothing: then wait() says for what. What belongs to a container can be made to wait for as long
+  // as it likes all the same: its memory and files (userfaultfd(2), fuse(4)), and its sockets,
+  // whose lock a thread of its own holds that copies from such memory (lock_sock(),
+  // net/core/sock.c). So all but wait() and socket_fd() is only called where none but the container
+  // is held up.
   [[nodiscard]] virtual std::optional<Answer> Step(const Stepper& stepper) = 0;
-  // Whether a step reads or writes the container's memory or files. Those can be made to wait for
-  // as long as the container likes (userfaultfd(2), fuse(4)), so such steps get a thread of their
-  // own; all others stay in the kernel and are taken by the reactor's.
-  [[nodiscard]] virtual bool touches_container() const { return true; }
   // Performs all of it, waiting as long as it takes; for threads that stand in for io_uring. EINTR
   // when the thread was signalled to give up.
   [[nodiscard]] virtual Answer RunBlocking() { return Answer::Error(EINTR); }
   // Whether Step cannot be used without io_uring.
   [[nodiscard]] virtual bool needs_thread() const { return false; }
 
+  // These two neither wait for a lock nor make a system call.
   [[nodiscard]] virtual Wait wait() const = 0;
   // The socket to wait on; -1: none.
   [[nodiscard]] virtual int socket_fd() const = 0;

@@ -35,7 +35,7 @@ std::string ReadCommandLine(pid_t tid) {
 
 }  // namespace
 
-std::shared_ptr<const ProcessInfo> ReadProcessInfo(pid_t tid) {
+std::shared_ptr<const ProcessInfo> ReadProcessInfo(pid_t tid, bool with_memory) {
   auto status = ReadTaskStatus(tid);
   if (!status) {
     return nullptr;
@@ -45,7 +45,9 @@ std::shared_ptr<const ProcessInfo> ReadProcessInfo(pid_t tid) {
   info->name = std::move(status->name);
   info->uid = status->euid;
   info->executable = ReadLink(fmt::format("/proc/{}/exe", tid));
-  info->command_line = ReadCommandLine(tid);
+  if (with_memory) {
+    info->command_line = ReadCommandLine(tid);
+  }
   return info;
 }
 

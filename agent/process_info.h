@@ -10,7 +10,10 @@ namespace oakum::agent {
 
 // Reads /proc/TID of a thread that is waiting for its answer. Fields that cannot be read stay
 // empty; null when the thread is gone. Check afterwards that the notification is still valid.
-[[nodiscard]] std::shared_ptr<const ProcessInfo> ReadProcessInfo(pid_t tid);
+// `with_memory`: also what is in the process's own memory, which is its command line
+// (proc_pid_cmdline(5)). That can wait for as long as the process likes, which may hold its
+// mmap_lock (fuse(4)): only for threads that hold up nobody else.
+[[nodiscard]] std::shared_ptr<const ProcessInfo> ReadProcessInfo(pid_t tid, bool with_memory);
 
 }  // namespace oakum::agent
 

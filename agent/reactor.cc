@@ -38,7 +38,6 @@ class PendingCall {
         core_(std::move(core)),
         call_(call),
         on_thread_(operation->needs_thread()),
-        touches_container_(operation->touches_container()),
         operation_(std::move(operation)) {
     if (const auto timeout = operation_->timeout(); timeout) {
       deadline_ = Clock::now() + *timeout;
@@ -52,7 +51,8 @@ class PendingCall {
   [[nodiscard]] uint64_t key() const { return key_; }
   [[nodiscard]] const SessionCore* owner() const { return core_.get(); }
   [[nodiscard]] bool on_thread() const { return on_thread_; }
-  [[nodiscard]] bool touches_container() const { return touches_container_; }
+  // Whoever sets it first has to see that the call is given up. The reactor's thread only.
+  [[nodiscard]] bool SetLeft() { return !std::exchange(left_, true); }
   [[nodiscard]] std::optional<Clock::time_point> deadline() const { return deadline_; }
 
   // What became of something that the reactor's thread tried to do without ever waiting.
@@ -76,7 +76,7 @@ class PendingCall {
     return Turn::kWaiting;
   }
 
-  // One step, by a thread that may be held up if the operation touches the container.
+  // One step, by a thread that the container may hold up.
   [[nodiscard]] Turn Advance(const Stepper& stepper, std::chrono::milliseconds& retry) {
     const std::lock_guard lock(mutex_);
     if (over_) {
@@ -105,27 +105,29 @@ class PendingCall {
     Release();
   }
 
-  [[nodiscard]] Turn TimeOut() {
-    const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock) {
-      return Turn::kBusy;
-    }
+  // By a thread that the container may hold up.
+  void TimeOut() {
+    const std::lock_guard lock(mutex_);
     if (!over_) {
       End(operation_->TimedOut());
     }
-    return Turn::kOver;
   }
 
-  // Gives the call up if its caller has left.
-  [[nodiscard]] Turn Sweep() {
+  // What there is to do for the reactor's thread.
+  enum class Due : uint8_t {
+    kNothing,
+    kLeft,    // its caller has left: somebody has to give it up
+    kForget,  // it is over
+  };
+  [[nodiscard]] Due Sweep() {
     const std::unique_lock lock(mutex_, std::try_to_lock);
     if (!lock) {
-      return Turn::kBusy;
+      return Due::kNothing;  // a step is being taken
     }
-    if (!over_ && !core_->notify().IdValid(call_.notification.id)) {
-      AbandonLocked();
+    if (over_) {
+      return Due::kForget;
     }
-    return over_ ? Turn::kOver : Turn::kWaiting;
+    return core_->notify().IdValid(call_.notification.id) ? Due::kNothing : Due::kLeft;
   }
 
   [[nodiscard]] bool IsOver() {
@@ -213,13 +215,13 @@ class PendingCall {
   const std::shared_ptr<SessionCore> core_;
   const GuardedCall call_;
   const bool on_thread_;
-  const bool touches_container_;
   std::optional<Clock::time_point> deadline_;
   std::mutex mutex_;
   std::unique_ptr<Operation> operation_;
   bool armed_ = false;
   bool over_ = false;
   std::optional<Clock::time_point> abandoned_;
+  bool left_ = false;  // only the reactor's
 };
 
 namespace {
@@ -294,11 +296,6 @@ class EpollReactor final : public Reactor {
   void Loop() {
     pthread_setname_np(pthread_self(), "reactor");
     SetEffectiveCapabilities(kPerformerCapabilities);
-    if (use_io_uring_) {
-      if (auto uring = UringCalls::Create(true); uring) {
-        uring_ = std::move(*uring);
-      }
-    }
     Clock::time_point next_sweep = Clock::now();
     std::array<epoll_event, 64> events;
     while (!stopping_.load()) {
@@ -382,22 +379,20 @@ class EpollReactor final : public Reactor {
     if (found == calls_.end() || found->second->on_thread()) {
       return;
     }
-    if (found->second->touches_container()) {
-      steps_.Run(found->second->owner(), key,
-                 [this, pending = found->second] { AdvanceAside(*pending); });
-      return;
-    }
-    std::chrono::milliseconds retry{0};
-    if (found->second->Advance({uring_.get(), false}, retry) == PendingCall::Turn::kOver) {
-      calls_.erase(found);
-    } else {
-      RetryAfter(key, retry);
-    }
+    RunAside(found->second, [this](PendingCall& pending) { AdvanceAside(pending); });
+  }
+
+  // Has `step` run on a thread of `steps_`.
+  void RunAside(const std::shared_ptr<PendingCall>& pending,
+                std::function<void(PendingCall&)> step) {
+    steps_.Run(pending->owner(), next_step_++, [pending, step = std::move(step)] {
+      SetEffectiveCapabilities(kPerformerCapabilities);
+      step(*pending);
+    });
   }
 
   // On a thread of `steps_`.
   void AdvanceAside(PendingCall& pending) {
-    SetEffectiveCapabilities(kPerformerCapabilities);
     std::unique_ptr<UringCalls> uring = TakeRing();
     std::chrono::milliseconds retry{0};
     const auto turn = pending.Advance({uring.get(), true}, retry);
@@ -439,10 +434,8 @@ class EpollReactor final : public Reactor {
       const auto deadline = found->second->deadline();
       if (!deadline || *deadline > now) {
         Advance(key);
-      } else if (found->second->TimeOut() == PendingCall::Turn::kOver) {
-        calls_.erase(found);
       } else {
-        RetryAfter(key, std::chrono::milliseconds(1));
+        RunAside(found->second, [](PendingCall& pending) { pending.TimeOut(); });
       }
     }
   }
@@ -451,10 +444,19 @@ class EpollReactor final : public Reactor {
   void Sweep() {
     for (auto it = calls_.begin(); it != calls_.end();) {
       PendingCall& pending = *it->second;
-      bool over = pending.Sweep() == PendingCall::Turn::kOver;
-      if (over && pending.on_thread()) {
-        over = !blocking_.Interrupt(pending.key());
+      const PendingCall::Due due = pending.Sweep();
+      if (due == PendingCall::Due::kLeft && !pending.on_thread()) {
+        if (pending.SetLeft()) {
+          RunAside(it->second, [](PendingCall& left) { left.Abandon(); });
+        }
+        ++it;
+        continue;
       }
+      if (due == PendingCall::Due::kLeft) {
+        pending.TryAbandon();  // which leaves the operation to its thread
+      }
+      const bool over = due != PendingCall::Due::kNothing &&
+                        !(pending.on_thread() && blocking_.Interrupt(pending.key()));
       it = over ? calls_.erase(it) : std::next(it);
     }
   }
@@ -471,11 +473,11 @@ class EpollReactor final : public Reactor {
   std::vector<std::pair<uint64_t, std::chrono::milliseconds>> retries_;
   std::vector<std::unique_ptr<UringCalls>> spare_rings_;
   // The loop's own:
-  std::unique_ptr<UringCalls> uring_;
+  uint64_t next_step_ = 0;
   std::unordered_map<uint64_t, std::shared_ptr<PendingCall>> calls_;
   std::set<std::pair<Clock::time_point, uint64_t>> timers_;
   BlockingPool blocking_;  // whole calls, where io_uring is switched off
-  BlockingPool steps_;     // steps that touch a container
+  BlockingPool steps_;     // whatever touches a container
   std::thread thread_;
 };
 

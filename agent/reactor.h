@@ -14,9 +14,10 @@ namespace oakum::agent {
 // with it.
 class PendingCall;
 
-// One thread with an epoll instance for all sessions. It never touches a container's memory or
-// files and waits for no lock that is held while somebody does, so no call holds up another; calls
-// whose caller has left are found within kSweepInterval.
+// One thread with an epoll instance for all sessions. It never touches a container's memory, files
+// or sockets and waits for no lock that is held while somebody does, so no call holds up another:
+// steps are taken by a pool of threads. Calls whose caller has left are found within
+// kSweepInterval.
 class Reactor {
  public:
   // `use_io_uring` false: operations that need it run on threads of their own, at most

@@ -112,7 +112,7 @@ Ruling SessionCore::Apply(const GuardedCall& call, const policy::Decision& decis
     leaks_.fetch_add(1, std::memory_order_relaxed);
   }
   if (denied || (policy != nullptr && policy->log() == policy::LogLevel::kAll)) {
-    event.process = ReadProcessInfo(call.notification.tid);
+    event.process = ReadProcessInfo(call.notification.tid, !call.over);
     event.time_ns = RealtimeNanoseconds();
     event.verdict = VerdictOf(mode, denied, redirected);
     event.would = decision.verdict;
@@ -237,7 +237,7 @@ void SessionCore::ReportInherited(pid_t pid, const InheritedSocket& socket) {
   if (event.leak) {
     leaks_.fetch_add(1, std::memory_order_relaxed);
   }
-  event.process = ReadProcessInfo(pid);
+  event.process = ReadProcessInfo(pid, true);
   event.time_ns = RealtimeNanoseconds();
   event.verdict = denied ? EventVerdict::kAudit : EventVerdict::kAllow;
   event.would = decision.verdict;

@@ -62,10 +62,7 @@ class CarriedOperation final : public Operation {
     switch (TcpState(socket_.get())) {
       case TCP_SYN_SENT:
       case TCP_SYN_RECV:
-        if (failed == 0) {
-          return std::nullopt;
-        }
-        [[fallthrough]];
+        return std::nullopt;  // once it has failed it leaves that state
       case TCP_CLOSE: {
         // Takes the socket's own error, as a connect(2) that waits does.
         int error = 0;
@@ -82,7 +79,6 @@ class CarriedOperation final : public Operation {
     const int result = ConnectWithoutWaiting(socket_.get(), pending_->address(), stepper.uring);
     return Answer::Performed(0, result == EISCONN ? 0 : result);
   }
-  bool touches_container() const override { return false; }
   Wait wait() const override { return {EPOLLOUT, {}}; }
   int socket_fd() const override { return socket_.get(); }
   std::optional<Clock::duration> timeout() const override {
@@ -257,6 +253,7 @@ class Attempt {
       return std::nullopt;
     }
     DirectRequest request;
+    request.owner = carried_.get();
     request.keep = connect_.judged.policy;
     request.proxy = &proxy();
     request.target = Target();

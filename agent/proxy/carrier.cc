@@ -35,12 +35,15 @@ Carrier::Carrier(EventSink& events, const Log& log)
     : events_(events),
       log_(log),
       own_netns_(OwnNetworkCookie()),
-      direct_(upstreams_, [this] { return NextWorker(); }),
+      direct_(upstreams_,
+              [this](const void* owner, std::function<void()> job) {
+                return aside_.Run(owner, std::move(job));
+              }),
       worker_count_(std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMaxWorkers)),
       connection_slots_(RelaySlots::MaxByLimit()),
       datagram_slots_(RelaySlots::MaxByLimit()) {}
 
-Carrier::~Carrier() = default;
+Carrier::~Carrier() { direct_.Close(); }
 
 Worker* Carrier::NextWorker() {
   const std::lock_guard lock(mutex_);

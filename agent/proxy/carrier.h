@@ -20,6 +20,7 @@
 #include "agent/dns/resolv_conf.h"
 #include "agent/dns/resolver.h"
 #include "agent/event.h"
+#include "agent/proxy/aside.h"
 #include "agent/proxy/direct_connect.h"
 #include "agent/proxy/isolator.h"
 #include "agent/proxy/peers.h"
@@ -61,6 +62,8 @@ class Carrier {
   // One of at most kMaxWorkers threads, each in turn; started when it is first needed, so that an
   // agent whose policies carry nothing has none. Null when it cannot be started, which is logged.
   [[nodiscard]] Worker* NextWorker();
+  // For what is done to a container's sockets, which workers must not wait for.
+  [[nodiscard]] Aside& aside() { return aside_; }
   [[nodiscard]] Upstreams& upstreams() { return upstreams_; }
   [[nodiscard]] DirectConnects& direct() { return direct_; }
   [[nodiscard]] OwnPorts& own_ports() { return own_ports_; }
@@ -78,11 +81,12 @@ class Carrier {
   const Log& log_;
   const uint64_t own_netns_;
   Upstreams upstreams_;
+  OwnPorts own_ports_;
   DirectConnects direct_;
   const size_t worker_count_;
-  OwnPorts own_ports_;
   RelaySlots connection_slots_;
   RelaySlots datagram_slots_;
+  Aside aside_;  // jobs use what is above, and outlive the containers' calls
   std::mutex mutex_;
   size_t next_ = 0;
   std::vector<std::unique_ptr<Worker>> workers_;  // last: they use the others

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -14,6 +15,7 @@
 #include <tuple>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "agent/proxy/direct_handshake.h"
 #include "agent/session_core.h"
@@ -44,11 +46,11 @@ class Patience {
   std::atomic<unsigned> skipped_{1};
 };
 
-// Shared with the operations and the jobs of workers, which may end after DirectConnects.
+// Shared with the operations and with what runs aside, which may end after DirectConnects.
 class DirectRegistry : public std::enable_shared_from_this<DirectRegistry> {
  public:
-  DirectRegistry(Upstreams& upstreams, std::function<Worker*()> worker)
-      : upstreams_(upstreams), worker_(std::move(worker)) {}
+  DirectRegistry(Upstreams& upstreams, RunAside run_aside)
+      : upstreams_(upstreams), run_aside_(std::move(run_aside)) {}
 
   [[nodiscard]] Upstreams& upstreams() { return upstreams_; }
   [[nodiscard]] Patience& patience() { return patience_; }
@@ -64,8 +66,9 @@ class DirectRegistry : public std::enable_shared_from_this<DirectRegistry> {
   template <typename Make>
   [[nodiscard]] std::pair<std::shared_ptr<DirectHandshake>, bool> FindOrAdd(uint64_t cookie,
                                                                             Make make) {
+    Handshakes old;
     const std::lock_guard lock(mutex_);
-    DropOld();
+    DropOld(old);
     if (const auto found = by_cookie_.find(cookie); found != by_cookie_.end()) {
       return {found->second, false};
     }
@@ -78,29 +81,42 @@ class DirectRegistry : public std::enable_shared_from_this<DirectRegistry> {
   // Its result has been told, or nobody will ask.
   void Forget(const std::shared_ptr<DirectHandshake>& handshake) {
     const std::lock_guard lock(mutex_);
-    const auto found = by_cookie_.find(handshake->cookie());
-    if (found != by_cookie_.end() && found->second == handshake) {
-      by_cookie_.erase(found);
-      size_.store(by_cookie_.size(), std::memory_order_release);
+    ForgetLocked(handshake);
+  }
+
+  // The caller has left: somebody else goes on, and the result is kept for the call that is made
+  // again. May wait for the container.
+  void Leave(const std::shared_ptr<DirectHandshake>& handshake) {
+    if (!handshake->SetLeft()) {
+      return;  // another caller has left it before
+    }
+    RunAside run_aside;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = by_cookie_.find(handshake->cookie());
+      if (found == by_cookie_.end() || found->second != handshake) {
+        return;  // another caller has been told
+      }
+      run_aside = run_aside_;
+    }
+    if (handshake->over()) {
+      return KeepResult(handshake);
+    }
+    if (!run_aside || !run_aside(handshake->owner(), [self = shared_from_this(), handshake] {
+          self->Drive(*handshake);
+          self->KeepResult(handshake);
+        })) {
+      handshake->GiveUp();
+      Forget(handshake);
     }
   }
 
-  // The caller has left: a worker goes on, and the result is kept for the call that is made again.
-  void Leave(const std::shared_ptr<DirectHandshake>& handshake);
-
-  // It is over without anybody who waits.
-  void KeepResult(const std::shared_ptr<DirectHandshake>& handshake) {
-    const std::lock_guard lock(mutex_);
-    kept_.push_back({handshake, Clock::now()});
-    DropOld();
-  }
-
-  void CountLeft(int change) { left_.fetch_add(change); }
-
   void Close() {
+    decltype(by_cookie_) all;
     const std::lock_guard lock(mutex_);
-    worker_ = nullptr;
-    by_cookie_.clear();
+    closed_.store(true);
+    run_aside_ = nullptr;
+    all.swap(by_cookie_);
     kept_.clear();
     size_.store(0, std::memory_order_release);
   }
@@ -110,82 +126,64 @@ class DirectRegistry : public std::enable_shared_from_this<DirectRegistry> {
     std::weak_ptr<DirectHandshake> handshake;
     Clock::time_point since;
   };
+  using Handshakes = std::vector<std::shared_ptr<DirectHandshake>>;
+
   static constexpr size_t kMaxKept = 1024;
   static constexpr std::chrono::seconds kKeptFor{10};
-  static constexpr int kMaxLeft = 1024;
+  static constexpr std::chrono::milliseconds kLook{50};
 
-  void DropOld() {
+  // To its end, on a thread of its own.
+  void Drive(DirectHandshake& handshake) {
+    const UniqueFd socket = handshake.DuplicateSocket();
+    while (!handshake.Step(nullptr)) {
+      if (closed_.load()) {
+        return handshake.GiveUp();
+      }
+      const Wait wait = handshake.wait();
+      pollfd ready = {socket.get(), static_cast<short>(wait.events), 0};
+      (void)poll(&ready, 1, static_cast<int>(std::min(wait.retry, kLook).count()));
+    }
+  }
+
+  // It is over without anybody who waits.
+  void KeepResult(const std::shared_ptr<DirectHandshake>& handshake) {
+    Handshakes old;
+    const std::lock_guard lock(mutex_);
+    kept_.push_back({handshake, Clock::now()});
+    DropOld(old);
+  }
+
+  void ForgetLocked(const std::shared_ptr<DirectHandshake>& handshake) {
+    const auto found = by_cookie_.find(handshake->cookie());
+    if (found != by_cookie_.end() && found->second == handshake) {
+      by_cookie_.erase(found);
+      size_.store(by_cookie_.size(), std::memory_order_release);
+    }
+  }
+
+  // They go when the lock has been given back.
+  void DropOld(Handshakes& old) {
     const Clock::time_point now = Clock::now();
     while (!kept_.empty() && (kept_.size() > kMaxKept || now - kept_.front().since > kKeptFor)) {
-      if (const auto handshake = kept_.front().handshake.lock(); handshake) {
-        const auto found = by_cookie_.find(handshake->cookie());
-        if (found != by_cookie_.end() && found->second == handshake) {
-          by_cookie_.erase(found);
-        }
+      if (auto handshake = kept_.front().handshake.lock(); handshake) {
+        ForgetLocked(handshake);
+        old.push_back(std::move(handshake));
       }
       kept_.pop_front();
     }
-    size_.store(by_cookie_.size(), std::memory_order_release);
   }
 
   Upstreams& upstreams_;
   Patience patience_;
   std::atomic<size_t> size_{0};
-  std::atomic<int> left_{0};
+  std::atomic<bool> closed_{false};
   mutable std::mutex mutex_;
-  std::function<Worker*()> worker_;
+  RunAside run_aside_;
   std::unordered_map<uint64_t, std::shared_ptr<DirectHandshake>> by_cookie_;
   std::deque<Kept> kept_;
 };
 
 namespace {
-
-// A handshake that a worker drives, on the worker's thread.
-class LeftHandshake : public std::enable_shared_from_this<LeftHandshake> {
- public:
-  LeftHandshake(std::shared_ptr<DirectRegistry> registry, EventLoop& loop,
-                std::shared_ptr<DirectHandshake> handshake, UniqueFd socket)
-      : registry_(std::move(registry)),
-        loop_(loop),
-        handshake_(std::move(handshake)),
-        socket_(std::move(socket)) {}
-  ~LeftHandshake() { registry_->CountLeft(-1); }
-  LeftHandshake(const LeftHandshake&) = delete;
-  LeftHandshake& operator=(const LeftHandshake&) = delete;
-
-  void Run() {
-    const Wait wait = handshake_->wait();
-    if (auto added = loop_.Add(socket_.get(), wait.events,
-                               [self = shared_from_this()](uint32_t) { self->Step(); });
-        !added) {
-      handshake_->GiveUp();
-      registry_->Forget(handshake_);
-      return;
-    }
-    Step();
-  }
-
- private:
-  static constexpr std::chrono::milliseconds kLook{50};
-
-  void Step() {
-    loop_.RemoveTimer(timer_);
-    if (handshake_->Step(nullptr)) {
-      registry_->KeepResult(handshake_);
-      loop_.Remove(socket_.get());  // may destroy this
-      return;
-    }
-    // Should it fail, time brings it on.
-    [[maybe_unused]] const auto modified = loop_.Modify(socket_.get(), handshake_->wait().events);
-    timer_ = loop_.AddTimer(kLook, [self = shared_from_this()] { self->Step(); });
-  }
-
-  const std::shared_ptr<DirectRegistry> registry_;
-  EventLoop& loop_;
-  const std::shared_ptr<DirectHandshake> handshake_;
-  const UniqueFd socket_;  // a duplicate: the handshake closes its own
-  EventLoop::TimerId timer_ = EventLoop::TimerId::kNone;
-};
 
 class DirectOperation final : public Operation {
  public:
@@ -207,7 +205,6 @@ class DirectOperation final : public Operation {
     told_ = true;
     return Answer::Performed(0, *result);
   }
-  bool touches_container() const override { return false; }
   Wait wait() const override { return handshake_->wait(); }
   int socket_fd() const override { return socket_.get(); }
   std::optional<Clock::duration> timeout() const override {
@@ -238,21 +235,35 @@ class DirectOperation final : public Operation {
 
 // All that a container's other calls are held up for one that goes through a proxy.
 constexpr std::chrono::microseconds kBriefly{500};
+// How much of that the processor is kept awake for, before each answer: to wake an idle one takes
+// about as long as an answer over loopback (bench/run proxies, "one by one").
+constexpr std::chrono::microseconds kAwake{100};
+
+// Whether there is something to do on the socket before `end`.
+bool WaitsFor(int socket_fd, uint32_t events, Clock::time_point end) {
+  pollfd ready = {socket_fd, static_cast<short>(events), 0};
+  Clock::time_point now = Clock::now();
+  const Clock::time_point awake_until = std::min(now + kAwake, end);
+  for (; now < awake_until; now = Clock::now()) {
+    if (poll(&ready, 1, 0) != 0) {
+      return true;
+    }
+    sched_yield();  // whoever has work comes first, the proxy among them
+  }
+  const auto left = std::chrono::nanoseconds(end - now).count();
+  const timespec timeout = {0, std::max<long>(left, 0)};
+  return ppoll(&ready, 1, &timeout, nullptr) > 0;
+}
 
 // Whether the handshake has come to its end meanwhile.
 bool WaitsBriefly(DirectHandshake& handshake, int socket_fd, UringCalls& uring) {
   const Clock::time_point end = Clock::now() + kBriefly;
-  for (;;) {
-    const auto left = std::chrono::nanoseconds(end - Clock::now()).count();
-    const timespec timeout = {0, std::max<long>(left, 0)};
-    pollfd ready = {socket_fd, static_cast<short>(handshake.wait().events), 0};
-    if (left <= 0 || ppoll(&ready, 1, &timeout, nullptr) <= 0) {
-      return false;
-    }
+  while (WaitsFor(socket_fd, handshake.wait().events, end)) {
     if (handshake.Step(&uring)) {
       return true;
     }
   }
+  return false;
 }
 
 bool IsLoopback(const policy::IpAddress& ip) {
@@ -262,40 +273,12 @@ bool IsLoopback(const policy::IpAddress& ip) {
 
 }  // namespace
 
-void DirectRegistry::Leave(const std::shared_ptr<DirectHandshake>& handshake) {
-  if (!handshake->SetLeft()) {
-    return;  // another caller has left it before
-  }
-  std::shared_ptr<LeftHandshake> left;
-  Worker* worker = nullptr;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = by_cookie_.find(handshake->cookie());
-    if (found == by_cookie_.end() || found->second != handshake) {
-      return;  // another caller has been told
-    }
-    if (worker_ && left_.load() < kMaxLeft) {
-      worker = worker_();
-    }
-  }
-  UniqueFd socket = handshake->DuplicateSocket();
-  if (handshake->over()) {
-    return KeepResult(handshake);
-  }
-  if (worker == nullptr || !socket) {
-    handshake->GiveUp();
-    return Forget(handshake);
-  }
-  CountLeft(1);
-  left = std::make_shared<LeftHandshake>(shared_from_this(), worker->loop(), handshake,
-                                         std::move(socket));
-  worker->Post([left] { left->Run(); });
-}
+DirectConnects::DirectConnects(Upstreams& upstreams, RunAside run_aside)
+    : registry_(std::make_shared<DirectRegistry>(upstreams, std::move(run_aside))) {}
 
-DirectConnects::DirectConnects(Upstreams& upstreams, std::function<Worker*()> worker)
-    : registry_(std::make_shared<DirectRegistry>(upstreams, std::move(worker))) {}
+DirectConnects::~DirectConnects() { Close(); }
 
-DirectConnects::~DirectConnects() { registry_->Close(); }
+void DirectConnects::Close() { registry_->Close(); }
 
 bool DirectConnects::Busy(int socket_fd) const {
   if (registry_->empty()) {

@@ -10,22 +10,24 @@
 #include "agent/operation.h"
 #include "agent/proxy/dial.h"
 #include "agent/proxy/upstreams.h"
-#include "agent/proxy/worker.h"
 #include "base/unique_fd.h"
 
 namespace oakum::agent {
 
 class DirectRegistry;
 
+// Has a job run on a thread that its owner, a container, may hold up; false: there is none.
+using RunAside = std::function<bool(const void* owner, std::function<void()> job)>;
+
 // What a connect(2) that goes through a proxy this way is made of.
 struct DirectRequest {
+  const void* owner = nullptr;       // who has to wait for what its socket makes wait
   std::shared_ptr<const void> keep;  // keeps `proxy` alive
   const policy::Proxy* proxy = nullptr;
   ProxyTarget target;
   std::optional<Credentials> credentials;  // from Isolator
   // Called once when it is over, before the caller is told: with the failure, or with nothing when
-  // the socket leads to the target. On whichever thread brought it to its end, a worker's included;
-  // must not call back.
+  // the socket leads to the target. On whichever thread brought it to its end; must not call back.
   std::function<void(const std::optional<ProxyFailure>&)> ended;
 };
 
@@ -45,12 +47,15 @@ struct DirectStart {
 // SO_COOKIE). Thread-safe; costs one atomic load where there are none.
 class DirectConnects {
  public:
-  // `worker` says who goes on with a handshake that its caller has left; null: the socket is reset.
-  // The workers end before this does; `upstreams` outlives the reactor's operations too.
-  DirectConnects(Upstreams& upstreams, std::function<Worker*()> worker);
-  ~DirectConnects();
+  // `run_aside` is for handshakes that their callers have left; where there is nobody for one, its
+  // socket is reset. `upstreams` outlives the reactor's operations too.
+  DirectConnects(Upstreams& upstreams, RunAside run_aside);
+  ~DirectConnects();  // Close()
   DirectConnects(const DirectConnects&) = delete;
   DirectConnects& operator=(const DirectConnects&) = delete;
+
+  // Nothing is run aside any more, and what runs ends soon.
+  void Close();
 
   // Whether a handshake is being spoken on that socket: any connect(2) on it that does not come to
   // Begin, also one with AF_UNSPEC, has to find EALREADY, or a thread of the container could move

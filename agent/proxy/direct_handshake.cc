@@ -54,6 +54,7 @@ DirectHandshake::DirectHandshake(Upstreams& upstreams, UniqueFd socket, int doma
     : upstreams_(upstreams),
       domain_(domain),
       cookie_(cookie),
+      owner_(request.owner),
       target_(request.target),
       socket_(std::move(socket)),
       request_(std::move(request)),
@@ -79,9 +80,8 @@ DirectRequest DirectHandshake::TakeRequest() {
 }
 
 Wait DirectHandshake::wait() const {
-  const std::lock_guard lock(mutex_);
-  const auto until = std::chrono::ceil<milliseconds>(deadline_ - Clock::now());
-  return {events_, std::clamp(until, milliseconds(1), left() ? kLookAtOthers : kLook)};
+  const auto until = std::chrono::ceil<milliseconds>(deadline_.load() - Clock::now());
+  return {events_.load(), std::clamp(until, milliseconds(1), left() ? kLookAtOthers : kLook)};
 }
 
 DirectHandshake::Begun DirectHandshake::Begin(UringCalls& uring) {
@@ -121,7 +121,7 @@ std::optional<int> DirectHandshake::Step(UringCalls* uring) {
 std::optional<int> DirectHandshake::StepLocked(UringCalls* uring) {
   Progress progress = Progress::kGoesOn;
   while (!result_ && progress == Progress::kGoesOn) {
-    if (Clock::now() >= deadline_) {
+    if (Clock::now() >= deadline_.load()) {
       progress = TimedOut(uring);
       continue;
     }
@@ -201,7 +201,7 @@ DirectHandshake::Progress DirectHandshake::GoOnConnecting(UringCalls* uring) {
   }
   // Established: the kernel's socket learns of it by another connect(2) (__inet_stream_connect(),
   // SS_CONNECTING), as a caller that waits would have it done.
-  const Clock::time_point deadline = deadline_;
+  const Clock::time_point deadline = deadline_.load();
   const int error = Connect(uring);
   deadline_ = deadline;
   if (error == EINPROGRESS || error == EALREADY) {

@@ -14,9 +14,10 @@
 
 namespace oakum::agent {
 
-// Thread-safe: its operation in the reactor, operations that have joined and a worker may all drive
-// it. Reads never go beyond the handshake, and nothing ever waits: the container shares O_NONBLOCK
-// with us and may have done anything to the socket.
+// Thread-safe: its operation, operations that have joined and a thread of its own may all drive it.
+// Reads never go beyond the handshake, and nothing ever waits for the peer: the container shares
+// O_NONBLOCK with us and may have done anything to the socket. It can have its lock held, though,
+// so whatever is not said to be free of it belongs on threads that hold up nobody else.
 class DirectHandshake {
  public:
   DirectHandshake(Upstreams& upstreams, UniqueFd socket, int domain, uint64_t cookie,
@@ -37,8 +38,9 @@ class DirectHandshake {
 
   [[nodiscard]] bool over() const { return over_.load(std::memory_order_acquire); }
   [[nodiscard]] std::optional<int> result() const;
-  [[nodiscard]] Wait wait() const;
+  [[nodiscard]] Wait wait() const;  // never waits itself
   [[nodiscard]] uint64_t cookie() const { return cookie_; }
+  [[nodiscard]] const void* owner() const { return owner_; }
   [[nodiscard]] bool LeadsTo(const ProxyTarget& target) const;
   // Invalid when it is over.
   [[nodiscard]] UniqueFd DuplicateSocket() const;
@@ -75,6 +77,7 @@ class DirectHandshake {
   Upstreams& upstreams_;
   const int domain_;
   const uint64_t cookie_;
+  const void* const owner_;
   const ProxyTarget target_;
   std::atomic<bool> over_{false};
   std::atomic<bool> left_{false};
@@ -85,8 +88,9 @@ class DirectHandshake {
   size_t at_ = 0;
   Phase phase_ = Phase::kConnecting;
   std::unique_ptr<Handshake> handshake_;
-  Clock::time_point deadline_;
-  uint32_t events_ = 0;
+  // Set with the lock held.
+  std::atomic<Clock::time_point> deadline_{Clock::time_point()};
+  std::atomic<uint32_t> events_{0};
   std::string texts_;
   std::optional<int> result_;
 };

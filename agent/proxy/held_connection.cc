@@ -183,10 +183,21 @@ void HeldConnection::Established() {
 void HeldConnection::Fail(int error) {
   const auto self = shared_from_this();
   const int told = error != 0 ? error : ECONNREFUSED;
-  if (!request_.pending->Fail(told)) {
-    FailConnect(request_.client, request_.held, told, request_.container->carrier().own_netns());
-  }
   request_.container->peers().Forget(request_.client.cookie);
+  request_.pending->Fail(told);
+  // What is done to the container's socket may have to wait for the container.
+  const auto held = std::make_shared<HeldSocket>(std::move(request_.held));
+  const auto fail = [container = request_.container, pending = request_.pending, held,
+                     client = request_.client, told] {
+    if (!pending->Reset()) {
+      FailConnect(client, *held, told, container->carrier().own_netns());
+    }
+    container->pending().Remove(*pending);
+  };
+  if (request_.container->carrier().aside().Run(request_.container.get(), fail)) {
+    return worker_.Drop(this);
+  }
+  // The port closes, and the next SYN is told so.
   Leave();
 }
 

@@ -1,9 +1,12 @@
 #include "agent/proxy/pending_connect.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <utility>
+
+#include "base/unique_fd.h"
 
 namespace oakum::agent {
 
@@ -19,16 +22,24 @@ void PendingConnect::Leave(int socket_fd) {
   }
 }
 
-bool PendingConnect::Fail(int error) {
+void PendingConnect::Fail(int error) {
   const std::lock_guard lock(mutex_);
   error_ = error;
-  if (waiting_fds_.empty()) {
-    return false;
+}
+
+bool PendingConnect::Reset() {
+  UniqueFd socket;
+  {
+    const std::lock_guard lock(mutex_);
+    if (waiting_fds_.empty()) {
+      return false;
+    }
+    // All of them are the same socket.
+    socket.Reset(fcntl(waiting_fds_.front(), F_DUPFD_CLOEXEC, 0));
   }
-  // All of them are the same socket.
   sockaddr unspecified = {};
   unspecified.sa_family = AF_UNSPEC;
-  (void)connect(waiting_fds_.front(), &unspecified, sizeof unspecified);
+  (void)connect(socket.get(), &unspecified, sizeof unspecified);
   return true;
 }
 

@@ -28,9 +28,11 @@ class PendingConnect {
   // A call waits, and holds the container's socket: `socket_fd` stays open until it leaves.
   void Enter(int socket_fd);
   void Leave(int socket_fd);
-  // It has failed: what those who wait are told. Their sockets leave SYN_SENT (connect(2),
-  // AF_UNSPEC), which wakes them. False when nobody waits.
-  [[nodiscard]] bool Fail(int error);
+  // It has failed: what those who wait are told once their socket has left SYN_SENT.
+  void Fail(int error);
+  // Has it leave that (connect(2), AF_UNSPEC), which wakes them. May wait for the container, which
+  // can have the socket's lock held. False when nobody waits.
+  [[nodiscard]] bool Reset();
   // 0 as long as it has not failed.
   [[nodiscard]] int error() const;
 

@@ -30,8 +30,8 @@ void ProxyReport::Push(Event event) const {
   timespec now = {};
   clock_gettime(CLOCK_REALTIME, &now);
   event.time_ns = int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-  // Of the thread that called, if it is still there.
-  event.process = ReadProcessInfo(event.thread_id);
+  // Of the thread that called, if it is still there: it does not wait for us any more.
+  event.process = ReadProcessInfo(event.thread_id, false);
   carrier_->events().Push(std::move(event));
 }
 

@@ -49,6 +49,7 @@ std::shared_ptr<const DatagramCaller> CallerOf(const CallContext& context,
   auto caller = std::make_shared<DatagramCaller>();
   caller->core = context.core.weak_from_this();
   caller->call = call;
+  caller->call.over = true;
   const auto status = ReadTaskStatus(call.notification.tid);
   caller->tgid = status ? status->tgid : call.notification.tid;
   caller->start_time = ReadStartTime(caller->tgid);

@@ -1,13 +1,10 @@
 // Programs that try to get past a session. Each way is first shown to be open without a guard.
 #include <fcntl.h>
 #include <linux/filter.h>
-#include <linux/userfaultfd.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -18,6 +15,7 @@
 #include <csignal>
 #include <thread>
 
+#include "test/unit/agent/absent_memory.h"
 #include "test/unit/agent/hostile_testing.h"
 
 namespace oakum::agent {
@@ -47,31 +45,6 @@ class FullServer {
   std::array<UniqueFd, 4> fillers_;
 };
 
-// Memory that is never there: whoever reads it waits (userfaultfd(2)), the kernel as well as the
-// agent. As long as the program lives.
-class AbsentMemory {
- public:
-  AbsentMemory()
-      : fd_(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC))),
-        page_(mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
-    uffdio_api api = {};
-    api.api = UFFD_API;
-    uffdio_register range = {};
-    range.range = {reinterpret_cast<uintptr_t>(page_), kSize};
-    range.mode = UFFDIO_REGISTER_MODE_MISSING;
-    ok_ = fd_.valid() && ioctl(fd_.get(), UFFDIO_API, &api) == 0 &&
-          ioctl(fd_.get(), UFFDIO_REGISTER, &range) == 0;
-  }
-  bool ok() const { return ok_; }
-  const sockaddr* get() const { return static_cast<const sockaddr*>(page_); }
-
- private:
-  static constexpr size_t kSize = 4096;
-  UniqueFd fd_;
-  void* page_;
-  bool ok_ = false;
-};
-
 #if !defined(__SANITIZE_THREAD__)  // which cannot follow threads of a forked child
 TEST(HostileMemoryTest, ReadersThatWaitHoldUpNoOtherContainer) {
   const Server server(SOCK_STREAM);
@@ -87,7 +60,8 @@ TEST(HostileMemoryTest, ReadersThatWaitHoldUpNoOtherContainer) {
       return 77;
     }
     std::thread([&] {
-      connect(socket(AF_INET, SOCK_STREAM, 0), memory.get(), sizeof(sockaddr_in));
+      connect(socket(AF_INET, SOCK_STREAM, 0), static_cast<const sockaddr*>(memory.get()),
+              sizeof(sockaddr_in));
       _exit(1);  // nobody has filled the page
     }).detach();
     char byte = 0;

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <optional>
 
+#include "agent/proxy/aside.h"
 #include "agent/proxy/proxy_socket.h"
 #include "scripted_proxy.h"
 
@@ -61,9 +62,6 @@ class DirectConnectTest : public testing::Test {
     if (uring) {
       uring_ = std::move(*uring);
     }
-    auto worker = Worker::Create("test-worker");
-    EXPECT_TRUE(worker.has_value());
-    worker_ = std::move(*worker);
     proxy_.name = "p";
     socket_ = UniqueFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   }
@@ -149,8 +147,11 @@ class DirectConnectTest : public testing::Test {
   std::mutex mutex_;
   size_t ends_ = 0;
   std::optional<ProxyFailure> failure_;
-  DirectConnects directs_{upstreams_, [this] { return worker_.get(); }};
-  std::unique_ptr<Worker> worker_;
+  bool somebody_goes_on_ = true;
+  Aside aside_;
+  DirectConnects directs_{upstreams_, [this](const void* owner, std::function<void()> job) {
+                            return somebody_goes_on_ && aside_.Run(owner, std::move(job));
+                          }};
   UniqueFd socket_;
 };
 
@@ -310,7 +311,7 @@ TEST_F(DirectConnectTest, GoesOnWithoutItsCallerAndIsFoundAgain) {
   EXPECT_EQ(proxy.connections(), 1U);
 }
 
-TEST_F(DirectConnectTest, IsJoinedWhileAWorkerGoesOn) {
+TEST_F(DirectConnectTest, IsJoinedWhileItGoesOnWithoutItsCaller) {
   Gate gate;
   ScriptedProxy proxy([&](ProxySide& side) {
     (void)side.Read(3);
@@ -330,14 +331,14 @@ TEST_F(DirectConnectTest, IsJoinedWhileAWorkerGoesOn) {
   ExpectConnectable();
 }
 
-TEST_F(DirectConnectTest, WithoutAWorkerWhatIsLeftIsReset) {
+TEST_F(DirectConnectTest, WhereNobodyGoesOnWhatIsLeftIsReset) {
   Gate gate;
   ScriptedProxy proxy([&](ProxySide& side) {
     gate.Pass();
     AnswerSocks(side);
   });
   proxy_.urls = {proxy.Url("socks5h")};
-  worker_.reset();
+  somebody_goes_on_ = false;
   Begin().operation.reset();
   EXPECT_FALSE(directs_.Busy(socket_.get()));
   gate.Open();
