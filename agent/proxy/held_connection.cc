@@ -188,6 +188,7 @@ void HeldConnection::Fail(int error) {
   // What is done to the container's socket may have to wait for the container.
   const auto held = std::make_shared<HeldSocket>(std::move(request_.held));
   const auto fail = [container = request_.container, pending = request_.pending, held,
+                     slot = std::make_shared<RelaySlot>(std::move(request_.slot)),
                      client = request_.client, told] {
     if (!pending->Reset()) {
       FailConnect(client, *held, told, container->carrier().own_netns());
