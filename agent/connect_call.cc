@@ -13,6 +13,7 @@
 #include "agent/message.h"
 #include "agent/proxy/carried_connect.h"
 #include "agent/proxy/netns.h"
+#include "agent/proxy/tcp_socket.h"
 #include "agent/sockaddr.h"
 #include "agent/unix_peer.h"
 
@@ -24,24 +25,12 @@ int ConnectOnce(int socket_fd, const SockaddrCopy& address) {
   return connect(socket_fd, address.get(), address.length) == 0 ? 0 : errno;
 }
 
-// Whether a TCP socket is neither connected nor on its way (tcp(7), TCP_INFO).
-bool IsClosed(int socket_fd) {
-  tcp_info info = {};
-  socklen_t length = sizeof info;
-  return getsockopt(socket_fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
-         info.tcpi_state == TCP_CLOSE;
-}
-
 // Ends a connection attempt that has failed, as a waiting connect(2) does
 // (__inet_stream_connect()): takes the error and leaves the socket ready for another attempt.
 // Calling connect(2) again would start one if another thread of the container has already been
 // told, or has shut the socket down.
 int EndFailed(int socket_fd) {
-  int error = 0;
-  socklen_t length = sizeof error;
-  if (getsockopt(socket_fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0) {
-    return errno;
-  }
+  const int error = TakeSocketError(socket_fd);
   sockaddr unspecified = {};
   unspecified.sa_family = AF_UNSPEC;
   (void)connect(socket_fd, &unspecified, sizeof unspecified);
@@ -57,7 +46,7 @@ class ConnectOperation final : public Operation {
       : socket_(std::move(socket)), address_(address), threads_(threads) {}
 
   std::optional<Answer> Step(const Stepper& stepper) override {
-    if (IsClosed(socket_.get())) {
+    if (TcpState(socket_.get()) == TCP_CLOSE) {
       return Answer::Performed(0, EndFailed(socket_.get()));
     }
     // Without io_uring a second connect(2) could wait, if the container meanwhile reset the socket.

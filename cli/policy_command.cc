@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "agent/event_json.h"
 #include "base/file.h"
 #include "cli/command.h"
 #include "cli/request_text.h"
@@ -105,18 +106,6 @@ void Check(const Where& where, Context& context) {
   }
 }
 
-std::string_view Word(policy::Verdict verdict) {
-  switch (verdict) {
-    case policy::Verdict::kAllow:
-      return "allow";
-    case policy::Verdict::kDeny:
-      return "deny";
-    case policy::Verdict::kRedirect:
-      return "redirect";
-  }
-  return "deny";
-}
-
 // What becomes of a request that is not simply allowed.
 std::string_view Word(policy::Mode mode, bool redirect) {
   switch (mode) {
@@ -171,7 +160,7 @@ std::string At(const std::string& place) {
 
 void Print(const policy::Policy& policy, const policy::Explanation& explanation, bool outgoing,
            std::string_view request, Context& context) {
-  context.out << fmt::format("{}: {}\n", Word(explanation.verdict), Escape(request));
+  context.out << fmt::format("{}: {}\n", agent::ToString(explanation.verdict), Escape(request));
   if (explanation.verdict != policy::Verdict::kAllow) {
     context.out << fmt::format(
         "  mode {}\n", Word(policy.mode(), explanation.verdict == policy::Verdict::kRedirect));

@@ -14,6 +14,7 @@
 
 #include "agent/proxy/held_connection.h"
 #include "agent/proxy/netns.h"
+#include "agent/proxy/tcp_socket.h"
 #include "agent/udp/udp_connect.h"
 
 namespace oakum::agent {
@@ -21,13 +22,6 @@ namespace oakum::agent {
 namespace {
 
 bool IsNonBlocking(int socket_fd) { return (fcntl(socket_fd, F_GETFL) & O_NONBLOCK) != 0; }
-
-uint8_t TcpState(int socket_fd) {
-  tcp_info info = {};
-  socklen_t length = sizeof info;
-  return getsockopt(socket_fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 ? info.tcpi_state
-                                                                           : uint8_t{TCP_CLOSE};
-}
 
 // A connect(2) that goes on in the kernel where it would wait. Without io_uring, by the one call
 // that does so on a blocking socket: sendto(2) with MSG_FASTOPEN and nothing to send
@@ -59,17 +53,14 @@ class CarriedOperation final : public Operation {
 
   std::optional<Answer> Step(const Stepper& stepper) override {
     const int failed = pending_->error();
-    switch (TcpState(socket_.get())) {
+    switch (TcpState(socket_.get()).value_or(TCP_CLOSE)) {
       case TCP_SYN_SENT:
       case TCP_SYN_RECV:
         return std::nullopt;  // once it has failed it leaves that state
       case TCP_CLOSE: {
         // Takes the socket's own error, as a connect(2) that waits does.
-        int error = 0;
-        socklen_t length = sizeof error;
-        (void)getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &length);
-        error = error != 0 ? error : ECONNABORTED;
-        return Answer::Performed(0, failed != 0 ? failed : error);
+        const int error = TakeSocketError(socket_.get());
+        return Answer::Performed(0, failed != 0 ? failed : error != 0 ? error : ECONNABORTED);
       }
       default:
         break;

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/inet_destination.h"
 #include "agent/proxy/direct_handshake.h"
 #include "agent/session_core.h"
 
@@ -264,11 +265,6 @@ bool WaitsBriefly(DirectHandshake& handshake, int socket_fd, UringCalls& uring) 
     }
   }
   return false;
-}
-
-bool IsLoopback(const policy::IpAddress& ip) {
-  const auto& bytes = ip.bytes();
-  return ip.IsV4() ? bytes[12] == 127 : ip == policy::IpAddress::Parse("::1");
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "agent/proxy/proxy_socket.h"
+#include "agent/proxy/tcp_socket.h"
 #include "agent/sockaddr.h"
 
 namespace oakum::agent {
@@ -30,22 +31,6 @@ constexpr seconds kReachTimeout{10};
 constexpr milliseconds kLook{1000};
 // Where somebody else may bring it to its end.
 constexpr milliseconds kLookAtOthers{10};
-
-// tcp(7), TCP_INFO: the kernel's tcp_states.h.
-std::optional<uint8_t> TcpState(int socket_fd) {
-  tcp_info info = {};
-  socklen_t length = sizeof info;
-  if (getsockopt(socket_fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) {
-    return std::nullopt;
-  }
-  return info.tcpi_state;
-}
-
-int TakeError(int socket_fd) {
-  int error = 0;
-  socklen_t length = sizeof error;
-  return getsockopt(socket_fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 ? error : errno;
-}
 
 }  // namespace
 
@@ -196,7 +181,7 @@ DirectHandshake::Progress DirectHandshake::GoOnConnecting(UringCalls* uring) {
     return Waits(EPOLLOUT);
   }
   if (!state || state == TCP_CLOSE) {
-    const int pending = TakeError(socket_.get());
+    const int pending = TakeSocketError(socket_.get());
     return NotConnected(uring, pending != 0 ? pending : ECONNABORTED);
   }
   // Established: the kernel's socket learns of it by another connect(2) (__inet_stream_connect(),
@@ -340,7 +325,7 @@ void DirectHandshake::ResetSocket() {
   sockaddr unspecified = {};
   unspecified.sa_family = AF_UNSPEC;
   [[maybe_unused]] const int ended = connect(socket_.get(), &unspecified, sizeof unspecified);
-  (void)TakeError(socket_.get());  // tcp_disconnect() leaves ECONNRESET
+  (void)TakeSocketError(socket_.get());  // tcp_disconnect() leaves ECONNRESET
 }
 
 void DirectHandshake::End(const std::optional<ProxyFailure>& failure, int error) {

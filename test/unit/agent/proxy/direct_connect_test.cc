@@ -11,6 +11,7 @@
 
 #include <cerrno>
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <optional>
 
@@ -53,6 +54,14 @@ void AnswerSocks(ProxySide& side) {
   (void)side.Read(18);
   side.Write(std::string(kReply) + "hello");
   side.AwaitEnd();
+}
+
+// A proxy that answers once `gate` is open.
+std::function<void(ProxySide&)> AnsweringAfter(Gate& gate) {
+  return [&gate](ProxySide& side) {
+    gate.Pass();
+    AnswerSocks(side);
+  };
 }
 
 class DirectConnectTest : public testing::Test {
@@ -263,10 +272,7 @@ TEST_F(DirectConnectTest, ASlowProxyEndsAtTheTimeLimit) {
 
 TEST_F(DirectConnectTest, WhileItLastsTheSocketIsBusy) {
   Gate gate;
-  ScriptedProxy proxy([&](ProxySide& side) {
-    gate.Pass();
-    AnswerSocks(side);
-  });
+  ScriptedProxy proxy(AnsweringAfter(gate));
   proxy_.urls = {proxy.Url("socks5h")};
   DirectStart first = Begin();
   ASSERT_NE(first.operation, nullptr);
@@ -286,10 +292,7 @@ TEST_F(DirectConnectTest, WhileItLastsTheSocketIsBusy) {
 
 TEST_F(DirectConnectTest, GoesOnWithoutItsCallerAndIsFoundAgain) {
   Gate gate;
-  ScriptedProxy proxy([&](ProxySide& side) {
-    gate.Pass();
-    AnswerSocks(side);
-  });
+  ScriptedProxy proxy(AnsweringAfter(gate));
   proxy_.urls = {proxy.Url("socks5h")};
   {
     DirectStart first = Begin();
@@ -333,10 +336,7 @@ TEST_F(DirectConnectTest, IsJoinedWhileItGoesOnWithoutItsCaller) {
 
 TEST_F(DirectConnectTest, WhereNobodyGoesOnWhatIsLeftIsReset) {
   Gate gate;
-  ScriptedProxy proxy([&](ProxySide& side) {
-    gate.Pass();
-    AnswerSocks(side);
-  });
+  ScriptedProxy proxy(AnsweringAfter(gate));
   proxy_.urls = {proxy.Url("socks5h")};
   somebody_goes_on_ = false;
   Begin().operation.reset();
@@ -347,10 +347,7 @@ TEST_F(DirectConnectTest, WhereNobodyGoesOnWhatIsLeftIsReset) {
 
 TEST_F(DirectConnectTest, TimedOutAsNatively) {
   Gate gate;
-  ScriptedProxy proxy([&](ProxySide& side) {
-    gate.Pass();
-    AnswerSocks(side);
-  });
+  ScriptedProxy proxy(AnsweringAfter(gate));
   proxy_.urls = {proxy.Url("socks5h")};
   const timeval limit = {.tv_sec = 0, .tv_usec = 50000};
   ASSERT_EQ(setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit), 0);
@@ -392,10 +389,7 @@ TEST_F(DirectConnectTest, AnIpv6SocketReachesAnIpv4Proxy) {
 // to then.
 TEST_F(DirectConnectTest, AMovedSocketIsNotSpokenOn) {
   Gate gate;
-  ScriptedProxy proxy([&](ProxySide& side) {
-    gate.Pass();
-    AnswerSocks(side);
-  });
+  ScriptedProxy proxy(AnsweringAfter(gate));
   std::string heard;
   {
     std::optional<ScriptedProxy> other(std::in_place, [&](ProxySide& side) {
@@ -431,6 +425,7 @@ TEST(CanConnectDirectly, OnlyPlainProxiesThatTheContainerReachesAndNoSecrets) {
   EXPECT_TRUE(can("socks5h://10.88.0.1:9050", false));
   EXPECT_FALSE(can("socks5h://127.0.0.1:9050", false));
   EXPECT_FALSE(can("socks5h://[::1]:9050", false));
+  EXPECT_FALSE(can("socks5h://0.0.0.0:9050", false));  // loopback as well
   EXPECT_TRUE(can("socks5h://127.0.0.1:9050", true));
   EXPECT_TRUE(can("socks5h://127.0.0.1:9050", false, policy::ProxyFrom::kContainer));
   EXPECT_FALSE(can("socks5h://10.88.0.1:9050", false, policy::ProxyFrom::kHost));
