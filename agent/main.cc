@@ -18,6 +18,7 @@
 
 #include "agent/agent.h"
 #include "agent/metrics.h"
+#include "agent/privileges.h"
 #include "agent/session_manager.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -116,6 +117,10 @@ int Serve(AgentOptions options, bool use_io_uring, const Log& log) {
   umask(022);
   signal(SIGPIPE, SIG_IGN);
   RaiseDescriptorLimit();
+  if (const auto given_up = GiveUpPrivileges(); !given_up) {
+    log.Error("{}", given_up.error().ToString());
+    return kExitFailure;
+  }
   auto signals = BlockSignals();
   if (!signals) {
     log.Error("{}", signals.error().what);

@@ -104,6 +104,7 @@ int main(int argc, char** argv) {
                        .names = &pool,
                        .dial = {},
                        .credentials = {},
+                       .take_slot = {},
                        .resolv_conf = {}});
     const auto queries = Queries(std::min(names, count));
     (void)Time(resolver, context, queries, std::min(count, queries.size()), 1);

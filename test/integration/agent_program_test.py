@@ -2,6 +2,7 @@
 metrics, sd_notify, and the reports of a real container."""
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -33,8 +34,45 @@ def stands_for(event):
     return event["oakum"].get("count", 1) + event["oakum"].get("suppressed", 0)
 
 
+def unit_capabilities():
+    """What the packaged unit leaves, as the kernel writes it: a bit for each number."""
+    numbers = {}
+    with open("/usr/include/linux/capability.h", encoding="utf-8") as header:
+        for name, number in re.findall(r"^#define (CAP_[A-Z_]+)\s+(\d+)$", header.read(), re.MULTILINE):
+            numbers[name] = int(number)
+    unit = read(os.path.join(env.SOURCE_DIR, "packaging/oakum-agent.service.in"))
+    names = re.search(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)[1].split()
+    return names, sum(1 << numbers[name] for name in names)
+
+
 class Program(case.Case):
     """Without any container."""
+
+    def status(self):
+        """proc_pid_status(5) of the agent."""
+        return dict(line.split(":\t", 1)
+                    for line in read(f"/proc/{self.agent.process.pid}/status").splitlines())
+
+    def test_it_keeps_the_capabilities_that_it_needs_and_no_more(self):
+        self.agent.start()
+        names, wanted = unit_capabilities()
+        status = self.status()
+        for which in ("CapPrm", "CapEff", "CapBnd"):
+            self.assertEqual(int(status[which], 16), wanted, which)
+        for which in ("CapInh", "CapAmb"):
+            self.assertEqual(int(status[which], 16), 0, which)
+        # And the manual says why of each.
+        manual = read(os.path.join(env.SOURCE_DIR, "docs/operations.md"))
+        self.assertEqual(sorted(re.findall(r"^\| `(CAP_[A-Z_]+)` \|", manual, re.MULTILINE)), sorted(names))
+
+    def test_it_confines_itself(self):
+        self.agent.start()
+        status = self.status()
+        self.assertEqual(status["NoNewPrivs"], "1")
+        self.assertEqual(status["Seccomp"], "2")
+        core = [line.split() for line in read(f"/proc/{self.agent.process.pid}/limits").splitlines()
+                if line.startswith("Max core file size")]
+        self.assertEqual(core[0][4:6], ["0", "0"])
 
     def setUp(self):
         self.agent = Agent(self.directory, _POLICY)
