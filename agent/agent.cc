@@ -105,6 +105,15 @@ Expected<void> Agent::Start(const MakeSessions& make_sessions) {
     return std::unexpected(std::move(sessions.error()).Context("sessions"));
   }
   sessions_ = std::move(*sessions);
+  // Before anything else is begun: their containers are waiting.
+  const auto adopted = sessions_->Adopt(std::move(options_.kept));
+  if (!adopted) {
+    return std::unexpected(adopted.error());
+  }
+  if (*adopted > 0) {
+    log_.Notice("{} of an agent before this one go on",
+                *adopted == 1 ? std::string("1 session") : fmt::format("{} sessions", *adopted));
+  }
   if (auto added = loop_->Add(signals_.get(), EPOLLIN, [this](uint32_t) { HandleSignal(); });
       !added) {
     return added;

@@ -6,10 +6,12 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "agent/agent_status.h"
 #include "agent/event_log.h"
 #include "agent/event_loop.h"
+#include "agent/kept/fd_store.h"
 #include "agent/listener.h"
 #include "agent/session_manager.h"
 #include "agent/text_server.h"
@@ -23,11 +25,12 @@ namespace oakum::agent {
 
 struct AgentOptions {
   std::string version;
-  std::string socket;        // where runtimes connect
-  std::string policy;        // file or directory
-  std::string events = "-";  // file, or "-" for the standard output
-  std::string control;       // control socket; empty: "control.sock" beside `socket`
-  std::string metrics;       // ADDRESS:PORT; empty: none
+  std::string socket;          // where runtimes connect
+  std::string policy;          // file or directory
+  std::string events = "-";    // file, or "-" for the standard output
+  std::string control;         // control socket; empty: "control.sock" beside `socket`
+  std::string metrics;         // ADDRESS:PORT; empty: none
+  std::vector<KeptItem> kept;  // by an agent before this one
 };
 
 // Blocks SIGHUP, SIGTERM and SIGINT in the calling thread, and so in all that it starts later, and
@@ -41,8 +44,9 @@ class Agent {
   using MakeSessions = std::function<Expected<std::unique_ptr<SessionManager>>(
       std::shared_ptr<const policy::PolicySet> policies, EventSink& events, const Log& log)>;
 
-  // Reads the policy, opens everything, and listens. `signals` is BlockSignals'; `log` outlives the
-  // agent. Errors: whatever of these fails; nothing stays behind.
+  // Reads the policy, opens everything, goes on with the sessions in `options.kept`, and listens.
+  // `signals` is BlockSignals'; `log` outlives the agent. Errors: whatever of these fails, ENOTSUP
+  // for sessions of another version; nothing stays behind.
   [[nodiscard]] static Expected<std::unique_ptr<Agent>> Create(AgentOptions options,
                                                                UniqueFd signals,
                                                                const MakeSessions& make_sessions,

@@ -109,6 +109,11 @@ using Arguments = const uint64_t (&)[6];
                                        Arguments args);
 [[nodiscard]] Outcome HandleIoUring(const CallContext& context, const GuardedCall& call);
 
+// Ends a connection attempt of a blocking TCP socket that has failed, as a waiting connect(2) does
+// (__inet_stream_connect()): takes the error, which it returns, and leaves the socket ready for
+// another attempt.
+[[nodiscard]] int EndFailedConnect(int socket_fd);
+
 // Any of the above, by what the call is.
 [[nodiscard]] Outcome Handle(const CallContext& context, const GuardedCall& call);
 

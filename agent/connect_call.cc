@@ -25,18 +25,6 @@ int ConnectOnce(int socket_fd, const SockaddrCopy& address) {
   return connect(socket_fd, address.get(), address.length) == 0 ? 0 : errno;
 }
 
-// Ends a connection attempt that has failed, as a waiting connect(2) does
-// (__inet_stream_connect()): takes the error and leaves the socket ready for another attempt.
-// Calling connect(2) again would start one if another thread of the container has already been
-// told, or has shut the socket down.
-int EndFailed(int socket_fd) {
-  const int error = TakeSocketError(socket_fd);
-  sockaddr unspecified = {};
-  unspecified.sa_family = AF_UNSPEC;
-  (void)connect(socket_fd, &unspecified, sizeof unspecified);
-  return error != 0 ? error : ECONNABORTED;
-}
-
 // A blocking stream socket whose connection is being established. The socket itself remembers how
 // far it is, so a caller that is interrupted and calls again finds EALREADY and waits on, as
 // natively (connect(2), POSIX "EINTR").
@@ -47,7 +35,9 @@ class ConnectOperation final : public Operation {
 
   std::optional<Answer> Step(const Stepper& stepper) override {
     if (TcpState(socket_.get()) == TCP_CLOSE) {
-      return Answer::Performed(0, EndFailed(socket_.get()));
+      // Calling connect(2) again would start an attempt if another thread of the container has
+      // already been told, or has shut the socket down.
+      return Answer::Performed(0, EndFailedConnect(socket_.get()));
     }
     // Without io_uring a second connect(2) could wait, if the container meanwhile reset the socket.
     const int result = stepper.uring != nullptr
@@ -106,7 +96,9 @@ bool LeadsToTheAgent(const CallContext& context, const PinnedSocket& socket,
          ports.Has(NetworkCookie(socket.fd.get()), destination.endpoint.port);
 }
 
-Outcome Perform(const CallContext& context, PinnedSocket socket, const SockaddrCopy& address) {
+Outcome Perform(const CallContext& context, const GuardedCall& call, int number,
+                PinnedSocket socket, const SockaddrCopy& address) {
+  call.Begin(JournalAct::kConnect, number, SocketCookie(socket.fd.get()));
   // Only a stream socket in blocking mode can wait; resetting one (AF_UNSPEC) never does.
   const bool may_wait = socket.is_stream() && address.length >= sizeof(sa_family_t) &&
                         address.storage.ss_family != AF_UNSPEC &&
@@ -132,10 +124,19 @@ Outcome Perform(const CallContext& context, PinnedSocket socket, const SockaddrC
 
 }  // namespace
 
+int EndFailedConnect(int socket_fd) {
+  const int error = TakeSocketError(socket_fd);
+  sockaddr unspecified = {};
+  unspecified.sa_family = AF_UNSPEC;
+  (void)connect(socket_fd, &unspecified, sizeof unspecified);
+  return error != 0 ? error : ECONNABORTED;
+}
+
 Outcome HandleConnect(const CallContext& context, const GuardedCall& call, Arguments args) {
   const pid_t tid = call.notification.tid;
+  const int number = static_cast<int>(args[0]);
   PinnedSocket socket;
-  const int pinned = Pin(context, tid, static_cast<int>(args[0]), socket);
+  const int pinned = Pin(context, tid, number, socket);
   if (pinned != 0 && pinned != ENOTSOCK) {  // which comes after the address
     return Outcome::Of(Answer::Error(pinned));
   }
@@ -171,6 +172,7 @@ Outcome HandleConnect(const CallContext& context, const GuardedCall& call, Argum
       break;
     case Destination::Kind::kUnixPath:
     case Destination::Kind::kUnixAbstract:
+      call.Begin(JournalAct::kConnectUnix, number, SocketCookie(socket.fd.get()));
       return ConnectUnix(context, call, std::move(socket), destination, address);
     case Destination::Kind::kOther:
       ruling = context.core.JudgeUnsupported(call, policy::Operation::kConnect,
@@ -183,13 +185,13 @@ Outcome HandleConnect(const CallContext& context, const GuardedCall& call, Argum
     case Ruling::kRefuse:
       return Outcome::Of(Answer::Error(EACCES));
     case Ruling::kCarry:
-      return ConnectCarried(
-          context, call,
-          {std::move(socket), static_cast<int>(args[0]), address, destination, std::move(judged)});
+      call.Begin(JournalAct::kCarry, number, SocketCookie(socket.fd.get()));
+      return ConnectCarried(context, call,
+                            {std::move(socket), number, address, destination, std::move(judged)});
     case Ruling::kPerform:
       break;
   }
-  return Perform(context, std::move(socket), address);
+  return Perform(context, call, number, std::move(socket), address);
 }
 
 }  // namespace oakum::agent

@@ -4,6 +4,8 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "agent/container_view.h"
@@ -18,6 +20,14 @@ struct ContainerParts {
   ContainerParts(pid_t pid, std::shared_ptr<GuardedCgroups> cgroups,
                  std::shared_ptr<Carrier> carrier)
       : view(pid), native_unix(pid, std::move(cgroups)), pid_(pid), carrier_(std::move(carrier)) {}
+  // As an earlier agent found it; `resolv_conf`: /etc/resolv.conf, if that one has read it.
+  ContainerParts(pid_t pid, ContainerOrigin origin, std::optional<std::string> resolv_conf,
+                 std::shared_ptr<GuardedCgroups> cgroups, std::shared_ptr<Carrier> carrier)
+      : view(pid, std::move(origin)),
+        native_unix(pid, std::move(cgroups)),
+        pid_(pid),
+        carrier_(std::move(carrier)),
+        resolv_conf_(std::move(resolv_conf)) {}
   ~ContainerParts() {
     if (carried_ != nullptr) {
       carried_->Close();
@@ -31,11 +41,16 @@ struct ContainerParts {
   // of its first session if the policy carries anything. Thread-safe.
   [[nodiscard]] const std::shared_ptr<ContainerCarrier>& carried() {
     std::call_once(made_, [this] {
-      carried_ = std::make_shared<ContainerCarrier>(
-          *carrier_, pid_, ParseResolvConf(view.ReadFile("/etc/resolv.conf", kMaxResolvConf)));
+      if (!resolv_conf_) {
+        resolv_conf_ = view.ReadFile("/etc/resolv.conf", kMaxResolvConf);
+      }
+      carried_ =
+          std::make_shared<ContainerCarrier>(*carrier_, pid_, ParseResolvConf(*resolv_conf_));
     });
     return carried_;
   }
+  // The resolv.conf that carried() goes by, after its first call.
+  [[nodiscard]] const std::optional<std::string>& resolv_conf() const { return resolv_conf_; }
 
   ContainerView view;
   NativeUnix native_unix;
@@ -45,6 +60,7 @@ struct ContainerParts {
   const pid_t pid_;
   const std::shared_ptr<Carrier> carrier_;
   std::once_flag made_;
+  std::optional<std::string> resolv_conf_;
   std::shared_ptr<ContainerCarrier> carried_;
 };
 

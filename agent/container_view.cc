@@ -61,6 +61,45 @@ void ContainerView::Adopt(pid_t pid) {
   root_.Reset(open(link.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   root_path_ = ReadLinkTarget(link);
   namespace_ = MountNamespaceOf(pid);
+  OpenMounts(pid);
+}
+
+ContainerView::ContainerView(pid_t pid, ContainerOrigin origin) {
+  if (!origin.root) {
+    // Nobody knows what it began with: the first caller's root counts, as ever then.
+    remembered_ = std::move(origin.remembered);
+    return;
+  }
+  std::call_once(adopted_, [&] {
+    root_ = std::move(origin.root);
+    root_path_ = std::move(origin.root_path);
+    namespace_ = origin.mounts;
+    remembered_ = std::move(origin.remembered);
+    // A process shows the mounts of its own namespace, below its own root (proc_pid_mountinfo(5)).
+    const UniqueFd now(
+        pid > 0 ? open(fmt::format("/proc/{}/root", pid).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)
+                : -1);
+    if (now && namespace_ && MountNamespaceOf(pid) == namespace_ &&
+        IdentityOf(now.get()) == IdentityOf(root_.get())) {
+      OpenMounts(pid);
+    }
+  });
+}
+
+std::vector<RememberedFile> ContainerView::Remembered() const {
+  const std::lock_guard lock(mutex_);
+  return remembered_;
+}
+
+std::optional<ContainerOrigin> ContainerView::Origin() const {
+  UniqueFd root(root_ ? fcntl(root_.get(), F_DUPFD_CLOEXEC, 0) : -1);
+  if (!root) {
+    return std::nullopt;
+  }
+  return ContainerOrigin{std::move(root), root_path_, namespace_, Remembered()};
+}
+
+void ContainerView::OpenMounts(pid_t pid) {
   const std::lock_guard lock(mutex_);
   if (auto table = MountTable::Open(pid); table) {
     mounts_.emplace(std::move(*table));

@@ -28,12 +28,45 @@ struct SocketNames {
   bool more_names = false;
 };
 
+// A file, whatever leads to it. The time of birth tells a reused number from the old one, where the
+// file system has it.
+struct FileIdentity {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  int64_t birth_seconds = 0;
+  uint32_t birth_nanoseconds = 0;
+  bool operator==(const FileIdentity&) const = default;
+};
+
+// The file that the path of a deny rule has led to.
+struct RememberedFile {
+  std::string path;
+  FileIdentity file;
+};
+
+// A mount namespace, by its inode in nsfs.
+struct MountNamespace {
+  dev_t device = 0;
+  ino_t inode = 0;
+  bool operator==(const MountNamespace&) const = default;
+};
+
+// What a container began with, for an agent that comes later: its program may have left it by then.
+struct ContainerOrigin {
+  UniqueFd root;  // O_PATH; invalid when unknown
+  std::string root_path;
+  std::optional<MountNamespace> mounts;
+  std::vector<RememberedFile> remembered;
+};
+
 // Shared by all sessions of a container. Thread-safe; no lock is held while files are looked up.
 class ContainerView {
  public:
   // `pid`: the container's first process as it was when its filter was loaded, 0 when unknown: then
   // the first caller's root counts.
   explicit ContainerView(pid_t pid);
+  // The same as an earlier agent saw it; `pid` tells no more than the mounts, if it is still there.
+  ContainerView(pid_t pid, ContainerOrigin origin);
 
   // Names the socket file `inode_fd` (O_PATH) that thread `tid` has reached. Everything but `name`
   // and `shown` is filled in as far as `policy` (may be null) depends on it. Returns 0, or ENOENT
@@ -43,6 +76,9 @@ class ContainerView {
   // Remembers which files the paths of the policy's deny rules lead to now, so that they stay
   // denied under a new name.
   void Remember(const policy::Policy& policy);
+  [[nodiscard]] std::vector<RememberedFile> Remembered() const;
+  // A copy of it all. Nothing where the container's first process is unknown.
+  [[nodiscard]] std::optional<ContainerOrigin> Origin() const;
 
   // What the regular file at `path` holds in the root of the container's first process, at most
   // `limit` bytes; empty when there is none or it cannot be read (with the privileges that the
@@ -50,29 +86,14 @@ class ContainerView {
   [[nodiscard]] std::string ReadFile(const std::string& path, size_t limit) const;
 
  private:
-  // A file, whatever leads to it. The time of birth tells a reused number from the old one, where
-  // the file system has it.
-  struct Identity {
-    uint64_t device = 0;
-    uint64_t inode = 0;
-    int64_t birth_seconds = 0;
-    uint32_t birth_nanoseconds = 0;
-    bool operator==(const Identity&) const = default;
-  };
-  struct Denied {
-    std::string path;  // of the rule
-    Identity file;
-  };
-  // A mount namespace, by its inode in nsfs.
-  struct Namespace {
-    dev_t device = 0;
-    ino_t inode = 0;
-    bool operator==(const Namespace&) const = default;
-  };
+  using Identity = FileIdentity;
+  using Denied = RememberedFile;
+  using Namespace = MountNamespace;
 
   static constexpr size_t kMaxRemembered = 1024;
 
   void Adopt(pid_t pid);
+  void OpenMounts(pid_t pid);
   static std::optional<Namespace> MountNamespaceOf(pid_t pid);
   static std::optional<Identity> IdentityOf(int fd);
   // The file at `path` below `root_fd`, -1 for the agent's own root.
@@ -90,7 +111,7 @@ class ContainerView {
   UniqueFd root_;  // O_PATH; written once, by Adopt
   std::string root_path_;
   std::optional<Namespace> namespace_;
-  std::mutex mutex_;  // the members below
+  mutable std::mutex mutex_;  // the members below
   std::optional<MountTable> mounts_;
   std::optional<MountTable> own_mounts_;
   std::vector<Denied> remembered_;

@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -17,6 +18,10 @@
 #include <utility>
 
 #include "agent/agent.h"
+#include "agent/kept/keeper.h"
+#include "agent/kept/keeper_protocol.h"
+#include "agent/kept/keeper_store.h"
+#include "agent/kept/systemd_store.h"
 #include "agent/metrics.h"
 #include "agent/privileges.h"
 #include "agent/session_manager.h"
@@ -30,6 +35,7 @@ namespace {
 
 constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
+constexpr int kExitOtherVersion = 3;
 
 struct CommandLine {
   std::optional<std::string> config;
@@ -39,7 +45,10 @@ struct CommandLine {
   std::optional<std::string> metrics;
   std::optional<std::string> control;
   std::string log_level = "info";
+  std::string keeper;
   bool no_io_uring = false;
+  bool no_keeper = false;
+  bool while_needed = false;
   bool check = false;
 };
 
@@ -59,6 +68,11 @@ void Describe(CLI::App& app, CommandLine& line) {
   app.add_option("--log-level", line.log_level, "error, warning, notice, info or debug")
       ->check(CLI::IsMember({"error", "warning", "notice", "info", "debug"}));
   app.add_flag("--no-io-uring", line.no_io_uring, "Perform what may block in threads");
+  app.add_flag("--no-keeper", line.no_keeper, "Keep nothing for an agent after this one");
+  app.add_option("--keeper", line.keeper, "Be the keeper of agents with the socket SOCKET")
+      ->type_name("SOCKET");
+  app.add_flag(kWhileNeededOption, line.while_needed, "With --keeper: until nothing is kept")
+      ->group("");  // for agents that start one
   app.add_flag("--check", line.check, "Check configuration and policy, and exit");
 }
 
@@ -113,10 +127,51 @@ void RaiseDescriptorLimit() {
   }
 }
 
-int Serve(AgentOptions options, bool use_io_uring, const Log& log) {
+// Another version refuses before it has taken anything over; what was kept stays where it is.
+int StatusOf(const Error& error) {
+  return error.code == ENOTSUP ? kExitOtherVersion : kExitFailure;
+}
+
+// An agent that was killed may take a moment to be gone.
+constexpr std::chrono::seconds kPatience{3};
+
+// systemd's store where it is there, else a keeper.
+Expected<OpenedStore> OpenStore(const std::string& socket) {
+  auto systemd = OpenSystemdStore();
+  if (!systemd) {
+    return std::unexpected(std::move(systemd.error()));
+  }
+  return *systemd ? Expected<OpenedStore>(std::move(**systemd))
+                  : OpenKeeperStore(socket, kPatience);
+}
+
+int Keep(const std::string& socket, bool for_ever, const Log& log) {
+  umask(022);
+  for (const int number : {SIGPIPE, SIGHUP, SIGINT}) {
+    signal(number, SIG_IGN);
+  }
+  RaiseDescriptorLimit();
+  const auto ran = RunKeeper(KeeperPath(socket),
+                             for_ever ? KeeperLife::kForEver : KeeperLife::kWhileNeeded, log);
+  if (!ran) {
+    log.Error("{}", ran.error().ToString());
+  }
+  return ran ? EXIT_SUCCESS : kExitFailure;
+}
+
+int Serve(AgentOptions options, const CommandLine& line, const Log& log) {
   umask(022);
   signal(SIGPIPE, SIG_IGN);
   RaiseDescriptorLimit();
+  OpenedStore opened;
+  if (!line.no_keeper) {
+    auto store = OpenStore(options.socket);
+    if (!store) {
+      log.Error("{}", store.error().ToString());
+      return StatusOf(store.error());
+    }
+    opened = std::move(*store);
+  }
   if (const auto given_up = GiveUpPrivileges(); !given_up) {
     log.Error("{}", given_up.error().ToString());
     return kExitFailure;
@@ -128,16 +183,18 @@ int Serve(AgentOptions options, bool use_io_uring, const Log& log) {
   }
   auto agent = Agent::Create(
       std::move(options), std::move(*signals),
-      [use_io_uring](std::shared_ptr<const policy::PolicySet> policies, EventSink& events,
-                     const Log& session_log) {
+      [use_io_uring = !line.no_io_uring, store = opened.store.get()](
+          std::shared_ptr<const policy::PolicySet> policies, EventSink& events,
+          const Log& session_log) {
         SessionOptions session_options;
         session_options.use_io_uring = use_io_uring;
+        session_options.store = store;
         return SessionManager::Create(session_options, std::move(policies), events, session_log);
       },
       log);
   if (!agent) {
     log.Error("{}", agent.error().what);
-    return kExitFailure;
+    return StatusOf(agent.error());
   }
   const auto ran = (*agent)->Run();
   if (!ran) {
@@ -169,12 +226,15 @@ int Main(int argc, char** argv) {
   }
   // journald sets JOURNAL_STREAM for whom it listens to (systemd.exec(5)).
   const Log log("oakum-agent", Level(line.log_level), std::getenv("JOURNAL_STREAM") != nullptr);
+  if (!line.keeper.empty()) {
+    return Keep(line.keeper, !line.while_needed, log);
+  }
   auto options = Resolve(line);
   if (!options) {
     log.Error("{}", options.error().what);
     return kExitFailure;
   }
-  return line.check ? Check(*options, log) : Serve(std::move(*options), !line.no_io_uring, log);
+  return line.check ? Check(*options, log) : Serve(std::move(*options), line, log);
 }
 
 }  // namespace

@@ -19,6 +19,8 @@
 #define SECCOMP_ADDFD_FLAG_SEND (1UL << 1)
 #endif
 
+#include "agent/kept/journal.h"
+
 namespace oakum::agent {
 
 namespace {
@@ -30,19 +32,36 @@ int ErrnoOf(int result) { return result == 0 ? 0 : errno; }
 
 }  // namespace
 
+Notification ReadNotification(const seccomp_notif& raw) {
+  Notification out;
+  out.id = raw.id;
+  out.tid = static_cast<pid_t>(raw.pid);
+  out.nr = raw.data.nr;
+  out.arch = raw.data.arch;
+  for (size_t i = 0; i < 6; ++i) {
+    out.args[i] = raw.data.args[i];
+  }
+  return out;
+}
+
+bool NotifyFd::IsListener(int fd) {
+  // No notification has the id 0: a listener says ENOENT, whatever is not a listener says ENOTTY or
+  // EINVAL.
+  uint64_t id = 0;
+  return ioctl(fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0 || errno == ENOENT;
+}
+
 Expected<NotifyFd> NotifyFd::Create(UniqueFd fd) {
   seccomp_notif_sizes sizes = {};
   if (syscall(SYS_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, &sizes) != 0) {
     return ErrnoError("seccomp(SECCOMP_GET_NOTIF_SIZES)");
   }
   if (sizes.seccomp_notif_resp > kMaxResponse ||
-      sizes.seccomp_notif_resp < sizeof(seccomp_notif_resp)) {
+      sizes.seccomp_notif_resp < sizeof(seccomp_notif_resp) ||
+      sizes.seccomp_notif > kMaxNotificationSize) {
     return MakeError(EINVAL, "this kernel's seccomp notifications have an unknown size");
   }
-  // No notification has the id 0 while nobody reads: a listener says ENOENT, whatever is not a
-  // listener says ENOTTY or EINVAL.
-  uint64_t id = 0;
-  if (ioctl(fd.get(), SECCOMP_IOCTL_NOTIF_ID_VALID, &id) != 0 && errno != ENOENT) {
+  if (!IsListener(fd.get())) {
     return MakeError(EINVAL, "the descriptor is not a seccomp listener");
   }
   return NotifyFd(std::move(fd), sizes);
@@ -66,13 +85,7 @@ int NotifyFd::Receive(seccomp_notif* buffer, Notification& out) const {
   if (ioctl(fd_.get(), SECCOMP_IOCTL_NOTIF_RECV, buffer) != 0) {
     return errno;
   }
-  out.id = buffer->id;
-  out.tid = static_cast<pid_t>(buffer->pid);
-  out.nr = buffer->data.nr;
-  out.arch = buffer->data.arch;
-  for (size_t i = 0; i < 6; ++i) {
-    out.args[i] = buffer->data.args[i];
-  }
+  out = ReadNotification(*buffer);
   return 0;
 }
 

@@ -22,10 +22,14 @@ struct Notification {
   uint64_t args[6] = {};
 };
 
+[[nodiscard]] Notification ReadNotification(const seccomp_notif& raw);
+
 // Owns a listener. Methods return an errno value, 0 for success. All of them are safe from several
 // threads; libseccomp's wrappers are not used because 2.5 turns every errno into ECANCELED.
 class NotifyFd {
  public:
+  // Whether `fd` is a seccomp listener.
+  [[nodiscard]] static bool IsListener(int fd);
   // Errors: EINVAL when `fd` is not a seccomp listener.
   [[nodiscard]] static Expected<NotifyFd> Create(UniqueFd fd);
 
@@ -34,7 +38,8 @@ class NotifyFd {
   [[nodiscard]] int SetSyncWakeUp() const;
   // Blocks until there is a notification. EINTR after a signal; ENOENT when the caller died between
   // waking this thread and being read, or, for ever, once every task of the filter is gone.
-  // `buffer` is this thread's, from NewBuffer().
+  // `buffer` is this thread's, from NewBuffer(), or a journal's slot: the kernel writes there
+  // before this thread can be ended.
   [[nodiscard]] int Receive(seccomp_notif* buffer, Notification& out) const;
   // Whether the call is still waiting for an answer.
   [[nodiscard]] bool IdValid(uint64_t id) const;

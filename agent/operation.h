@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 
+#include "agent/kept/journal.h"
 #include "agent/notify_fd.h"
 #include "agent/sockaddr.h"
 #include "agent/syscall_table.h"
@@ -25,6 +26,24 @@ struct GuardedCall {
   // Its caller has been told, and this is about what came of it: not on a thread of the container's
   // own, so that nothing of the caller's memory may be read any more.
   bool over = false;
+  JournalSlot* slot = nullptr;  // where the next agent finds it; null: nowhere
+
+  // The caller's descriptor that it is about.
+  void Name(int socket_number) const {
+    if (slot != nullptr) {
+      slot->socket = socket_number;
+    }
+  }
+  // From here on `what` may have been done to the caller's descriptor `socket_number`, which is the
+  // socket with that cookie.
+  void Begin(JournalAct what, int socket_number, uint64_t cookie) const {
+    Name(socket_number);
+    if (slot != nullptr) {
+      slot->Begin(what, 0, cookie);
+    }
+  }
+  // What Begin() was told, if it was; else 0.
+  [[nodiscard]] uint64_t cookie() const { return slot != nullptr ? slot->cookie : 0; }
 };
 
 // The second result of accept(2): whose the connection is, and where the caller wants to read it

@@ -185,12 +185,14 @@ class PendingCall {
     abandoned_ = Clock::now();
     core_->CountWaiting(-1);
     if (on_thread_) {
+      core_->Forget(call_);
       return;  // its thread is using the operation
     }
     if (auto answer = operation_->Abandon(); answer) {
       core_->KeepForReplay(call_, std::move(*answer), operation_->socket_fd());
     }
     Release();
+    core_->Forget(call_);
   }
 
   void End(Answer answer) {
@@ -199,6 +201,7 @@ class PendingCall {
     const uint64_t cookie = answer.performed ? SocketCookie(operation_->socket_fd()) : 0;
     Release();
     core_->Deliver(call_, std::move(answer), cookie);
+    core_->Forget(call_);
   }
 
   // Closes the pinned descriptors at once: as long as they are open, the container's close(2) does

@@ -193,6 +193,7 @@ Prepared Prepare(const CallContext& context, const GuardedCall& call, const Pinn
   }
   OutgoingMessage& message = prepared.message;
   message.tid = call.notification.tid;
+  message.slot = call.slot;
   message.notification_id = call.notification.id;
   message.pieces = std::move(header.pieces);
   message.size = header.size;
@@ -332,6 +333,7 @@ class SendMultipleOperation final : public Operation {
       case Prepared::Kind::kSend:
         break;
     }
+    prepared.message.entry = next_;
     sender_.emplace(socket_.fd.get(), socket_.is_stream(), std::move(prepared.message));
     return std::nullopt;
   }
@@ -396,6 +398,7 @@ Outcome HandleSendto(const CallContext& context, const GuardedCall& call, Argume
   if (const int error = Pin(context, tid, static_cast<int>(args[0]), socket); error != 0) {
     return Outcome::Of(Answer::Error(error));
   }
+  call.Name(static_cast<int>(args[0]));
   MessageHeader header;
   if (args[4] != 0) {
     if (const int error = ReadSockaddr(tid, args[4], static_cast<int32_t>(args[5]), header.name);
@@ -432,6 +435,7 @@ Outcome HandleSendmsg(const CallContext& context, const GuardedCall& call, Argum
   if (const int error = Pin(context, tid, static_cast<int>(args[0]), socket); error != 0) {
     return Outcome::Of(Answer::Error(error));
   }
+  call.Name(static_cast<int>(args[0]));
   char raw[sizeof(msghdr)];
   const size_t raw_size = RawHeaderSize(call.kind.compat);
   if (ReadMemory(tid, args[1], raw, raw_size) != raw_size) {
@@ -459,6 +463,7 @@ Outcome HandleSendmmsg(const CallContext& context, const GuardedCall& call, Argu
   if (const int error = Pin(context, tid, static_cast<int>(args[0]), socket); error != 0) {
     return Outcome::Of(Answer::Error(error));
   }
+  call.Name(static_cast<int>(args[0]));
   const size_t stride = RawMultipleHeaderSize(call.kind.compat);
   const size_t count = std::min<size_t>(static_cast<uint32_t>(args[2]), kMaxPieces);
   std::vector<char> headers(count * stride);

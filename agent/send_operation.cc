@@ -139,6 +139,27 @@ MessageSender::Result MessageSender::Fail(size_t size, int error) {
   return {.finished = said != EAGAIN && said != EWOULDBLOCK, .sent = 0, .error = said};
 }
 
+ssize_t MessageSender::SendNoted(const char* data, size_t size) {
+  JournalSlot* const slot = message_.slot;
+  if (slot == nullptr) {
+    return SendOnce(data, size, sent_ == 0);
+  }
+  const size_t entry = message_.entry.value_or(0);
+  slot->written = stream_ && !message_.entry ? StreamPosition(socket_fd_) : 0;
+  slot->Begin(stream_ ? JournalAct::kSendStream : JournalAct::kSend,
+              static_cast<int64_t>(message_.entry ? entry + 1 : sent_ + size));
+  const ssize_t put = SendOnce(data, size, sent_ == 0);
+  const int error = errno;
+  const size_t sent = sent_ + static_cast<size_t>(std::max<ssize_t>(0, put));
+  if (!message_.entry) {
+    slot->End(sent);
+  } else if (put < 0 ? sent_ == 0 : !stream_ || sent == message_.size) {
+    slot->End(entry + (put < 0 ? 0 : 1));
+  }  // else a part of an entry, which no number of entries tells
+  errno = error;
+  return put;
+}
+
 MessageSender::Result MessageSender::Push(const NotifyFd& notify) {
   size_t budget = kStepBudget;
   for (;;) {
@@ -176,7 +197,7 @@ MessageSender::Result MessageSender::Push(const NotifyFd& notify) {
       std::copy(payload_.begin(), payload_.end(), pages->data());
       data = pages->data();
     }
-    const ssize_t put = SendOnce(data, payload_.size(), sent_ == 0);
+    const ssize_t put = SendNoted(data, payload_.size());
     if (put < 0) {
       const int error = errno;
       const bool wait = error == EAGAIN || error == EWOULDBLOCK;

@@ -27,6 +27,8 @@ struct OutgoingMessage {
   bool set_credentials = false;        // `control` holds credentials that need privilege
   std::optional<TaskStatus> identity;  // permissions of the caller, for a unix name
   bool same_user_namespace = true;
+  JournalSlot* slot = nullptr;  // of the call
+  std::optional<size_t> entry;  // of a sendmmsg(2): which one it is
 };
 
 // Sends without waiting and without ever taking the agent's signals or privileges along.
@@ -47,6 +49,8 @@ class MessageSender {
 
  private:
   [[nodiscard]] ssize_t SendOnce(const char* data, size_t size, bool with_control);
+  // SendOnce, with a note of it.
+  [[nodiscard]] ssize_t SendNoted(const char* data, size_t size);
   [[nodiscard]] Result Fail(size_t size, int error);
 
   const int socket_fd_;

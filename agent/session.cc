@@ -11,6 +11,7 @@
 #include "agent/identity.h"
 #include "agent/proxy/carrier.h"
 #include "agent/proxy/held_spare.h"
+#include "agent/recovery.h"
 
 namespace oakum::agent {
 
@@ -165,6 +166,86 @@ void Session::Nudge() {
   }
 }
 
+// What the thread works with.
+class Session::Desk {
+ public:
+  Desk(const std::shared_ptr<SessionCore>& core, Reactor& reactor, const SessionOptions& options)
+      : core_(core),
+        reactor_(reactor),
+        want_uring_(options.use_io_uring),
+        descriptors_(options.use_thread_pidfds) {}
+
+  // A call that has just been received. False when its slot is in use from now on.
+  bool Serve(GuardedCall& call) {
+    core_->CountCall();
+    call.kind = LookUpCall(call.notification.arch, call.notification.nr);
+    const bool interrupted = waiting_.DropOf(reactor_, call.notification);
+    const CallContext context = MakeContext();
+    const bool over = Finish(call, Answered(context, call, interrupted));
+    if (spare_.wanted()) {
+      spare_.Refill(context.carried()->carrier().own_ports());
+    }
+    return over;
+  }
+
+  // One that an agent before this one had received.
+  void GoOn(JournalSlot* slot) {
+    GuardedCall call;
+    call.notification = ReadNotification(slot->notification);
+    call.slot = slot;
+    call.kind = LookUpCall(call.notification.arch, call.notification.nr);
+    const CallContext context = MakeContext();
+    auto outcome = Recover(context, call);
+    if (!outcome) {
+      core_->CountCall();
+      slot->Restart();
+      outcome = Answered(context, call, false);
+    }
+    if (Finish(call, std::move(*outcome))) {
+      core_->Forget(call);
+    }
+  }
+
+ private:
+  CallContext MakeContext() {
+    if (want_uring_ && uring_ == nullptr) {
+      // Made when first needed: a container that never calls costs no ring.
+      want_uring_ = false;
+      if (auto created = UringCalls::Create(true); created) {
+        uring_ = std::move(*created);
+      }
+    }
+    return {*core_, descriptors_, uring_.get(), &spare_};
+  }
+
+  bool Finish(const GuardedCall& call, Outcome outcome) {
+    if (outcome.answer) {
+      const uint64_t cookie = !outcome.answer->performed ? 0
+                              : call.cookie() != 0       ? call.cookie()
+                                                         : SocketCookie(outcome.socket.get());
+      outcome.socket.Reset();
+      core_->Deliver(call, std::move(*outcome.answer), cookie);
+      return true;
+    }
+    if (!reactor_.HasRoomFor(*core_)) {
+      auto done_so_far = outcome.operation->Abandon();
+      core_->Deliver(call, done_so_far ? std::move(*done_so_far) : Answer::Error(ENOBUFS), 0);
+      return true;
+    }
+    waiting_.Add(reactor_, call.notification.tid,
+                 reactor_.Add(core_, call, std::move(outcome.operation)));
+    return false;
+  }
+
+  const std::shared_ptr<SessionCore>& core_;
+  Reactor& reactor_;
+  std::unique_ptr<UringCalls> uring_;
+  bool want_uring_;
+  DescriptorSource descriptors_;
+  WaitingCalls waiting_;
+  HeldSpare spare_;
+};
+
 void Session::Loop() {
   pthread_setname_np(pthread_self(), "session");
   SetEffectiveCapabilities(kPerformerCapabilities);
@@ -176,16 +257,29 @@ void Session::Loop() {
     const ScopedCapabilities raised(CapabilityBit(CAP_DAC_READ_SEARCH) | kPerformerCapabilities,
                                     kPerformerCapabilities);
     core_->container()->view.Remember(*source->policy);
+    core_->NoteRemembered();
   }
-  std::unique_ptr<UringCalls> uring;
-  bool want_uring = options_.use_io_uring;
-  DescriptorSource descriptors(options_.use_thread_pidfds);
-  WaitingCalls waiting;
-  HeldSpare spare;
+  Desk desk(core_, reactor_, options_);
+  Journal* const journal = core_->journal();
+  if (journal != nullptr) {
+    for (JournalSlot* slot : journal->InUse()) {
+      desk.GoOn(slot);
+    }
+  }
+  // Without a journal, or where it is full, a call is noted nowhere.
   const NotifyFd::Buffer buffer = notify.NewBuffer();
+  JournalSlot* slot = nullptr;
   while (buffer != nullptr && !stopping_.load(std::memory_order_relaxed)) {
     GuardedCall call;
-    const int error = notify.Receive(buffer.get(), call.notification);
+    if (journal != nullptr && slot == nullptr) {
+      slot = journal->Take();
+    }
+    call.slot = slot;
+    if (slot != nullptr) {
+      slot->Clear();
+    }
+    const int error =
+        notify.Receive(slot != nullptr ? &slot->notification : buffer.get(), call.notification);
     if (error != 0) {
       // ENOENT: this caller has gone, or, for ever, all have.
       if (error != EINTR && error != ENOENT) {
@@ -196,31 +290,8 @@ void Session::Loop() {
       }
       continue;
     }
-    core_->CountCall();
-    call.kind = LookUpCall(call.notification.arch, call.notification.nr);
-    const bool interrupted = waiting.DropOf(reactor_, call.notification);
-    if (want_uring && uring == nullptr) {
-      // Made when first needed: a container that never calls costs no ring.
-      want_uring = false;
-      if (auto created = UringCalls::Create(true); created) {
-        uring = std::move(*created);
-      }
-    }
-    const CallContext context{*core_, descriptors, uring.get(), &spare};
-    Outcome outcome = Answered(context, call, interrupted);
-    if (outcome.answer) {
-      const uint64_t cookie = outcome.answer->performed ? SocketCookie(outcome.socket.get()) : 0;
-      outcome.socket.Reset();
-      core_->Deliver(call, std::move(*outcome.answer), cookie);
-    } else if (!reactor_.HasRoomFor(*core_)) {
-      auto done_so_far = outcome.operation->Abandon();
-      core_->Deliver(call, done_so_far ? std::move(*done_so_far) : Answer::Error(ENOBUFS), 0);
-    } else {
-      waiting.Add(reactor_, call.notification.tid,
-                  reactor_.Add(core_, call, std::move(outcome.operation)));
-    }
-    if (spare.wanted()) {
-      spare.Refill(context.carried()->carrier().own_ports());
+    if (!desk.Serve(call)) {
+      slot = nullptr;
     }
   }
   ended_.store(true);

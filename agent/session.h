@@ -35,6 +35,8 @@ class Session {
   void Nudge();
 
  private:
+  class Desk;
+
   Session(std::shared_ptr<SessionCore> core, Reactor& reactor, SessionOptions options,
           std::function<void()> on_end);
   void Loop();

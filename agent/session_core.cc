@@ -72,15 +72,24 @@ uint64_t SocketCookie(int socket_fd) {
 SessionCore::SessionCore(uint64_t number, NotifyFd notify,
                          std::shared_ptr<const EventSource> source, pid_t init_pid,
                          UniqueFd init_pidfd, std::shared_ptr<ContainerParts> container,
-                         EventSink& events)
+                         EventSink& events, std::optional<KeptSession> kept)
     : number_(number),
       notify_(std::move(notify)),
+      kept_(std::move(kept)),
       init_pid_(init_pid),
-      attached_ns_(RealtimeNanoseconds()),
+      attached_ns_(kept_ ? kept_->attached_ns : RealtimeNanoseconds()),
       init_pidfd_(std::move(init_pidfd)),
       container_(std::move(container)),
       events_(events),
       source_(std::move(source)) {}
+
+void SessionCore::NoteRemembered() {
+  const auto files = container_->view.Remembered();
+  if (kept_ && !files.empty()) {
+    // Beyond its bounds they are remembered by this agent alone.
+    (void)kept_->journal.Note(EncodeRemembered(files));
+  }
+}
 
 std::shared_ptr<const EventSource> SessionCore::source() const {
   const std::lock_guard lock(source_mutex_);
@@ -250,6 +259,10 @@ void SessionCore::Deliver(const GuardedCall& call, Answer answer, uint64_t socke
   int error = 0;
   switch (answer.kind) {
     case Answer::Kind::kRespond:
+      if (call.slot != nullptr) {
+        call.slot->Finish(answer.value, answer.error, answer.performed ? socket_cookie : 0,
+                          answer.sigpipe);
+      }
       error = notify_.Respond(id, answer.value, answer.error);
       break;
     case Answer::Kind::kContinue:

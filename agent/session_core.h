@@ -6,12 +6,14 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "agent/container_parts.h"
 #include "agent/event.h"
 #include "agent/inherited_sockets.h"
+#include "agent/kept/session_keeping.h"
 #include "agent/notify_fd.h"
 #include "agent/operation.h"
 #include "agent/session_manager.h"
@@ -46,9 +48,21 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   // `init_pidfd` may be invalid: then `kill` ends only the process that called.
   SessionCore(uint64_t number, NotifyFd notify, std::shared_ptr<const EventSource> source,
               pid_t init_pid, UniqueFd init_pidfd, std::shared_ptr<ContainerParts> container,
-              EventSink& events);
+              EventSink& events, std::optional<KeptSession> kept = std::nullopt);
 
   [[nodiscard]] const NotifyFd& notify() const { return notify_; }
+  // Null: nobody would go on with this session after this agent.
+  [[nodiscard]] Journal* journal() { return kept_ ? &kept_->journal : nullptr; }
+  // The name by which it is kept; empty if it is not.
+  [[nodiscard]] std::string kept_name() const { return kept_ ? kept_->name : std::string(); }
+  // Has the next agent know which files the view remembers.
+  void NoteRemembered();
+  // The call is over: its slot is free.
+  void Forget(const GuardedCall& call) {
+    if (kept_) {
+      kept_->journal.Release(call.slot);
+    }
+  }
   [[nodiscard]] std::shared_ptr<const EventSource> source() const;
   void SetSource(std::shared_ptr<const EventSource> source);
   [[nodiscard]] const std::shared_ptr<ContainerParts>& container() const { return container_; }
@@ -81,6 +95,9 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   void Deliver(const GuardedCall& call, Answer answer, uint64_t socket_cookie);
   // Keeps `answer` for a caller that has left before the operation ended.
   void KeepForReplay(const GuardedCall& call, Answer answer, int socket_fd);
+  void KeepForReplay(const GuardedCall& call, Answer answer, uint64_t socket_cookie) {
+    replays_.Keep(call, socket_cookie, std::move(answer));
+  }
   // The kept answer to exactly this call on this socket, if there is one.
   [[nodiscard]] std::optional<Answer> TakeReplay(const GuardedCall& call, int socket_fd);
   [[nodiscard]] bool has_replays() const { return replays_.size_hint() > 0; }
@@ -110,6 +127,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
 
   const uint64_t number_;
   const NotifyFd notify_;
+  std::optional<KeptSession> kept_;
   const pid_t init_pid_;
   const int64_t attached_ns_;
   const UniqueFd init_pidfd_;

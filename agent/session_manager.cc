@@ -6,12 +6,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
+#include <list>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <thread>
 
+#include "agent/kept/session_keeping.h"
 #include "agent/reactor.h"
 #include "agent/session.h"
 
@@ -40,6 +45,14 @@ class Sessions final : public SessionManager {
   }
 
   ~Sessions() override {
+    {
+      const std::lock_guard lock(mutex_);
+      for (const auto& [number, session] : sessions_) {
+        if (Journal* journal = session->core()->journal(); journal != nullptr) {
+          journal->Freeze();
+        }
+      }
+    }
     stopping_.store(true);
     Wake();
     undertaker_.join();
@@ -53,36 +66,58 @@ class Sessions final : public SessionManager {
     if (!notify) {
       return std::unexpected(std::move(notify.error()));
     }
-    const int listener_fd = notify->fd();
     const std::lock_guard lock(mutex_);
     if (sessions_.size() >= kMaxSessions) {
       return MakeError(EAGAIN, fmt::format("there are {} sessions already", kMaxSessions));
     }
-    const uint64_t number = next_number_++;
-    auto core =
-        std::make_shared<SessionCore>(number, std::move(*notify), SourceOf(state), state.init_pid,
-                                      InitPidfd(state), PartsOf(state), events_);
+    auto source = SourceOf(state);
+    UniqueFd init_pidfd = InitPidfd(state);
+    auto parts = PartsOf(state.id, state.init_pid);
+    if (parts == nullptr) {
+      parts = std::make_shared<ContainerParts>(state.init_pid, cgroups_, BorrowedCarrier());
+    }
+    if (source->policy != nullptr && source->policy->carries()) {
+      (void)parts->carried();  // reads what the container has not yet had a hand in
+    }
+    auto kept = Keep(state, *source, notify->fd(), init_pidfd.get(), *parts);
+    auto core = std::make_shared<SessionCore>(next_number_, std::move(*notify), std::move(source),
+                                              state.init_pid, std::move(init_pidfd),
+                                              std::move(parts), events_, std::move(kept));
     ReportInherited(state, *core);
-    if (const auto source = core->source();
-        source->policy != nullptr && source->policy->carries()) {
-      (void)core->container()->carried();  // reads what the container has not yet had a hand in
+    return Begin(std::move(core));
+  }
+
+  Expected<size_t> Adopt(std::vector<KeptItem> items) override {
+    if (auto known = CheckVersions(items); !known) {
+      return std::unexpected(std::move(known.error()));
     }
-    auto session = Session::Start(core, *reactor_, options_, [this, number] { Ended(number); });
-    if (!session) {
-      return std::unexpected(std::move(session.error()));
+    std::list<AdoptedSession> kept;
+    for (KeptItem& item : items) {
+      if (!item.name.starts_with(kKeptSessionPrefix)) {
+        continue;
+      }
+      const std::string name = item.name;
+      if (auto opened = OpenKept(std::move(item)); opened) {
+        kept.push_back(std::move(*opened));
+      } else {
+        LoseKept(name, opened.error());
+      }
     }
-    sessions_.emplace(number, std::move(*session));
-    epoll_event event = {};
-    event.data.u64 = number;  // no events: EPOLLHUP is always reported
-    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listener_fd, &event) != 0) {
-      log_.Warning("session {}: cannot watch its listener: errno {}", number, errno);
+    // A container's first session knows what it began with.
+    kept.sort([](const AdoptedSession& one, const AdoptedSession& other) {
+      return one.state.attached_ns < other.state.attached_ns;
+    });
+    const std::lock_guard lock(mutex_);
+    size_t adopted = 0;
+    for (AdoptedSession& one : kept) {
+      const std::string name = one.kept.name;
+      if (auto begun = AdoptOne(std::move(one)); begun) {
+        ++adopted;
+      } else {
+        LoseKept(name, begun.error());
+      }
     }
-    const auto source = core->source();
-    if (source->policy == nullptr) {
-      log_.Warning("session {}: container {} has no policy here: all its guarded calls are denied",
-                   number, Escape(state.id));
-    }
-    return {};
+    return adopted;
   }
 
   void SetPolicies(std::shared_ptr<const policy::PolicySet> policies) override {
@@ -125,6 +160,84 @@ class Sessions final : public SessionManager {
   }
 
  private:
+  // Under mutex_, as all that follow.
+  Expected<void> Begin(std::shared_ptr<SessionCore> core) {
+    const uint64_t number = next_number_++;
+    const auto source = core->source();
+    auto session = Session::Start(core, *reactor_, options_, [this, number] { Ended(number); });
+    if (!session) {
+      Forget(*core);
+      return std::unexpected(std::move(session.error()));
+    }
+    sessions_.emplace(number, std::move(*session));
+    epoll_event event = {};
+    event.data.u64 = number;  // no events: EPOLLHUP is always reported
+    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, core->notify().fd(), &event) != 0) {
+      log_.Warning("session {}: cannot watch its listener: errno {}", number, errno);
+    }
+    if (source->policy == nullptr) {
+      log_.Warning("session {}: container {} has no policy here: all its guarded calls are denied",
+                   number, Escape(source->container_id));
+    }
+    return {};
+  }
+
+  Expected<void> AdoptOne(AdoptedSession one) {
+    if (sessions_.size() >= kMaxSessions) {
+      return MakeError(EAGAIN, fmt::format("there are {} sessions already", kMaxSessions));
+    }
+    auto source = std::make_shared<EventSource>(*SourceOf(one.state.container));
+    source->policy_name = one.state.policy;
+    source->policy = FindPolicy(source->policy_name);
+    const pid_t init_pid = one.state.container.init_pid;
+    auto parts = PartsOf(one.state.container.id, init_pid);
+    if (parts == nullptr) {
+      parts = std::make_shared<ContainerParts>(init_pid, std::move(one.origin),
+                                               std::move(one.state.resolv_conf), cgroups_,
+                                               BorrowedCarrier());
+    }
+    return Begin(std::make_shared<SessionCore>(
+        next_number_, std::move(one.notify), std::move(source), init_pid, std::move(one.init_pidfd),
+        std::move(parts), events_, std::move(one.kept)));
+  }
+
+  // A session that is not kept goes on all the same, as long as this agent lives.
+  std::optional<KeptSession> Keep(const oci::ContainerProcessState& state,
+                                  const EventSource& source, int listener_fd, int init_pidfd,
+                                  const ContainerParts& parts) {
+    if (options_.store == nullptr) {
+      return std::nullopt;
+    }
+    KeptState kept;
+    kept.container = state;
+    kept.policy = source.policy_name;
+    kept.attached_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                           std::chrono::system_clock::now().time_since_epoch())
+                           .count();
+    kept.resolv_conf = parts.resolv_conf();
+    auto session =
+        KeepSession(*options_.store, listener_fd, init_pidfd, std::move(kept), parts.view.Origin());
+    if (!session) {
+      log_.Warning("container {}: {}; its calls will fail when this agent ends", Escape(state.id),
+                   session.error().ToString());
+      return std::nullopt;
+    }
+    return std::move(*session);
+  }
+
+  void Forget(const SessionCore& core) {
+    if (const std::string name = core.kept_name(); options_.store != nullptr && !name.empty()) {
+      options_.store->Forget(name);
+    }
+  }
+
+  void LoseKept(const std::string& name, const Error& error) {
+    log_.Error("what was kept as {} cannot be gone on with: {}", name, error.ToString());
+    if (options_.store != nullptr) {
+      options_.store->Forget(name);
+    }
+  }
+
   static void Add(const SessionInfo& info, SessionTotals& totals) {
     totals.calls += info.calls;
     totals.allowed += info.allowed;
@@ -177,20 +290,23 @@ class Sessions final : public SessionManager {
     return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, state.init_pid, 0)));
   }
 
-  // One for all sessions of a container, from the first on.
-  [[nodiscard]] std::shared_ptr<ContainerParts> PartsOf(
-      const oci::ContainerProcessState& state) const {
+  // One for all sessions of a container, from the first on: null before that.
+  [[nodiscard]] std::shared_ptr<ContainerParts> PartsOf(const std::string& container_id,
+                                                        pid_t init_pid) const {
     for (const auto& [number, session] : sessions_) {
       // Runtimes with different state directories may use the same id.
       const SessionCore& core = *session->core();
-      if (core.source()->container_id == state.id &&
-          (state.init_pid <= 0 || core.init_pid() == state.init_pid)) {
+      if (core.source()->container_id == container_id &&
+          (init_pid <= 0 || core.init_pid() == init_pid)) {
         return core.container();
       }
     }
-    // Borrowed: a worker may hold the last session for a moment, and must not end itself with it.
-    std::shared_ptr<Carrier> carrier(std::shared_ptr<Carrier>(), carrier_.get());
-    return std::make_shared<ContainerParts>(state.init_pid, cgroups_, std::move(carrier));
+    return nullptr;
+  }
+
+  // A worker may hold the last session for a moment, and must not end itself with it.
+  [[nodiscard]] std::shared_ptr<Carrier> BorrowedCarrier() const {
+    return {std::shared_ptr<Carrier>(), carrier_.get()};
   }
 
   // Before the program runs, if the runtime leaves the time.
@@ -267,6 +383,7 @@ class Sessions final : public SessionManager {
         Add(session->core()->Info(), ended_);
       }
       epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, session->core()->notify().fd(), nullptr);
+      Forget(*session->core());
     }
   }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "agent/event.h"
+#include "agent/kept/fd_store.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/unique_fd.h"
@@ -51,6 +52,7 @@ struct SessionOptions {
   bool use_io_uring = true;       // false: threads perform what may block
   bool use_sync_wake_up = true;   // SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP where the kernel has it
   bool use_thread_pidfds = true;  // PIDFD_THREAD where the kernel has it (Linux 6.9)
+  FdStore* store = nullptr;       // outlives the manager; null: sessions end with it
 };
 
 class SessionManager {
@@ -60,13 +62,21 @@ class SessionManager {
   [[nodiscard]] static Expected<std::unique_ptr<SessionManager>> Create(
       SessionOptions options, std::shared_ptr<const policy::PolicySet> policies, EventSink& events,
       const Log& log);
-  virtual ~SessionManager() = default;  // ends all sessions: their descriptors close
+  // Ends all sessions: their descriptors close, and calls that are under way stay as they are.
+  // Those that are kept are for the next agent.
+  virtual ~SessionManager() = default;
 
   // Starts a session on `notify_fd`; returns at once. Errors: EINVAL when the descriptor is not a
   // seccomp listener, EAGAIN beyond the bound of sessions, pthread_create(3)'s. On error the
   // descriptor is closed, so that the container's guarded calls fail with ENOSYS.
   [[nodiscard]] virtual Expected<void> Attach(const oci::ContainerProcessState& state,
                                               UniqueFd notify_fd) = 0;
+  // Goes on with the sessions that an earlier agent has kept: to be called before anything is
+  // attached. Calls that were under way are answered first. Items of other names are left alone;
+  // a session that cannot be gone on with is logged and forgotten. Returns how many there are.
+  // Errors: ENOTSUP when one of them has a format of another version; nothing has been changed
+  // then.
+  [[nodiscard]] virtual Expected<size_t> Adopt(std::vector<KeptItem> items) = 0;
   // From the next decision on, sessions use the policy of the same name in `policies`; a session
   // whose policy is gone denies everything.
   virtual void SetPolicies(std::shared_ptr<const policy::PolicySet> policies) = 0;

@@ -33,8 +33,8 @@ Expected<struct sockaddr_un> Address(const std::string& path) {
   return address;
 }
 
-Expected<UniqueFd> StreamSocket() {
-  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+Expected<UniqueFd> UnixSocket(int type) {
+  UniqueFd fd(socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd) {
     return ErrnoError("socket");
   }
@@ -74,7 +74,8 @@ Expected<UniqueFd> Lock(const std::string& path) {
   return fd;
 }
 
-Expected<void> RemoveDeadSocket(const std::string& path, const struct sockaddr_un& address) {
+Expected<void> RemoveDeadSocket(const std::string& path, const struct sockaddr_un& address,
+                                int type) {
   struct stat status = {};
   if (lstat(path.c_str(), &status) != 0) {
     if (errno == ENOENT) {
@@ -87,7 +88,7 @@ Expected<void> RemoveDeadSocket(const std::string& path, const struct sockaddr_u
                                          "choose another path",
                                          path));
   }
-  auto probe = StreamSocket();
+  auto probe = UnixSocket(type);
   if (!probe) {
     return std::unexpected(std::move(probe.error()));
   }
@@ -103,7 +104,7 @@ Expected<void> RemoveDeadSocket(const std::string& path, const struct sockaddr_u
 
 }  // namespace
 
-Expected<UnixListener> UnixListener::Create(const std::string& path) {
+Expected<UnixListener> UnixListener::Create(const std::string& path, int type) {
   const auto address = Address(path);
   if (!address) {
     return std::unexpected(address.error());
@@ -116,10 +117,10 @@ Expected<UnixListener> UnixListener::Create(const std::string& path) {
     return std::unexpected(std::move(lock.error()));
   }
   UnixListener listener(path, std::move(*lock));
-  if (auto removed = RemoveDeadSocket(path, *address); !removed) {
+  if (auto removed = RemoveDeadSocket(path, *address, type); !removed) {
     return std::unexpected(std::move(removed.error()));
   }
-  auto socket = StreamSocket();
+  auto socket = UnixSocket(type);
   if (!socket) {
     return std::unexpected(std::move(socket.error()));
   }

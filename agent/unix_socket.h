@@ -2,6 +2,7 @@
 #ifndef OAKUM_AGENT_UNIX_SOCKET_H_
 #define OAKUM_AGENT_UNIX_SOCKET_H_
 
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include <cstddef>
@@ -22,7 +23,9 @@ class UnixListener {
   // made (0755). A socket that a dead agent left behind is replaced.
   // Errors: EADDRINUSE when somebody listens there, EEXIST when the path is something other than a
   // socket, ENAMETOOLONG beyond sun_path, and those of the calls.
-  [[nodiscard]] static Expected<UnixListener> Create(const std::string& path);
+  // `type`: SOCK_STREAM or SOCK_SEQPACKET.
+  [[nodiscard]] static Expected<UnixListener> Create(const std::string& path,
+                                                     int type = SOCK_STREAM);
   UnixListener(UnixListener&&) = default;
   UnixListener& operator=(UnixListener&&) = delete;
   ~UnixListener();

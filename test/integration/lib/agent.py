@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import struct
 
 from . import env
 from .proc import Process, wait_until
@@ -44,6 +45,10 @@ class Agent:
         self._prefix = list(prefix)  # a command that runs another one
         self.process = None
 
+    def use_prefix(self, prefix):
+        """Another command that runs the agent, from its next start on."""
+        self._prefix = list(prefix)
+
     def start(self):
         program = env.program("oakum-agent")
         self.process = Process([*self._prefix, program, "--config", self.config, "--events",
@@ -57,6 +62,13 @@ class Agent:
         """Whether somebody answers at the socket, which has its name a moment earlier."""
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(self.socket) == 0
+
+    def keeper_pid(self):
+        """Of the process that keeps this agent's sessions."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+            probe.connect(self.socket + ".keeper")
+            credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return struct.unpack("3i", credentials)[0]
 
     def stop(self, number=signal.SIGTERM):
         if self.process is None:

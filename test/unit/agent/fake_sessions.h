@@ -13,6 +13,7 @@ namespace oakum::agent::testing {
 // What the test looks at, and decides.
 struct FakeSessionsState {
   std::vector<oci::ContainerProcessState> attached;
+  std::vector<KeptItem> adopted;
   std::vector<std::shared_ptr<const policy::PolicySet>> policies;
   std::vector<SessionInfo> sessions;
   SessionTotals totals;
@@ -26,6 +27,10 @@ class FakeSessions : public SessionManager {
   Expected<void> Attach(const oci::ContainerProcessState& state, UniqueFd) override {
     state_.attached.push_back(state);
     return {};
+  }
+  Expected<size_t> Adopt(std::vector<KeptItem> items) override {
+    state_.adopted = std::move(items);
+    return state_.adopted.size();
   }
   void SetPolicies(std::shared_ptr<const policy::PolicySet> policies) override {
     state_.policies.push_back(std::move(policies));

@@ -1,0 +1,45 @@
+// Where descriptors stay that must outlive the agent.
+#ifndef OAKUM_AGENT_KEPT_FD_STORE_H_
+#define OAKUM_AGENT_KEPT_FD_STORE_H_
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/unique_fd.h"
+
+namespace oakum::agent {
+
+// The name of a session's descriptors: this, and 16 hexadecimal digits of chance.
+inline constexpr char kKeptSessionPrefix[] = "session-";
+inline constexpr size_t kMaxKeptName = 64;
+// A listener, a journal, and the pidfd of the container's first process.
+inline constexpr size_t kMaxKeptFds = 4;
+
+struct KeptItem {
+  std::string name;
+  std::vector<UniqueFd> fds;  // in no certain order
+};
+
+// Thread-safe; nothing here waits for the other side.
+class FdStore {
+ public:
+  virtual ~FdStore() = default;
+  // Once it returns, copies of `fds` are there for the next agent, whatever becomes of this one.
+  // At most kMaxKeptFds, a seccomp listener first. Errors: those of sendmsg(2).
+  [[nodiscard]] virtual Expected<void> Keep(const std::string& name, std::span<const int> fds) = 0;
+  // Closes the copies.
+  virtual void Forget(const std::string& name) = 0;
+};
+
+// A store, and what was in it.
+struct OpenedStore {
+  std::unique_ptr<FdStore> store;
+  std::vector<KeptItem> items;
+};
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_KEPT_FD_STORE_H_

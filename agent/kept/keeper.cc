@@ -1,0 +1,284 @@
+#include "agent/kept/keeper.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "agent/kept/fd_store.h"
+#include "agent/kept/keeper_protocol.h"
+#include "agent/unix_socket.h"
+#include "base/file.h"
+
+namespace oakum::agent {
+
+namespace {
+
+// A session of an agent each; it has no more of them.
+constexpr size_t kMaxItems = 16'384;
+// An agent that does not take what it is handed, or says nothing, is not waited for longer.
+constexpr timeval kPatience = {5, 0};
+// For the agent that has started this process.
+constexpr int kFirstAgentWithinMs = 20'000;
+
+constexpr uint64_t kListenerKey = 0;
+constexpr uint64_t kAgentKey = 1;
+constexpr uint64_t kSignalKey = 2;
+constexpr uint64_t kFirstItemKey = 16;
+
+void DropPrivileges() {
+  (void)prctl(PR_SET_NAME, "oakum-keeper");
+  (void)prctl(PR_SET_DUMPABLE, 0);
+  (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  std::array<__user_cap_data_struct, 2> none = {};
+  (void)syscall(SYS_capset, &header, none.data());
+}
+
+// The state in proc_pid_stat(5) says that the process has ended, though a thread of it may still be
+// held up in the kernel, and with it the process's descriptors: its connections stay open then.
+bool HasEnded(pid_t pid) {
+  if (pid <= 0) {
+    return false;  // in a pid namespace that is not seen from here
+  }
+  constexpr size_t kMaxStat = 4096;
+  const auto text = ReadFile(fmt::format("/proc/{}/stat", pid), kMaxStat);
+  if (!text) {
+    return text.error().code == ENOENT;
+  }
+  const size_t at = text->rfind(") ");
+  return at != std::string::npos && at + 2 < text->size() &&
+         ((*text)[at + 2] == 'Z' || (*text)[at + 2] == 'X');
+}
+
+class Keeper {
+ public:
+  Keeper(UnixListener listener, UniqueFd epoll, UniqueFd signals, KeeperLife life, const Log& log)
+      : listener_(std::move(listener)),
+        epoll_(std::move(epoll)),
+        signals_(std::move(signals)),
+        life_(life),
+        log_(log) {}
+
+  Expected<void> Run() {
+    for (const auto& [fd, key] :
+         {std::pair{listener_.fd(), kListenerKey}, std::pair{signals_.get(), kSignalKey}}) {
+      if (!Watch(fd, EPOLLIN, key)) {
+        return ErrnoError("epoll_ctl");
+      }
+    }
+    bool had_agent = false;
+    while (!ending_) {
+      const bool idle = life_ == KeeperLife::kWhileNeeded && !agent_ && items_.empty();
+      if (idle && had_agent) {
+        return {};
+      }
+      std::array<epoll_event, 64> events;
+      const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
+                                   idle ? kFirstAgentWithinMs : -1);
+      if (count < 0 && errno != EINTR) {
+        return ErrnoError("epoll_wait");
+      }
+      if (count == 0 && idle) {
+        return {};
+      }
+      for (int i = 0; i < count; ++i) {
+        Handle(events[static_cast<size_t>(i)].data.u64);
+      }
+      had_agent = had_agent || agent_.valid();
+    }
+    return {};
+  }
+
+ private:
+  struct Item {
+    uint64_t key = 0;
+    std::vector<UniqueFd> fds;
+  };
+
+  [[nodiscard]] bool Watch(int fd, uint32_t what, uint64_t key) const {
+    epoll_event event = {};
+    event.events = what;
+    event.data.u64 = key;
+    return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
+  }
+
+  void Handle(uint64_t key) {
+    switch (key) {
+      case kListenerKey:
+        AcceptOne();
+        return;
+      case kAgentKey:
+        Hear();
+        return;
+      case kSignalKey:
+        ending_ = true;
+        return;
+      default:
+        // A container has ended. With an agent there, that is for the agent to say.
+        if (!agent_) {
+          DropEnded();
+        }
+    }
+  }
+
+  void AcceptOne() {
+    auto accepted = Accept(listener_.fd());
+    if (!accepted) {
+      return;
+    }
+    ucred peer = {};
+    socklen_t length = sizeof peer;
+    if (getsockopt(accepted->get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0 ||
+        (peer.uid != 0 && peer.uid != geteuid())) {
+      log_.Warning("keeper: a connection is refused: user {} is neither root nor the keeper's own",
+                   peer.uid);
+      return;
+    }
+    // From here on it is waited for, for a bounded time; nobody else is of any interest meanwhile.
+    (void)fcntl(accepted->get(), F_SETFL, 0);
+    (void)setsockopt(accepted->get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
+    (void)setsockopt(accepted->get(), SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience);
+    const auto hello = ReceiveFromPeer(accepted->get());
+    if (!hello || !*hello || (*hello)->word != KeeperWord::kHello) {
+      return;
+    }
+    Hear();  // whatever the agent before has left, its end included
+    if (agent_ && HasEnded(agent_pid_)) {
+      log_.Warning("keeper: agent {} has ended, and a thread of it is held up in the kernel",
+                   agent_pid_);
+      LoseAgent();
+    }
+    if (agent_) {
+      (void)SendToPeer(accepted->get(), KeeperWord::kBusy, {}, {}, 0);
+      return;
+    }
+    if ((*hello)->version != kKeeperVersion) {
+      (void)SendToPeer(accepted->get(), KeeperWord::kReady, {}, {}, 0);  // says our version
+      return;
+    }
+    Serve(std::move(*accepted), peer.pid);
+  }
+
+  void Serve(UniqueFd socket, pid_t pid) {
+    DropEnded();
+    std::vector<int> fds;
+    for (const auto& [name, item] : items_) {
+      fds.clear();
+      for (const UniqueFd& fd : item.fds) {
+        fds.push_back(fd.get());
+      }
+      if (auto sent = SendToPeer(socket.get(), KeeperWord::kItem, name, fds, 0); !sent) {
+        log_.Warning("keeper: an agent does not take what was kept: {}", sent.error().ToString());
+        return;
+      }
+    }
+    if (!SendToPeer(socket.get(), KeeperWord::kReady, {}, {}, 0) ||
+        fcntl(socket.get(), F_SETFL, O_NONBLOCK) != 0 || !Watch(socket.get(), EPOLLIN, kAgentKey)) {
+      return;
+    }
+    agent_ = std::move(socket);
+    agent_pid_ = pid;
+  }
+
+  // All that the agent has said so far.
+  void Hear() {
+    while (agent_) {
+      auto message = ReceiveFromPeer(agent_.get());
+      if (!message) {
+        if (message.error().code == EAGAIN || message.error().code == EINTR) {
+          return;
+        }
+        if (message.error().code == EMSGSIZE) {
+          log_.Error("keeper: {}", message.error().ToString());
+          continue;
+        }
+        LoseAgent();
+        return;
+      }
+      if (!*message) {
+        LoseAgent();
+        return;
+      }
+      if ((*message)->word == KeeperWord::kKeep) {
+        Keep(std::move(**message));
+      } else if ((*message)->word == KeeperWord::kForget) {
+        items_.erase((*message)->name);
+      }
+    }
+  }
+
+  void Keep(KeeperMessage message) {
+    if (items_.size() >= kMaxItems) {
+      log_.Error("keeper: {} sessions are kept already", kMaxItems);
+      return;
+    }
+    Item item{next_key_++, std::move(message.fds)};
+    if (!item.fds.empty()) {
+      // The listener comes first. Told once, when it hangs up.
+      (void)Watch(item.fds.front().get(), EPOLLET, item.key);
+    }
+    items_.insert_or_assign(std::move(message.name), std::move(item));
+  }
+
+  void LoseAgent() {
+    agent_.Reset();
+    DropEnded();
+  }
+
+  void DropEnded() {
+    std::erase_if(items_, [](const auto& entry) {
+      const auto& fds = entry.second.fds;
+      pollfd look = {fds.empty() ? -1 : fds.front().get(), 0, 0};
+      return fds.empty() || (poll(&look, 1, 0) == 1 && (look.revents & POLLHUP) != 0);
+    });
+  }
+
+  UnixListener listener_;
+  const UniqueFd epoll_;
+  const UniqueFd signals_;
+  const KeeperLife life_;
+  const Log& log_;
+  bool ending_ = false;
+  UniqueFd agent_;
+  pid_t agent_pid_ = 0;
+  uint64_t next_key_ = kFirstItemKey;
+  std::map<std::string, Item> items_;
+};
+
+}  // namespace
+
+Expected<void> RunKeeper(const std::string& path, KeeperLife life, const Log& log) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) {
+    return ErrnoError("sigprocmask");
+  }
+  UniqueFd signals(signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
+  UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
+  if (!signals || !epoll) {
+    return ErrnoError("epoll_create1");
+  }
+  auto listener = UnixListener::Create(path, SOCK_SEQPACKET);
+  if (!listener) {
+    return std::unexpected(std::move(listener.error()));
+  }
+  DropPrivileges();
+  return Keeper(std::move(*listener), std::move(epoll), std::move(signals), life, log).Run();
+}
+
+}  // namespace oakum::agent

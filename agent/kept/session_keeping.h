@@ -1,0 +1,49 @@
+// From a session to what is kept of it, and back.
+#ifndef OAKUM_AGENT_KEPT_SESSION_KEEPING_H_
+#define OAKUM_AGENT_KEPT_SESSION_KEEPING_H_
+
+#include <string>
+#include <vector>
+
+#include "agent/container_view.h"
+#include "agent/kept/fd_store.h"
+#include "agent/kept/journal.h"
+#include "agent/kept/kept_state.h"
+#include "agent/notify_fd.h"
+#include "base/error.h"
+#include "base/unique_fd.h"
+
+namespace oakum::agent {
+
+// How the next agent gets at a session.
+struct KeptSession {
+  std::string name;
+  Journal journal;
+  int64_t attached_ns = 0;  // CLOCK_REALTIME
+};
+
+// Hands a session's listener to `store`, with `state` and the pidfd of the container's first
+// process
+// (-1: unknown). `origin`, if there is one, is added to the state. Errors: the store's,
+// Journal::Create's.
+[[nodiscard]] Expected<KeptSession> KeepSession(FdStore& store, int listener_fd, int init_pidfd,
+                                                KeptState state,
+                                                const std::optional<ContainerOrigin>& origin);
+
+// A session that an earlier agent has kept.
+struct AdoptedSession {
+  NotifyFd notify;
+  KeptSession kept;
+  KeptState state;      // `container.init_pid` as it is now, 0 when that process has ended
+  UniqueFd init_pidfd;  // invalid when unknown
+  ContainerOrigin origin;
+};
+
+// Errors: EINVAL when something is missing or damaged, ENOTSUP for another version.
+[[nodiscard]] Expected<AdoptedSession> OpenKept(KeptItem item);
+// Whether this agent knows the format of them all. Errors: ENOTSUP. Changes nothing.
+[[nodiscard]] Expected<void> CheckVersions(const std::vector<KeptItem>& items);
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_KEPT_SESSION_KEEPING_H_

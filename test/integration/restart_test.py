@@ -1,0 +1,284 @@
+"""The agent is killed and started again while containers make calls: somebody outside counts what has
+come of them."""
+import os
+import random
+import signal
+import socket
+import sys
+import time
+
+from lib import agent, bundle, case, env, network, proc, rootfs, runtime
+
+FAR = network.FarSide
+POLICY = agent.single_policy(
+    {"mode": "enforce", "outgoing": {"default": "deny", "allow": [FAR.GOOD4]}})
+SECONDS = float(os.environ.get("OAKUM_RESTART_SECONDS", "10"))
+SEED = int(os.environ.get("OAKUM_RESTART_SEED", "0")) or random.randrange(1, 1 << 32)
+TCP, DATAGRAMS = ("blocking", "nonblocking"), ("sendto", "sendmsg", "sendmmsg")
+
+
+def numbers(text):
+    """"NAME NUMBER..." of each line."""
+    lines = [line.split() for line in text.splitlines()]
+    return {words[0]: [int(word) for word in words[1:]] for words in lines if len(words) > 1}
+
+
+# PID NOTIFY_SOCKET NAMES FD... -- COMMAND: runs a service with descriptors of process PID.
+PASS_FDS = """
+import ctypes, fcntl, os, sys
+pidfd, end = os.pidfd_open(int(sys.argv[1])), sys.argv.index("--")
+PIDFD_GETFD = 438
+got = [ctypes.CDLL(None).syscall(PIDFD_GETFD, pidfd, int(fd), 0) for fd in sys.argv[4:end]]
+high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in got]
+os.closerange(3, 100)
+for i, fd in enumerate(high):
+    os.dup2(fd, 3 + i)
+os.closerange(100, 200)
+os.environ.update(NOTIFY_SOCKET=sys.argv[2], INVOCATION_ID="1")
+if high:
+    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(high)),
+                      LISTEN_FDNAMES=sys.argv[3])
+os.execv(sys.argv[end + 1], sys.argv[end + 1:])
+"""
+
+
+class Systemd:
+    """What sd_pid_notify_with_fds(3) and sd_listen_fds(3) say of a service manager's store."""
+
+    def __init__(self, directory):
+        self.path = os.path.join(directory, "systemd")
+        self.kept = {}
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+        self._socket.setblocking(False)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._socket.close()
+        for fd in sum(self.kept.values(), []):
+            os.close(fd)
+
+    def hear(self):
+        """Does what it is told; returns descriptors by name."""
+        while True:
+            try:
+                message, fds, _, _ = socket.recv_fds(self._socket, 4096, 16)
+            except BlockingIOError:
+                return self.kept
+            lines = message.decode().splitlines()
+            name = next((line[7:] for line in lines if line.startswith("FDNAME=")), "stored")
+            if "FDSTORE=1" in lines:
+                self.kept.setdefault(name, []).extend(fds)
+            elif "FDSTOREREMOVE=1" in lines:
+                for fd in self.kept.pop(name, []):
+                    os.close(fd)
+
+    def prefix(self):
+        """A command that runs another one as a service with what is kept. Made anew for each."""
+        kept = self.hear()
+        names, fds = [], []
+        for name, of_name in kept.items():
+            names += [name] * len(of_name)
+            fds += reversed(of_name)  # in no certain order
+        return [sys.executable, "-c", PASS_FDS, str(os.getpid()), self.path, ":".join(names),
+                *map(str, fds), "--"]
+
+
+class Restarts(case.Case):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.far = network.FarSide(cls.directory)
+        cls.addClassCleanup(cls.far.close)
+        cls.rootfs = rootfs.make_rootfs(os.path.join(cls.directory, "rootfs"), ("steady", "probe"))
+
+    def guard(self, name, **options):
+        guard = agent.Agent(self.directory, POLICY, runtime=name, **options).start()
+        self.addCleanup(guard.stop)
+        engine = runtime.Runtime(name, self.directory, config=guard.config)
+        self.addCleanup(engine.close)
+        return guard, engine
+
+    def bundle(self, *args):
+        return bundle.make_bundle(os.path.join(self.directory, runtime.Runtime.new_id()),
+                                  bundle.make_config(self.rootfs, args, netns=self.far.netns))
+
+    def serve(self):
+        """The other side of steady; returns the process."""
+        ready = os.path.join(self.directory, runtime.Runtime.new_id())
+        server = proc.Process([env.tool("ip"), "netns", "exec", self.far.far,
+                               env.test_program("steady"), "serve", ready], ready + ".log")
+        self.addCleanup(server.stop)
+        server.wait_for(lambda: os.path.exists(ready), 10, "the other side listens")
+        return server
+
+    def steady(self, engine):
+        """Starts it; returns its process and a function that ends it and returns what it says."""
+        log = os.path.join(self.directory, runtime.Runtime.new_id() + ".log")
+        container, process = engine.start(
+            self.bundle("/bin/steady", "run", FAR.GOOD4, FAR.BAD4), log)
+        process.wait_for(lambda: "running" in process.output(), 10, "it runs")
+
+        def end():
+            proc.run(engine.command("kill", container, "TERM", guarded=False))
+            process.wait(30)
+            return numbers(process.output())
+
+        return end
+
+    def check(self, name, restart, **options):
+        """restart(guard, chance): ends the agent in one way or another, and starts the next."""
+        chance = random.Random(f"{SEED} {name}")
+        guard, engine = self.guard(name, **options)
+        server, end = self.serve(), None
+        self.far.reset()
+        end = self.steady(engine)
+        restarts = 0
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            time.sleep(chance.uniform(0.02, 0.6))
+            restart(guard, chance)
+            restarts += 1
+        time.sleep(0.2)
+        said = end()
+        server.stop()
+        counted = numbers(server.output())
+        told = f"seed {SEED}, {restarts} restarts\n{said}\n{counted}\n{guard.log()[-3000:]}"
+        print(told.split("\n{")[0], said, counted, flush=True)
+        for way in (*TCP, *DATAGRAMS, "denied"):
+            self.assertEqual(said[way][1:], [0, 0], told)
+            self.assertGreater(said[way][0], 100, told)
+        for way in (*TCP, *DATAGRAMS):
+            came, distinct, _ = counted[way]
+            self.assertEqual((came, distinct), (said[way][0], said[way][0]), f"{way}: {told}")
+        self.assertEqual(counted["accepted"], [sum(said[way][0] for way in TCP)], told)
+        # A stream of which nobody can say how much was sent ends (ECONNRESET): none has a hole.
+        self.assertEqual(counted["holes"], [0], told)
+        self.assertEqual(self.far.packets(FAR.BAD4), 0, told)
+
+    @staticmethod
+    def kill_or_end(guard, chance):
+        guard.stop(chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)))
+        time.sleep(chance.choice((0, 0, 0.1, 0.3)))
+        guard.start()
+
+    def test_no_call_is_lost_or_doubled_with_runc(self):
+        self.check("runc", self.kill_or_end)
+
+    def test_no_call_is_lost_or_doubled_with_crun(self):
+        self.check("crun", self.kill_or_end)
+
+    def probing(self, engine):
+        """A container that connects upon each request; returns a function that requests."""
+        shared = os.path.join(self.directory, runtime.Runtime.new_id())
+        os.makedirs(shared)
+        config = bundle.make_config(
+            self.rootfs, ["/bin/sh", "-c", "i=0; while :; do i=$((i+1)); "
+                          "while [ ! -e /shared/go$i ]; do sleep 0.01; done; "
+                          f"/bin/probe 'tcp {FAR.GOOD4} 80 hello' 'tcp {FAR.BAD4} 80 hello' "
+                          "> /shared/out; mv /shared/out /shared/out$i; done"],
+            netns=self.far.netns)
+        config["mounts"].append({"destination": "/shared", "type": "bind", "source": shared,
+                                 "options": ["rbind", "rw"]})
+        container, process = engine.start(bundle.make_bundle(shared + ".bundle", config),
+                                          shared + ".log")
+        self.addCleanup(process.stop)
+        count = 0
+
+        def ask():
+            nonlocal count
+            count += 1
+            out = os.path.join(shared, f"out{count}")
+            with open(os.path.join(shared, f"go{count}"), "w", encoding="ascii"):
+                pass
+
+            def answer(timeout=10):
+                proc.wait_until(lambda: os.path.exists(out), timeout, "the answer")
+                with open(out, encoding="utf-8") as text:
+                    return runtime.parse_probe(text.read())
+
+            answer.there = lambda: os.path.exists(out)
+            return answer
+
+        return container, ask
+
+    def assertGuarded(self, steps):
+        self.assertWorked(steps[0])
+        self.assertFailed(steps[1], "EACCES")
+
+    def test_calls_wait_while_there_is_no_agent(self):
+        guard, engine = self.guard("runc")
+        container, ask = self.probing(engine)
+        self.assertGuarded(ask()())
+        keeper = guard.keeper_pid()
+        guard.kill()
+        self.far.reset()
+        answer = ask()
+        time.sleep(0.5)
+        self.assertFalse(answer.there())
+        self.assertEqual(self.far.packets(), 0)
+        guard.start()
+        self.assertGuarded(answer())
+        self.assertEqual(guard.keeper_pid(), keeper)
+        # What a later session brings is kept as well, and each is gone with its container.
+        proc.run(engine.command("exec", container, "/bin/true"))
+        guard.stop()
+        guard.start()
+        self.assertGuarded(ask()())
+        engine.delete(container)
+        guard.stop()
+        proc.wait_until(lambda: not os.path.exists(guard.socket + ".keeper"), 5, "the keeper's end")
+
+    def test_a_keeper_ends_with_the_last_container(self):
+        guard, engine = self.guard("runc")
+        container, _ = self.probing(engine)
+        guard.kill()
+        self.assertTrue(os.path.exists(guard.socket + ".keeper"))
+        engine.delete(container)
+        proc.wait_until(lambda: not os.path.exists(guard.socket + ".keeper"), 5, "the keeper's end")
+
+    def test_another_version_is_refused_and_takes_nothing(self):
+        guard, engine = self.guard("runc")
+        _, ask = self.probing(engine)
+        keeper = guard.keeper_pid()
+        guard.kill()
+        answer = ask()
+        files = [f"/proc/{keeper}/fd/{name}" for name in os.listdir(f"/proc/{keeper}/fd")]
+        journals = [name for name in files if "oakum-session" in os.readlink(name)]
+        self.assertEqual(len(journals), 1)
+        for version, status in ((2, 3), (1, None)):
+            with open(journals[0], "r+b", buffering=0) as journal:
+                journal.seek(8)
+                journal.write(version.to_bytes(4, "little"))
+            if status is not None:
+                refused = proc.run([env.program("oakum-agent"), "--config", guard.config,
+                                    "--events", guard.events_path], check=False)
+                self.assertEqual(refused.returncode, status, refused)
+                self.assertIn("version 2", refused.stderr)
+                self.assertFalse(answer.there())
+        guard.start()
+        self.assertGuarded(answer())
+
+    def test_the_store_of_systemd_keeps_sessions(self):
+        with Systemd(self.directory) as systemd:
+            guard, engine = self.guard("runc", prefix=systemd.prefix())
+            _, ask = self.probing(engine)
+            self.assertGuarded(ask()())
+            self.assertFalse(os.path.exists(guard.socket + ".keeper"))
+            for number in (signal.SIGKILL, signal.SIGTERM):
+                guard.stop(number)
+                answer = ask()
+                time.sleep(0.3)
+                self.assertFalse(answer.there())
+                systemd.hear()
+                guard.use_prefix(systemd.prefix())
+                guard.start()
+                self.assertGuarded(answer())
+            engine.close()
+            proc.wait_until(lambda: systemd.hear() == {}, 5, "nothing is kept any more")
+
+
+if __name__ == "__main__":
+    case.main()
