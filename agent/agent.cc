@@ -55,9 +55,10 @@ Expected<UniqueFd> BlockSignals() {
 }
 
 Expected<std::unique_ptr<Agent>> Agent::Create(AgentOptions options, UniqueFd signals,
-                                               const MakeSessions& make_sessions, const Log& log) {
+                                               const MakeSessions& make_sessions, const Log& log,
+                                               std::vector<KeptItem> kept) {
   std::unique_ptr<Agent> agent(new Agent(std::move(options), std::move(signals), log));
-  if (auto started = agent->Start(make_sessions); !started) {
+  if (auto started = agent->Start(make_sessions, std::move(kept)); !started) {
     return std::unexpected(std::move(started.error()));
   }
   return agent;
@@ -82,7 +83,7 @@ Agent::~Agent() {
   }
 }
 
-Expected<void> Agent::Start(const MakeSessions& make_sessions) {
+Expected<void> Agent::Start(const MakeSessions& make_sessions, std::vector<KeptItem> kept) {
   auto loop = EventLoop::Create();
   if (!loop) {
     return std::unexpected(std::move(loop.error()));
@@ -106,7 +107,7 @@ Expected<void> Agent::Start(const MakeSessions& make_sessions) {
   }
   sessions_ = std::move(*sessions);
   // Before anything else is begun: their containers are waiting.
-  const auto adopted = sessions_->Adopt(std::move(options_.kept));
+  const auto adopted = sessions_->Adopt(std::move(kept));
   if (!adopted) {
     return std::unexpected(adopted.error());
   }

@@ -25,12 +25,11 @@ namespace oakum::agent {
 
 struct AgentOptions {
   std::string version;
-  std::string socket;          // where runtimes connect
-  std::string policy;          // file or directory
-  std::string events = "-";    // file, or "-" for the standard output
-  std::string control;         // control socket; empty: "control.sock" beside `socket`
-  std::string metrics;         // ADDRESS:PORT; empty: none
-  std::vector<KeptItem> kept;  // by an agent before this one
+  std::string socket;        // where runtimes connect
+  std::string policy;        // file or directory
+  std::string events = "-";  // file, or "-" for the standard output
+  std::string control;       // control socket; empty: "control.sock" beside `socket`
+  std::string metrics;       // ADDRESS:PORT; empty: none
 };
 
 // Blocks SIGHUP, SIGTERM and SIGINT in the calling thread, and so in all that it starts later, and
@@ -44,13 +43,14 @@ class Agent {
   using MakeSessions = std::function<Expected<std::unique_ptr<SessionManager>>(
       std::shared_ptr<const policy::PolicySet> policies, EventSink& events, const Log& log)>;
 
-  // Reads the policy, opens everything, goes on with the sessions in `options.kept`, and listens.
+  // Reads the policy, opens everything, goes on with the sessions that are `kept`, and listens.
   // `signals` is BlockSignals'; `log` outlives the agent. Errors: whatever of these fails, ENOTSUP
   // for sessions of another version; nothing stays behind.
   [[nodiscard]] static Expected<std::unique_ptr<Agent>> Create(AgentOptions options,
                                                                UniqueFd signals,
                                                                const MakeSessions& make_sessions,
-                                                               const Log& log);
+                                                               const Log& log,
+                                                               std::vector<KeptItem> kept = {});
   ~Agent();
   Agent(const Agent&) = delete;
   Agent& operator=(const Agent&) = delete;
@@ -66,7 +66,7 @@ class Agent {
 
  private:
   Agent(AgentOptions options, UniqueFd signals, const Log& log);
-  [[nodiscard]] Expected<void> Start(const MakeSessions& make_sessions);
+  [[nodiscard]] Expected<void> Start(const MakeSessions& make_sessions, std::vector<KeptItem> kept);
   [[nodiscard]] Expected<void> StartServers();
   [[nodiscard]] Expected<void> StartControl();
   [[nodiscard]] Expected<void> StartMetrics();

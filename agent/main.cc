@@ -191,7 +191,7 @@ int Serve(AgentOptions options, const CommandLine& line, const Log& log) {
         session_options.store = store;
         return SessionManager::Create(session_options, std::move(policies), events, session_log);
       },
-      log);
+      log, std::move(opened.items));
   if (!agent) {
     log.Error("{}", agent.error().what);
     return StatusOf(agent.error());

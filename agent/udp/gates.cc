@@ -50,6 +50,7 @@ std::shared_ptr<const DatagramCaller> CallerOf(const CallContext& context,
   caller->core = context.core.weak_from_this();
   caller->call = call;
   caller->call.over = true;
+  caller->call.slot = nullptr;  // another call's by then
   const auto status = ReadTaskStatus(call.notification.tid);
   caller->tgid = status ? status->tgid : call.notification.tid;
   caller->start_time = ReadStartTime(caller->tgid);
