@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -18,6 +17,7 @@
 
 #include "agent/blocking_pool.h"
 #include "agent/identity.h"
+#include "agent/wakeable_epoll.h"
 
 namespace oakum::agent {
 
@@ -487,21 +487,12 @@ class EpollReactor final : public Reactor {
 }  // namespace
 
 Expected<std::unique_ptr<Reactor>> Reactor::Create(bool use_io_uring) {
-  UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
-  if (!epoll) {
-    return ErrnoError("epoll_create1");
+  auto waits = WakeableEpoll::Create(kWakeKey);
+  if (!waits) {
+    return std::unexpected(std::move(waits.error()));
   }
-  UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!wake) {
-    return ErrnoError("eventfd");
-  }
-  epoll_event event = {};
-  event.events = EPOLLIN;
-  event.data.u64 = kWakeKey;
-  if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) != 0) {
-    return ErrnoError("epoll_ctl");
-  }
-  return std::make_unique<EpollReactor>(std::move(epoll), std::move(wake), use_io_uring);
+  return std::make_unique<EpollReactor>(std::move(waits->epoll), std::move(waits->wake),
+                                        use_io_uring);
 }
 
 }  // namespace oakum::agent

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,6 +18,7 @@
 #include "agent/kept/session_keeping.h"
 #include "agent/reactor.h"
 #include "agent/session.h"
+#include "agent/wakeable_epoll.h"
 
 namespace oakum::agent {
 
@@ -415,19 +415,9 @@ Expected<std::unique_ptr<SessionManager>> SessionManager::Create(
   if (!reactor) {
     return std::unexpected(std::move(reactor.error()));
   }
-  UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
-  if (!epoll) {
-    return ErrnoError("epoll_create1");
-  }
-  UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!wake) {
-    return ErrnoError("eventfd");
-  }
-  epoll_event event = {};
-  event.events = EPOLLIN;
-  event.data.u64 = kWakeKey;
-  if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) != 0) {
-    return ErrnoError("epoll_ctl");
+  auto waits = WakeableEpoll::Create(kWakeKey);
+  if (!waits) {
+    return std::unexpected(std::move(waits.error()));
   }
   if (options.use_io_uring) {
     if (const auto probe = UringCalls::Create(true); !probe) {
@@ -441,7 +431,7 @@ Expected<std::unique_ptr<SessionManager>> SessionManager::Create(
     }
   }
   return std::make_unique<Sessions>(options, std::move(policies), events, log, std::move(*reactor),
-                                    std::move(epoll), std::move(wake));
+                                    std::move(waits->epoll), std::move(waits->wake));
 }
 
 }  // namespace oakum::agent
