@@ -32,18 +32,19 @@ constexpr std::array kNeeds = {
     CapabilityNeed{CAP_SETGID, "to have their groups, likewise"},
 };
 
+// Not kcmp(2) and name_to_handle_at(2), which tell whether a unix connect may stay native.
 constexpr std::array kRefused = {
 // Programs and other processes.
 #if !defined(__SANITIZE_ADDRESS__)  // which looks for leaks in this way, at the end
     "ptrace",
 #endif
     "execve", "execveat", "process_madvise", "move_pages", "migrate_pages", "personality",
-    "unshare", "kcmp",
+    "unshare",
     // File systems.
     "mount", "umount", "umount2", "pivot_root", "move_mount", "open_tree", "fsopen", "fsmount",
     "fsconfig", "fspick", "mount_setattr", "mknod", "mknodat", "swapon", "swapoff", "quotactl",
-    "quotactl_fd", "acct", "open_by_handle_at", "name_to_handle_at", "fanotify_init", "setxattr",
-    "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr",
+    "quotactl_fd", "acct", "open_by_handle_at", "fanotify_init", "setxattr", "lsetxattr",
+    "fsetxattr", "removexattr", "lremovexattr", "fremovexattr",
     // The kernel and the machine.
     "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot",
     "iopl", "ioperm", "modify_ldt", "vm86", "vm86old", "syslog", "vhangup", "sethostname",
