@@ -111,6 +111,13 @@ policy::Transport PinnedSocket::transport() const {
   }
 }
 
+void NoteBegin(const GuardedCall& call, JournalAct act, int number, const PinnedSocket& socket) {
+  if (call.slot != nullptr) {
+    call.Name(number);
+    call.slot->Begin(act, 0, SocketCookie(socket.fd.get()));
+  }
+}
+
 int Pin(const CallContext& context, pid_t tid, int fd, PinnedSocket& out) {
   if (const int error = context.descriptors.Get(tid, fd, out.fd); error != 0) {
     return error;

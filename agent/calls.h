@@ -58,6 +58,10 @@ struct Outcome {
 // dirty upper half) or did not see the arguments (socketcall(2)).
 [[nodiscard]] bool IsPlainSocket(int domain, int type, int protocol);
 
+// Has the next agent know that from here on `act` may have been done to `socket`, which is the
+// caller's descriptor `number`.
+void NoteBegin(const GuardedCall& call, JournalAct act, int number, const PinnedSocket& socket);
+
 // Pins descriptor `fd` of the caller. Returns 0 or an errno value; EBADF and ENOTSOCK as natively.
 [[nodiscard]] int Pin(const CallContext& context, pid_t tid, int fd, PinnedSocket& out);
 

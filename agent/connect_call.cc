@@ -98,7 +98,7 @@ bool LeadsToTheAgent(const CallContext& context, const PinnedSocket& socket,
 
 Outcome Perform(const CallContext& context, const GuardedCall& call, int number,
                 PinnedSocket socket, const SockaddrCopy& address) {
-  call.Begin(JournalAct::kConnect, number, SocketCookie(socket.fd.get()));
+  NoteBegin(call, JournalAct::kConnect, number, socket);
   // Only a stream socket in blocking mode can wait; resetting one (AF_UNSPEC) never does.
   const bool may_wait = socket.is_stream() && address.length >= sizeof(sa_family_t) &&
                         address.storage.ss_family != AF_UNSPEC &&
@@ -172,7 +172,7 @@ Outcome HandleConnect(const CallContext& context, const GuardedCall& call, Argum
       break;
     case Destination::Kind::kUnixPath:
     case Destination::Kind::kUnixAbstract:
-      call.Begin(JournalAct::kConnectUnix, number, SocketCookie(socket.fd.get()));
+      NoteBegin(call, JournalAct::kConnectUnix, number, socket);
       return ConnectUnix(context, call, std::move(socket), destination, address);
     case Destination::Kind::kOther:
       ruling = context.core.JudgeUnsupported(call, policy::Operation::kConnect,
@@ -185,7 +185,7 @@ Outcome HandleConnect(const CallContext& context, const GuardedCall& call, Argum
     case Ruling::kRefuse:
       return Outcome::Of(Answer::Error(EACCES));
     case Ruling::kCarry:
-      call.Begin(JournalAct::kCarry, number, SocketCookie(socket.fd.get()));
+      NoteBegin(call, JournalAct::kCarry, number, socket);
       return ConnectCarried(context, call,
                             {std::move(socket), number, address, destination, std::move(judged)});
     case Ruling::kPerform:

@@ -284,7 +284,7 @@ Outcome HandleBind(const CallContext& context, const GuardedCall& call, Argument
     return FromRuling(ruling);
   }
   int error = 0;
-  call.Begin(JournalAct::kBind, static_cast<int>(args[0]), SocketCookie(socket.fd.get()));
+  NoteBegin(call, JournalAct::kBind, static_cast<int>(args[0]), socket);
   if (local.kind == Destination::Kind::kInet) {
     error = BindInet(context, call, socket.fd.get(), address);
   } else if (local.kind == Destination::Kind::kUnixPath) {

@@ -34,15 +34,7 @@ struct GuardedCall {
       slot->socket = socket_number;
     }
   }
-  // From here on `what` may have been done to the caller's descriptor `socket_number`, which is the
-  // socket with that cookie.
-  void Begin(JournalAct what, int socket_number, uint64_t cookie) const {
-    Name(socket_number);
-    if (slot != nullptr) {
-      slot->Begin(what, 0, cookie);
-    }
-  }
-  // What Begin() was told, if it was; else 0.
+  // That of the socket, if it is noted; else 0.
   [[nodiscard]] uint64_t cookie() const { return slot != nullptr ? slot->cookie : 0; }
 };
 

@@ -53,6 +53,15 @@ class Discard final : public agent::EventSink {
   void Push(agent::Event&& /*event*/) override {}
 };
 
+// Keeps nothing, but has sessions note what the next agent would need, as those of a real agent do.
+class NoStore final : public agent::FdStore {
+ public:
+  Expected<void> Keep(const std::string& /*name*/, std::span<const int> /*fds*/) override {
+    return {};
+  }
+  void Forget(const std::string& /*name*/) override {}
+};
+
 double Nanoseconds() {
   timespec now = {};
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -140,6 +149,7 @@ using Program = std::function<int(int output_fd, size_t calls)>;
 // answered.
 std::optional<Figures> RunOnce(Way way, const Program& program, size_t calls) {
   Discard discard;
+  NoStore store;
   const Log log("oakum-bench", LogLevel::kError);
   const auto policies = policy::PolicySet::Parse(kPolicies, "bench");
   if (!policies) {
@@ -156,7 +166,8 @@ std::optional<Figures> RunOnce(Way way, const Program& program, size_t calls) {
     minimal.emplace(process.TakeListener(), process.pid(), way == Way::kMinimal);
   } else if (oakum) {
     auto created = agent::SessionManager::Create(
-        {.use_io_uring = true, .use_sync_wake_up = way == Way::kOakum}, *policies, discard, log);
+        {.use_io_uring = true, .use_sync_wake_up = way == Way::kOakum, .store = &store}, *policies,
+        discard, log);
     oci::ContainerProcessState state;
     state.id = "bench";
     state.metadata = policy::EncodeListenerMetadata({"p", {}});
