@@ -1,19 +1,15 @@
 #include "agent/identity.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/nsfs.h>
-#include <sched.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdlib>
-#include <thread>
 
 #include "agent/proxy/netns.h"
 #include "base/unique_fd.h"
@@ -37,19 +33,6 @@ long SetEuid(uid_t uid) { return syscall(SYS_setresuid, -1, uid, -1); }
 long SetEgid(gid_t gid) { return syscall(SYS_setresgid, -1, gid, -1); }
 long SetGroups(const std::vector<gid_t>& groups) {
   return syscall(SYS_setgroups, groups.size(), groups.data());
-}
-
-// The cookie (NetworkCookie()) of the network namespace `net_fd`: a thread of its own goes there.
-uint64_t NamespaceCookie(int net_fd) {
-  uint64_t cookie = 0;
-  std::thread([&] {
-    SetEffectiveCapabilities(CapabilityBit(CAP_SYS_ADMIN));
-    if (setns(net_fd, CLONE_NEWNET) != 0) {
-      return;
-    }
-    cookie = OwnNetworkCookie();
-  }).join();
-  return cookie;
 }
 
 }  // namespace
@@ -93,7 +76,10 @@ ScopedIdentity::ScopedIdentity(const TaskStatus& status, bool same_user_namespac
       own_groups_.clear();
     }
     changed_ = true;
-    ok_ = SetGroups(status.groups) == 0 && SetEgid(status.egid) == 0 && SetEuid(status.euid) == 0;
+    groups_changed_ = SetGroups(status.groups) == 0;
+    // user_namespaces(7): setgroups(2) can be denied, and then nobody there can change them.
+    ok_ = (groups_changed_ || status.groups == own_groups_) && SetEgid(status.egid) == 0 &&
+          SetEuid(status.euid) == 0;
   } else {
     ok_ = own_euid_ == status.euid;
   }
@@ -104,7 +90,10 @@ ScopedIdentity::~ScopedIdentity() {
   if (changed_) {
     constexpr uint64_t kSwitch = CapabilityBit(CAP_SETUID) | CapabilityBit(CAP_SETGID);
     SetEffectiveCapabilities(kSwitch);
-    if (SetEuid(own_euid_) != 0 || SetEgid(own_egid_) != 0 || SetGroups(own_groups_) != 0) {
+    // In a user namespace the agent may have groups that are not mapped there: those cannot be
+    // named again, and none are fewer rights than any.
+    const bool grouped = !groups_changed_ || SetGroups(own_groups_) == 0 || SetGroups({}) == 0;
+    if (SetEuid(own_euid_) != 0 || SetEgid(own_egid_) != 0 || !grouped) {
       // A thread that is stuck with a container's identity must not serve anybody.
       std::abort();
     }
@@ -127,16 +116,12 @@ bool MayBindPrivilegedPort(pid_t tid, const TaskStatus& status, int socket_fd) {
     return true;  // as much as the agent itself
   }
   struct stat theirs = {};
-  const UniqueFd net_fd(open(fmt::format("/proc/{}/ns/net", tid).c_str(), O_RDONLY | O_CLOEXEC));
-  if (!net_fd || stat(fmt::format("/proc/{}/ns/user", tid).c_str(), &theirs) != 0) {
+  // Of the socket, which may be older than the namespace that its owner is in now.
+  const auto network = NetworkOf(socket_fd, 0);
+  if (!network || stat(fmt::format("/proc/{}/ns/user", tid).c_str(), &theirs) != 0) {
     return false;
   }
-  // The socket may be older than the namespace that its owner is in now.
-  const uint64_t cookie = NetworkCookie(socket_fd);
-  if (cookie == 0 || cookie != NamespaceCookie(net_fd.get())) {
-    return false;
-  }
-  UniqueFd owner(ioctl(net_fd.get(), NS_GET_USERNS));
+  UniqueFd owner(ioctl(network->get(), NS_GET_USERNS));
   while (owner) {
     struct stat at = {};
     if (fstat(owner.get(), &at) == 0 && SameFile(at, theirs)) {

@@ -34,7 +34,8 @@ class ScopedCapabilities {
 
 // The thread acts with the file system and peer credentials of a container's thread (effective ids
 // and supplementary groups; real and saved ids stay, so that it can come back) and with those of
-// its capabilities in `keep` that the container's thread has in the agent's own user namespace. An
+// its capabilities in `keep` that the container's thread has in the agent's own user namespace.
+// "Root" is uid 0 of the agent's own user namespace, in which setgroups(2) may be denied. An
 // agent without CAP_SETUID keeps its own ids: then it only guards processes of its own user.
 class ScopedIdentity {
  public:
@@ -48,6 +49,7 @@ class ScopedIdentity {
  private:
   uint64_t after_;
   bool changed_ = false;
+  bool groups_changed_ = false;
   bool ok_ = true;
   uid_t own_euid_;
   gid_t own_egid_;

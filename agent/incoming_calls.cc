@@ -14,6 +14,7 @@
 #include "agent/calls.h"
 #include "agent/identity.h"
 #include "agent/message.h"
+#include "agent/proxy/netns.h"
 #include "agent/sockaddr.h"
 #include "agent/unix_bind.h"
 
@@ -38,12 +39,28 @@ int BindOnce(int socket_fd, const SockaddrCopy& address) {
   return bind(socket_fd, address.get(), address.length) == 0 ? 0 : errno;
 }
 
+// The owner of a user namespace has all capabilities in it, effective or not (user_namespaces(7)):
+// that is an ordinary user's agent to networks of rootless containers. The kernel would not ask for
+// the caller's there.
+bool IsDecidedByOwnership(int socket_fd, const SockaddrCopy& address) {
+  constexpr uint16_t kFirstUnprivileged = 1024;  // ip-sysctl.rst, ip_unprivileged_port_start
+  // At the same place in both families, and AF_UNSPEC stands for AF_INET (inet_bind_sk()).
+  sockaddr_in head = {};
+  if (address.length >= sizeof head) {
+    memcpy(&head, &address.storage, sizeof head);
+  }
+  const uint16_t port = ntohs(head.sin_port);
+  return geteuid() != 0 && port != 0 && port < kFirstUnprivileged &&
+         NetworkCookie(socket_fd) != OwnNetworkCookie();
+}
+
 // The kernel decides with the agent's rights taken off: ip_unprivileged_port_start of the socket's
 // network namespace (ip-sysctl.rst). Only where it wants CAP_NET_BIND_SERVICE (EACCES) it matters
 // whether the caller has that.
 int BindInet(const CallContext& context, const GuardedCall& call, int socket_fd,
              const SockaddrCopy& address) {
-  const int error = BindOnce(socket_fd, address);
+  const int error =
+      IsDecidedByOwnership(socket_fd, address) ? EACCES : BindOnce(socket_fd, address);
   if (error != EACCES) {
     return error;
   }

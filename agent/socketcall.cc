@@ -1,19 +1,17 @@
 // socketcall(2): the 32-bit multiplexer, whose arguments lie in memory.
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <linux/capability.h>
 #include <linux/net.h>
-#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdlib>
 
 #include "agent/calls.h"
 #include "agent/identity.h"
+#include "agent/proxy/netns.h"
 
 namespace oakum::agent {
 
@@ -38,27 +36,18 @@ Outcome MakeSocket(const CallContext& context, const GuardedCall& call, Argument
   const pid_t tid = call.notification.tid;
   const auto status = ReadTaskStatus(tid);
   const UniqueFd theirs(open(fmt::format("/proc/{}/ns/net", tid).c_str(), O_RDONLY | O_CLOEXEC));
-  const UniqueFd own(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-  if (!status || !theirs || !own || !context.core.notify().IdValid(call.notification.id)) {
+  if (!status || !theirs || !context.core.notify().IdValid(call.notification.id)) {
     return Outcome::Of(Answer::Error(ENOMEM));
   }
-  const uint64_t enter = CapabilityBit(CAP_SYS_ADMIN) | kPerformerCapabilities;
-  SetEffectiveCapabilities(enter);
-  if (setns(theirs.get(), CLONE_NEWNET) != 0) {
-    SetEffectiveCapabilities(kPerformerCapabilities);
-    return Outcome::Of(Answer::Error(EPERM));
-  }
   Answer answer;
-  {
-    const ScopedIdentity identity(*status, false, 0, enter);
+  const auto entered = WithNetwork(theirs.get(), [&] {
+    const ScopedIdentity identity(*status, false, 0, kPerformerCapabilities);
     answer.fd.Reset(identity.ok() ? socket(domain, type | SOCK_CLOEXEC, protocol) : -1);
     answer.error = answer.fd ? 0 : errno;
+  });
+  if (!entered) {
+    return Outcome::Of(Answer::Error(EPERM));
   }
-  if (setns(own.get(), CLONE_NEWNET) != 0) {
-    // A thread that is stuck in a container's namespace must not serve anybody.
-    std::abort();
-  }
-  SetEffectiveCapabilities(kPerformerCapabilities);
   if (answer.fd) {
     answer.kind = Answer::Kind::kFd;
     answer.performed = true;

@@ -347,12 +347,12 @@ class Attempt {
   void FillIn(HeldRequest& request, const std::shared_ptr<UniqueFd>& net) {
     const auto make_socket = [net](int domain, int type) {
       UniqueFd socket;
+      int error = 0;
       const auto entered = WithNetwork(net->get(), [&] {
         socket.Reset(::socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        error = errno;
       });
-      if (!entered) {
-        errno = entered.error().code;
-      }
+      errno = entered ? error : entered.error().code;
       return socket;
     };
     std::function<UniqueFd(int)> proxy_socket;

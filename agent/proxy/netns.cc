@@ -6,9 +6,11 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
+#include <thread>
 
 #include "agent/identity.h"
 
@@ -19,6 +21,36 @@ namespace {
 constexpr int kSoNetnsCookie = 71;  // asm-generic/socket.h; younger than some headers
 
 constexpr uint64_t kEnter = CapabilityBit(CAP_SYS_ADMIN) | kPerformerCapabilities;
+
+// Whether a thread that has left the agent's network namespace is let in again: setns(2) asks for
+// CAP_SYS_ADMIN in the user namespace that owns it, which an agent in a user namespace of its own
+// (rootless podman's) does not have.
+bool ComesBack(int own_fd) {
+  static const bool comes_back = [own_fd] {
+    const ScopedCapabilities raised(kEnter, kPerformerCapabilities);
+    return setns(own_fd, CLONE_NEWNET) == 0;
+  }();
+  return comes_back;
+}
+
+// With a thread that ends there.
+Expected<void> VisitForGood(int net_fd, const std::function<void()>& body) {
+  int error = 0;
+  std::thread([&] {
+    SetEffectiveCapabilities(kEnter);
+    error = setns(net_fd, CLONE_NEWNET) == 0 ? 0 : errno;
+    SetEffectiveCapabilities(kPerformerCapabilities);
+    if (error == 0) {
+      body();
+    }
+  }).join();
+  if (error != 0) {
+    return ErrnoError(error, geteuid() == 0 ? "enter a network namespace"
+                                            : "enter a network namespace (an ordinary user's agent "
+                                              "is started with \"podman unshare oakum-agent\")");
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -54,6 +86,9 @@ Expected<void> WithNetwork(int net_fd, const std::function<void()>& body) {
   const UniqueFd own(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
   if (!own) {
     return ErrnoError("open /proc/thread-self/ns/net");
+  }
+  if (!ComesBack(own.get())) {
+    return VisitForGood(net_fd, body);
   }
   SetEffectiveCapabilities(kEnter);
   if (setns(net_fd, CLONE_NEWNET) != 0) {

@@ -21,10 +21,11 @@ namespace oakum::agent {
 // cookie), which needs nothing. Errors: EPERM and those of ioctl(2).
 [[nodiscard]] Expected<UniqueFd> NetworkOf(int socket_fd, uint64_t own_netns);
 
-// Runs `body` with the calling thread in that network namespace and with the capabilities that the
-// thread has otherwise (kPerformerCapabilities); at once where `net_fd` is -1. A thread that cannot
-// come back ends the process. Errors: those of setns(2), EPERM without CAP_SYS_ADMIN; `body` has
-// not run then.
+// Runs `body` in that network namespace and with the capabilities that the calling
+// thread has otherwise (kPerformerCapabilities); at once where `net_fd` is -1. Where the calling
+// thread could not come back (an agent in rootless podman's user namespace), another one goes for
+// it and ends there: `body` says by its own variables what became of it, not by errno. Errors:
+// those of setns(2), EPERM without CAP_SYS_ADMIN; `body` has not run then.
 [[nodiscard]] Expected<void> WithNetwork(int net_fd, const std::function<void()>& body);
 
 }  // namespace oakum::agent
