@@ -52,10 +52,12 @@ Expected<void> CheckAgent(const std::string& socket_path) {
   }
   if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     const int error = errno;
-    return MakeError(error,
-                     fmt::format("the agent is not running: connect to {}: {}; start it with "
-                                 "\"systemctl start oakum-agent\" or \"oakum-agent --socket {}\"",
-                                 socket_path, std::strerror(error), socket_path));
+    return MakeError(
+        error,
+        fmt::format("the agent is not running: connect to {}: {}; start it with "
+                    "\"systemctl start oakum-agent\" (rootless: \"podman unshare oakum-agent\") or "
+                    "\"oakum-agent --socket {}\"",
+                    socket_path, std::strerror(error), socket_path));
   }
   return {};
 }

@@ -26,7 +26,8 @@ constexpr char kUsage[] =
     "guarded by the policy that fits the container, to standard output. It prints nothing and "
     "fails\n"
     "when it cannot, so that the container does not start.\n"
-    "  --config FILE  instead of $OAKUM_CONFIG or /etc/oakum/config.json\n";
+    "  --config FILE  instead of $OAKUM_CONFIG, or /etc/oakum/config.json (an ordinary user:\n"
+    "                 ~/.config/oakum/config.json)\n";
 
 struct Options {
   std::optional<std::string> config;

@@ -77,11 +77,14 @@ void ReadKey(const jsonc::Member& member, Config& config, Diagnostics& diagnosti
 
 }  // namespace
 
-Expected<Config> ParseConfig(std::string_view text, std::string_view name) {
+Expected<Config> ParseConfig(std::string_view text, std::string_view name,
+                             const Locations& locations) {
   Sources sources;
   const uint32_t file = sources.Add(std::string(name), std::string(text));
   Diagnostics diagnostics(sources);
   Config config;
+  config.socket = locations.socket;
+  config.policy = locations.policy;
   const auto document = jsonc::Parse(sources, file, jsonc::Comments::kAllowed, diagnostics);
   if (document && document->root.kind != jsonc::Kind::kObject) {
     diagnostics.Add(document->root.at, "the configuration must be an object");
@@ -96,17 +99,18 @@ Expected<Config> ParseConfig(std::string_view text, std::string_view name) {
   return config;
 }
 
-Expected<Config> LoadConfig(const std::optional<std::string>& option, const char* variable) {
+Expected<Config> LoadConfig(const std::optional<std::string>& option, const char* variable,
+                            const Locations& locations) {
   const bool from_variable = !option && variable != nullptr && *variable != '\0';
-  const std::string path = option ? *option : from_variable ? variable : kDefaultConfigPath;
+  const std::string path = option ? *option : from_variable ? variable : locations.config;
   auto text = ReadFile(path, kMaxConfigSize);
   if (!text) {
     if (!option && !from_variable && text.error().code == ENOENT) {
-      return Config();
+      return ParseConfig("{}", path, locations);
     }
     return std::unexpected(std::move(text.error()).Context("configuration"));
   }
-  return ParseConfig(*text, path);
+  return ParseConfig(*text, path, locations);
 }
 
 }  // namespace oakum::policy

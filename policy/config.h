@@ -1,4 +1,4 @@
-// /etc/oakum/config.json: the one file that all programs read.
+// config.json, in /etc/oakum or in a user's ~/.config/oakum: the one file that all programs read.
 #ifndef OAKUM_POLICY_CONFIG_H_
 #define OAKUM_POLICY_CONFIG_H_
 
@@ -7,33 +7,36 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "policy/locations.h"
 
 namespace oakum::policy {
 
-inline constexpr char kDefaultConfigPath[] = "/etc/oakum/config.json";
 inline constexpr char kConfigVariable[] = "OAKUM_CONFIG";
 inline constexpr size_t kMaxConfigSize = size_t{1} << 20;
 
 struct Config {
   // The real OCI runtime: a name that is looked for in PATH, or an absolute path. Empty: not said.
   std::string runtime;
-  std::string socket = "/run/oakum/agent.sock";  // where the agent listens for runtimes
-  std::string policy = "/etc/oakum/policy.d";    // file or directory
-  std::string events;                            // event log: a path or "-"; empty: not said
-  std::string metrics;                           // ADDRESS:PORT; empty: none
-  std::string control;                           // control socket; empty: not said
+  std::string socket = Locations().socket;  // where the agent listens for runtimes
+  std::string policy = Locations().policy;  // file or directory
+  std::string events;                       // event log: a path or "-"; empty: not said
+  std::string metrics;                      // ADDRESS:PORT; empty: none
+  std::string control;                      // control socket; empty: not said
 };
 
-// Parses the text of a config file; `name` stands for it in messages. JSON with // comments;
+// Parses the text of a config file; `name` stands for it in messages. `locations` has what it does
+// not say. JSON with // comments;
 // unknown keys, and paths that are not absolute, are errors. Errors: EINVAL, "FILE:LINE:COLUMN:
 // what".
-[[nodiscard]] Expected<Config> ParseConfig(std::string_view text, std::string_view name);
+[[nodiscard]] Expected<Config> ParseConfig(std::string_view text, std::string_view name,
+                                           const Locations& locations = {});
 
 // Reads `option` (--config) if there is one, else the file that OAKUM_CONFIG names (`variable`,
-// null or empty when unset), else kDefaultConfigPath; only that last one may be missing, and then
-// the defaults above hold. Errors: ParseConfig's, open(2)'s and read(2)'s.
+// null or empty when unset), else that of `locations`; only that last one may be missing.
+// Errors: ParseConfig's, open(2)'s and read(2)'s.
 [[nodiscard]] Expected<Config> LoadConfig(const std::optional<std::string>& option,
-                                          const char* variable);
+                                          const char* variable,
+                                          const Locations& locations = OwnLocations());
 
 }  // namespace oakum::policy
 
