@@ -61,6 +61,14 @@ void EventLoop::Remove(int fd) {
   tokens_.erase(found);
 }
 
+void EventLoop::Forget(int fd) {
+  const auto found = tokens_.find(fd);
+  if (found != tokens_.end()) {
+    watches_.erase(found->second);
+    tokens_.erase(found);
+  }
+}
+
 EventLoop::TimerId EventLoop::AddTimer(Clock::duration delay, std::function<void()> callback) {
   const auto id = static_cast<TimerId>(next_timer_++);
   timer_places_.emplace(id, timers_.emplace(Clock::now() + delay, Timer{id, std::move(callback)}));
@@ -76,18 +84,24 @@ void EventLoop::RemoveTimer(TimerId id) {
 }
 
 // Those that are due at the start: a timer that adds another one with no delay gives way.
-void EventLoop::RunTimers() {
+bool EventLoop::RunTimers() {
+  if (timers_.empty()) {
+    return false;
+  }
+  bool ran = false;
   const auto now = Clock::now();
   while (!timers_.empty() && timers_.begin()->first <= now && !stopped_) {
     timer_places_.erase(timers_.begin()->second.id);
     auto node = timers_.extract(timers_.begin());
     node.mapped().callback();
+    ran = true;
   }
+  return ran;
 }
 
-Expected<void> EventLoop::RunOnce(Clock::duration timeout) {
+Expected<bool> EventLoop::RunOnce(Clock::duration timeout) {
   using std::chrono::milliseconds;
-  if (!timers_.empty()) {
+  if (!timers_.empty() && timeout > Clock::duration::zero()) {
     timeout = std::clamp(timers_.begin()->first - Clock::now(), Clock::duration::zero(), timeout);
   }
   const auto wait = std::chrono::ceil<milliseconds>(timeout).count();
@@ -106,15 +120,15 @@ Expected<void> EventLoop::RunOnce(Clock::duration timeout) {
     const std::shared_ptr<Watch> watch = found->second;  // lives through its own Remove
     watch->callback(event.events);
   }
-  RunTimers();
-  return {};
+  const bool ran = RunTimers();
+  return ran || count > 0;
 }
 
 Expected<void> EventLoop::Run() {
   constexpr auto kLong = std::chrono::hours(24);
   while (!stopped_) {
     if (auto done = RunOnce(kLong); !done) {
-      return done;
+      return std::unexpected(std::move(done.error()));
     }
   }
   return {};

@@ -32,6 +32,9 @@ class EventLoop {
   [[nodiscard]] Expected<void> Modify(int fd, uint32_t events);
   // No callback comes after this. Nothing happens when `fd` was not added.
   void Remove(int fd);
+  // The same for one that is closed next and that nobody else holds open: epoll(7) lets go of it
+  // then without being told.
+  void Forget(int fd);
 
   // Calls back once, `delay` from now. Adding and removing cost O(log n) of what is waited for.
   TimerId AddTimer(Clock::duration delay, std::function<void()> callback);
@@ -40,8 +43,8 @@ class EventLoop {
 
   // Runs until Stop. Errors: epoll_wait(2)'s.
   [[nodiscard]] Expected<void> Run();
-  // One wait of at most `timeout`, and its callbacks.
-  [[nodiscard]] Expected<void> RunOnce(Clock::duration timeout);
+  // One wait of at most `timeout`, and its callbacks: whether there were any. Errors: as above.
+  [[nodiscard]] Expected<bool> RunOnce(Clock::duration timeout);
   void Stop() { stopped_ = true; }
 
  private:
@@ -55,7 +58,7 @@ class EventLoop {
   };
 
   explicit EventLoop(UniqueFd epoll) : epoll_(std::move(epoll)) {}
-  void RunTimers();
+  bool RunTimers();
 
   UniqueFd epoll_;
   // epoll reports a token, never a descriptor: a number that was closed and used again in the same

@@ -100,12 +100,10 @@ bool IsV6Only(int socket_fd) {
 // Where the agent's end is to be, seen from a socket that asked for that destination. Where the
 // network namespace has no ::1, an IPv6 socket is connected by way of IPv4.
 Expected<HeldSocket> Hold(const CallContext& context, Carrier& carrier, const PinnedSocket& socket,
-                          const Destination& destination, int net_fd) {
+                          uint64_t netns, const Destination& destination, int net_fd) {
   const bool v6 = socket.domain == AF_INET6 && !destination.endpoint.ip.IsV4();
   if (context.spare != nullptr) {
-    auto spare =
-        context.spare->Take(NetworkCookie(socket.fd.get()), v6 ? AF_INET6 : AF_INET, net_fd);
-    if (spare) {
+    if (auto spare = context.spare->Take(netns, v6 ? AF_INET6 : AF_INET, net_fd); spare) {
       return std::move(*spare);
     }
   }
@@ -150,6 +148,7 @@ class Attempt {
         connect_(std::move(connect)),
         carried_(context.carried()),
         cookie_(SocketCookie(connect_.socket.fd.get())),
+        netns_(NetworkCookie(connect_.socket.fd.get())),
         blocking_(!IsNonBlocking(connect_.socket.fd.get())) {}
 
   Outcome Run() {
@@ -194,6 +193,8 @@ class Attempt {
             connect_.judged.decision};
   }
 
+  [[nodiscard]] bool IsInOwnNetwork() { return netns_ != 0 && netns_ == carrier().own_netns(); }
+
   // A connection of that socket may be under way: the socket itself says so (SYN_SENT).
   std::optional<Outcome> Join() {
     auto pending = carried_->pending().Find(cookie_);
@@ -236,10 +237,8 @@ class Attempt {
 
   // The container's own socket, connected to the proxy: nothing where it has to be a relay.
   std::optional<Outcome> Direct() {
-    const bool same_netns = carrier().own_netns() != 0 &&
-                            NetworkCookie(connect_.socket.fd.get()) == carrier().own_netns();
     if (!blocking_ || context_.uring == nullptr || connect_.judged.policy->handshake() != nullptr ||
-        connect_.socket.protocol != IPPROTO_TCP || !CanConnectDirectly(proxy(), same_netns) ||
+        connect_.socket.protocol != IPPROTO_TCP || !CanConnectDirectly(proxy(), IsInOwnNetwork()) ||
         !MaySpeakToProxy()) {
       return std::nullopt;
     }
@@ -287,24 +286,31 @@ class Attempt {
   }
 
   Outcome Hold() {
-    auto slot = carried_->TakeSlot();
-    if (!slot) {
+    if (auto slot = carried_->TakeSlot(); slot) {
+      slot_ = std::move(*slot);
+    } else {
       Report().Failed({ENOBUFS, "the container has too many connections at a time", false});
       return Outcome::Of(Answer::Error(ENOBUFS));
     }
     ReadCaller();
-    auto net = NetworkOf(connect_.socket.fd.get(), carrier().own_netns());
+    auto net = IsInOwnNetwork() ? Expected<UniqueFd>()
+                                : NetworkOf(connect_.socket.fd.get(), carrier().own_netns());
     if (!net) {
       return Unreachable(net.error());
     }
-    auto held =
-        oakum::agent::Hold(context_, carrier(), connect_.socket, connect_.destination, net->get());
-    if (!held) {
-      return Unreachable(held.error());
-    }
+    const auto shared_net = std::make_shared<UniqueFd>(std::move(*net));
     Worker* worker = carrier().NextWorker();
     if (worker == nullptr) {
       return Outcome::Of(Answer::Error(ENOBUFS));
+    }
+    std::optional<HeldConnection::Starter> starter;
+    if (MayBeginEarly(*worker)) {
+      starter.emplace(*worker, Request(shared_net));
+    }
+    auto held = oakum::agent::Hold(context_, carrier(), connect_.socket, netns_,
+                                   connect_.destination, shared_net->get());
+    if (!held) {
+      return Unreachable(held.error());
     }
     const SockaddrCopy address = held->AddressFor(connect_.socket.domain);
     const int result = ConnectWithoutWaiting(connect_.socket.fd.get(), address, context_.uring);
@@ -316,32 +322,45 @@ class Attempt {
       return Outcome::Of(Answer::Performed(0, ENOBUFS));
     }
     carried_->peers().Remember(cookie_, connect_.destination.endpoint);
-    HeldClient client{tgid_, connect_.number, cookie_,
-                      OwnAddress(connect_.socket.fd.get(), held->domain())};
-    HeldRequest request{.container = carried_,
-                        .pending = pending,
-                        .policy = connect_.judged.policy,
-                        .slot = std::move(*slot),
-                        .held = std::move(*held),
-                        .client = client,
-                        .carry = carry(),
-                        .dial = {},
-                        .dns = {},
-                        .make_far = {},
-                        .asked = connect_.destination.endpoint,
-                        .report = Report()};
-    const auto shared_net = std::make_shared<UniqueFd>(std::move(*net));
-    FillIn(request, shared_net);
+    const HeldClient client{tgid_, connect_.number, cookie_,
+                            OwnAddress(connect_.socket.fd.get(), held->domain())};
     std::unique_ptr<CarriedOperation> operation;
     if (blocking_) {
       operation = std::make_unique<CarriedOperation>(
           UniqueFd(fcntl(connect_.socket.fd.get(), F_DUPFD_CLOEXEC, 0)), pending);
     }
-    HeldConnection::Start(*worker, std::move(request));
+    if (!starter) {
+      starter.emplace(*worker, Request(shared_net));
+    }
+    starter->Hold({.pending = std::move(pending),
+                   .held = std::move(*held),
+                   .client = client,
+                   .report = Report()});
     if (blocking_) {
       return Outcome::Of(std::move(operation));
     }
     return Outcome::Of(Answer::Performed(0, EINPROGRESS), std::move(connect_.socket.fd));
+  }
+
+  // Whether the proxy is asked before the socket is connecting to the agent's end. Not for one that
+  // is no fresh one and will not; and no further ahead of the worker than a few connections.
+  [[nodiscard]] bool MayBeginEarly(const Worker& worker) const {
+    constexpr size_t kMaxAhead = 8;
+    return carry() == policy::Carry::kProxy && worker.jobs() < kMaxAhead &&
+           TcpState(connect_.socket.fd.get()) == TCP_CLOSE;
+  }
+
+  [[nodiscard]] HeldRequest Request(const std::shared_ptr<UniqueFd>& net) {
+    HeldRequest request{.container = carried_,
+                        .policy = connect_.judged.policy,
+                        .slot = std::move(slot_),
+                        .carry = carry(),
+                        .dial = {},
+                        .dns = {},
+                        .make_far = {},
+                        .asked = connect_.destination.endpoint};
+    FillIn(request, net);
+    return request;
   }
 
   void FillIn(HeldRequest& request, const std::shared_ptr<UniqueFd>& net) {
@@ -365,7 +384,7 @@ class Attempt {
       request.dns.server = connect_.destination.endpoint;
       request.dns.tgid = tgid_;
       request.dns.start_time = ReadStartTime(tgid_);
-      request.dns.network = NetworkCookie(connect_.socket.fd.get());
+      request.dns.network = netns_;
       request.dns.own_network = carried_->IsFirstNetwork(net->get());
       request.dns.make_socket = make_socket;
       request.dns.proxy_socket = std::move(proxy_socket);
@@ -426,8 +445,10 @@ class Attempt {
   CarriedConnect connect_;
   const std::shared_ptr<ContainerCarrier> carried_;
   const uint64_t cookie_;
+  const uint64_t netns_;  // SO_NETNS_COOKIE, 0 where the kernel does not tell
   const bool blocking_;
   pid_t tgid_ = 0;
+  RelaySlot slot_;
   std::optional<Credentials> credentials_;
   bool has_route_ = true;
 };

@@ -47,6 +47,16 @@ Carrier::~Carrier() { direct_.Close(); }
 
 Worker* Carrier::NextWorker() {
   const std::lock_guard lock(mutex_);
+  // Waking one up takes longer than what it is to do, if one is awake and has not more to do than
+  // the others.
+  if (!workers_.empty()) {
+    const size_t least = (*std::ranges::min_element(workers_, {}, &Worker::load))->load();
+    for (const auto& worker : workers_) {
+      if (worker->is_awake() && worker->load() <= least + 1) {
+        return worker.get();
+      }
+    }
+  }
   if (workers_.size() < worker_count_) {
     auto worker = Worker::Create(fmt::format("carrier {}", workers_.size()));
     if (worker) {

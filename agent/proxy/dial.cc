@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -87,7 +86,14 @@ class LoopDial final : public Dial {
       return false;
     }
     watched_ = events;
+    Prepare();  // while there is nothing else to do
     return true;
+  }
+
+  void Prepare() {
+    if (!std::exchange(prepared_, true)) {
+      PrepareRelayed(socket_.get());
+    }
   }
 
   void SetTimeout(Clock::duration time) {
@@ -160,18 +166,16 @@ class LoopDial final : public Dial {
     if (domain != AF_UNIX && request_.make_socket) {
       errno = EBADF;
       socket_ = request_.make_socket(domain);
+      if (socket_ && fcntl(socket_.get(), F_SETFL, O_NONBLOCK) != 0) {
+        return ConnectFailed(errno);
+      }
     } else {
       socket_ = UniqueFd(socket(domain, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     }
     if (!socket_) {
       return ConnectFailed(errno);
     }
-    if (fcntl(socket_.get(), F_SETFL, O_NONBLOCK) != 0) {
-      return ConnectFailed(errno);
-    }
-    if (domain != AF_UNIX) {
-      PrepareProxySocket(socket_.get());
-    }
+    prepared_ = domain == AF_UNIX;
     ConnectOnce(address);
   }
 
@@ -182,19 +186,31 @@ class LoopDial final : public Dial {
     const int error = errno;
     if (error == EINPROGRESS) {
       phase_ = Phase::kConnecting;
-      // A proxy on this machine mostly has answered already.
-      pollfd answer = {socket_.get(), POLLOUT, 0};
-      if (poll(&answer, 1, 0) == 1) {
-        return Ready();
-      }
-      (void)Watch(EPOLLOUT);
-      return;
+      return TryConnected();
     }
     if (error == EAGAIN && address.storage.ss_family == AF_UNIX) {
       retry_ = loop_.AddTimer(kBacklogRetry, [this, address] { ConnectOnce(address); });
       return;
     }
     ConnectFailed(error);
+  }
+
+  // A proxy on this machine mostly has answered before connect(2) returns.
+  void TryConnected() {
+    if (SpeaksTls(url())) {
+      (void)Watch(EPOLLOUT);
+      return;
+    }
+    // What it is told first tells whether it has: EAGAIN, or what connect(2) would have said.
+    const ssize_t put = Put(handshake_->to_send());
+    if (put >= 0) {
+      handshake_->Sent(static_cast<size_t>(put));
+      return Speak();
+    }
+    if (errno != EAGAIN) {
+      return ConnectFailed(errno);
+    }
+    (void)Watch(EPOLLOUT);
   }
 
   void ConnectFailed(int error) {
@@ -380,6 +396,7 @@ class LoopDial final : public Dial {
       }
     }
     Unwatch();
+    Prepare();
     stream.fd = std::move(socket_);
     stream.tls = std::move(tls_);
     Finish({.failure = std::nullopt, .stream = std::move(stream)});
@@ -415,7 +432,8 @@ class LoopDial final : public Dial {
   std::shared_ptr<HostResolver::Question> question_;
   std::vector<policy::Endpoint> addresses_;  // not tried yet, the next one last
   UniqueFd socket_;
-  uint32_t watched_ = 0;  // the events of socket_ in the loop
+  uint32_t watched_ = 0;   // the events of socket_ in the loop
+  bool prepared_ = false;  // socket_
   std::unique_ptr<TlsStream> tls_;
   std::unique_ptr<Handshake> handshake_;
   std::array<char, 4096> buffer_{};

@@ -9,6 +9,7 @@
 
 #include "agent/proxy/checked_connection.h"
 #include "agent/proxy/connect_failure.h"
+#include "agent/proxy/proxy_socket.h"
 #include "agent/proxy/relay.h"
 #include "agent/proxy/tls_stream.h"
 
@@ -33,15 +34,16 @@ HeldConnection::HeldConnection(Worker& worker, HeldRequest request)
 HeldConnection::~HeldConnection() {
   worker_.loop().RemoveTimer(timer_);
   if (watching_) {
-    worker_.loop().Remove(request_.held.fd());
+    worker_.loop().Remove(end_->held.fd());
   }
   if (watching_far_) {
     worker_.loop().Remove(far_.fd.get());
   }
 }
 
-void HeldConnection::Start(Worker& worker, HeldRequest request) {
+HeldConnection::Starter::Starter(Worker& worker, HeldRequest request) : worker_(worker) {
   auto connection = std::make_shared<HeldConnection>(worker, std::move(request));
+  connection_ = connection;
   // Given away: it must not end on this thread.
   worker.Post([&worker, connection = std::move(connection)] {
     worker.Keep(connection);
@@ -49,19 +51,52 @@ void HeldConnection::Start(Worker& worker, HeldRequest request) {
   });
 }
 
-void HeldConnection::Begin() {
-  request_.pending->SetCancel([&worker = worker_, weak = weak_from_this()] {
-    worker.Post([weak] {
+HeldConnection::Starter::~Starter() {
+  if (!connection_.expired()) {
+    worker_.Post([weak = std::move(connection_)] {
       if (const auto self = weak.lock(); self != nullptr) {
         self->Leave();
+      }
+    });
+  }
+}
+
+void HeldConnection::Starter::Hold(HeldEnd end) {
+  // std::function wants what can be copied.
+  worker_.Post([weak = std::move(connection_), end = std::make_shared<HeldEnd>(std::move(end))] {
+    if (const auto self = weak.lock(); self != nullptr) {
+      self->Hold(std::move(*end));
+    }
+  });
+  connection_.reset();
+}
+
+void HeldConnection::Begin() {
+  if (request_.carry == policy::Carry::kProxy) {
+    dial_ = Dial::Start(worker_.loop(), request_.container->carrier().upstreams(),
+                        std::move(request_.dial),
+                        [this](DialResult result) { Dialed(std::move(result)); });
+  }
+}
+
+void HeldConnection::Hold(HeldEnd end) {
+  const auto self = shared_from_this();
+  end_.emplace(std::move(end));
+  end_->pending->SetCancel([&worker = worker_, weak = weak_from_this()] {
+    worker.Post([weak] {
+      if (const auto here = weak.lock(); here != nullptr) {
+        here->Leave();
       }
     });
   });
   switch (request_.carry) {
     case policy::Carry::kProxy:
-      dial_ = Dial::Start(worker_.loop(), request_.container->carrier().upstreams(),
-                          std::move(request_.dial),
-                          [this](DialResult result) { Dialed(std::move(result)); });
+      if (result_) {
+        GoOn(std::move(*result_));
+      } else {
+        // After the proxy has been spoken to.
+        timer_ = worker_.loop().AddTimer({}, [this] { end_->held.Prepare(); });
+      }
       return;
     case policy::Carry::kChecked:
       return request_.make_far ? ConnectFar() : Complete();
@@ -79,6 +114,7 @@ void HeldConnection::ConnectFar() {
   if (!far_.fd) {
     return FarConnected(errno);
   }
+  PrepareRelayed(far_.fd.get());
   const SockaddrCopy address = WriteEndpoint(request_.asked, domain);
   const int error = connect(far_.fd.get(), address.get(), address.length) == 0 ? 0 : errno;
   if (error != EINPROGRESS) {
@@ -99,8 +135,16 @@ void HeldConnection::FarConnected(int error) {
 }
 
 void HeldConnection::Dialed(DialResult result) {
+  if (end_) {
+    GoOn(std::move(result));
+  } else {
+    result_.emplace(std::move(result));
+  }
+}
+
+void HeldConnection::GoOn(DialResult result) {
   if (result.failure) {
-    request_.report.Failed(*result.failure);
+    end_->report.Failed(*result.failure);
     return Fail(result.failure->errno_value);
   }
   far_ = std::move(result.stream);
@@ -108,19 +152,19 @@ void HeldConnection::Dialed(DialResult result) {
 }
 
 void HeldConnection::Complete() {
-  const int error = request_.held.Complete(request_.client.address);
+  worker_.loop().RemoveTimer(timer_);
+  const int error = end_->held.Complete(end_->client.address);
   if (error != EINPROGRESS) {
     return Completed(error);
   }
   // Over loopback the other half comes before connect(2) returns, unless the kernel has put off
   // what comes in.
-  pollfd come = {request_.held.fd(), POLLOUT, 0};
+  pollfd come = {end_->held.fd(), POLLOUT, 0};
   if (poll(&come, 1, 0) == 1) {
-    return Completed(SocketError(request_.held.fd()));
+    return Completed(SocketError(end_->held.fd()));
   }
-  const auto done = worker_.loop().Add(request_.held.fd(), EPOLLOUT, [this](uint32_t) {
-    Completed(SocketError(request_.held.fd()));
-  });
+  const auto done = worker_.loop().Add(
+      end_->held.fd(), EPOLLOUT, [this](uint32_t) { Completed(SocketError(end_->held.fd())); });
   watching_ = done.has_value();
   timer_ = worker_.loop().AddTimer(kCompletesWithin, [this] {
     timer_ = EventLoop::TimerId::kNone;
@@ -132,7 +176,7 @@ void HeldConnection::Completed(int error) {
   const auto self = shared_from_this();
   if (watching_) {
     watching_ = false;
-    worker_.loop().Remove(request_.held.fd());
+    worker_.loop().Remove(end_->held.fd());
   }
   if (error == 0) {
     Established();
@@ -145,7 +189,8 @@ void HeldConnection::Completed(int error) {
 }
 
 void HeldConnection::Established() {
-  UniqueFd near = request_.held.Take();
+  end_->held.Prepare();
+  UniqueFd near = end_->held.Take();
   switch (request_.carry) {
     case policy::Carry::kProxy:
       return Relay::Start(worker_, std::move(request_.slot), std::move(near), std::move(far_));
@@ -153,7 +198,7 @@ void HeldConnection::Established() {
       // std::function wants what can be copied.
       (void)request_.container->WithResolver(
           [fd = std::make_shared<UniqueFd>(std::move(near)), dns = std::move(request_.dns),
-           report = request_.report, slot = std::make_shared<RelaySlot>(std::move(request_.slot))](
+           report = end_->report, slot = std::make_shared<RelaySlot>(std::move(request_.slot))](
               Worker&, Resolver& resolver) {
             resolver.Serve(std::move(*fd), dns, [report, slot](const DnsReply& reply) {
               if (reply.failure) {
@@ -165,7 +210,7 @@ void HeldConnection::Established() {
     case policy::Carry::kChecked:
       if (far_.fd) {
         auto watch =
-            std::make_shared<HandshakeWatch>(request_.container, request_.policy, request_.report);
+            std::make_shared<HandshakeWatch>(request_.container, request_.policy, end_->report);
         return Relay::Start(worker_, std::move(request_.slot), std::move(near), std::move(far_), {},
                             [watch](std::string_view bytes) { watch->Take(bytes); });
       }
@@ -174,7 +219,7 @@ void HeldConnection::Established() {
                                                 .policy = request_.policy,
                                                 .slot = std::move(request_.slot),
                                                 .dial = std::move(request_.dial),
-                                                .report = request_.report});
+                                                .report = end_->report});
     case policy::Carry::kDirect:
       return;
   }
@@ -183,13 +228,13 @@ void HeldConnection::Established() {
 void HeldConnection::Fail(int error) {
   const auto self = shared_from_this();
   const int told = error != 0 ? error : ECONNREFUSED;
-  request_.container->peers().Forget(request_.client.cookie);
-  request_.pending->Fail(told);
+  request_.container->peers().Forget(end_->client.cookie);
+  end_->pending->Fail(told);
   // What is done to the container's socket may have to wait for the container.
-  const auto held = std::make_shared<HeldSocket>(std::move(request_.held));
-  const auto fail = [container = request_.container, pending = request_.pending, held,
+  const auto held = std::make_shared<HeldSocket>(std::move(end_->held));
+  const auto fail = [container = request_.container, pending = end_->pending, held,
                      slot = std::make_shared<RelaySlot>(std::move(request_.slot)),
-                     client = request_.client, told] {
+                     client = end_->client, told] {
     if (!pending->Reset()) {
       FailConnect(client, *held, told, container->carrier().own_netns());
     }
@@ -204,7 +249,9 @@ void HeldConnection::Fail(int error) {
 
 void HeldConnection::Leave() {
   const auto self = shared_from_this();
-  request_.container->pending().Remove(*request_.pending);
+  if (end_) {
+    request_.container->pending().Remove(*end_->pending);
+  }
   worker_.Drop(this);
 }
 

@@ -27,13 +27,18 @@ struct HeldClient {
   SockaddrCopy address;  // its own
 };
 
-struct HeldRequest {
-  std::shared_ptr<ContainerCarrier> container;
+// What the container's socket is connected to meanwhile.
+struct HeldEnd {
   std::shared_ptr<PendingConnect> pending;
-  std::shared_ptr<const policy::Policy> policy;
-  RelaySlot slot;
   HeldSocket held;
   HeldClient client;
+  ProxyReport report;
+};
+
+struct HeldRequest {
+  std::shared_ptr<ContainerCarrier> container;
+  std::shared_ptr<const policy::Policy> policy;
+  RelaySlot slot;
   policy::Carry carry = policy::Carry::kProxy;
   DialRequest dial;  // kProxy; kChecked: without target
   DnsContext dns;    // kResolver
@@ -41,21 +46,24 @@ struct HeldRequest {
   // listened to. Makes the socket for that.
   std::function<UniqueFd(int domain)> make_far;
   policy::Endpoint asked;
-  ProxyReport report;
 };
 
 class HeldConnection : public std::enable_shared_from_this<HeldConnection> {
  public:
-  // Posts it to `worker`, which keeps it.
-  static void Start(Worker& worker, HeldRequest request);
+  // The same, for whoever has started it on another thread.
+  class Starter;
+
   HeldConnection(Worker& worker, HeldRequest request);
   ~HeldConnection();
   HeldConnection(const HeldConnection&) = delete;
   HeldConnection& operator=(const HeldConnection&) = delete;
 
  private:
+  // The proxy is asked, while the container's socket is still on its way to `end_`.
   void Begin();
+  void Hold(HeldEnd end);
   void Dialed(DialResult result);
+  void GoOn(DialResult result);
   void ConnectFar();
   void FarConnected(int error);
   // Lets the container's socket be connected; then goes on with Established().
@@ -68,11 +76,30 @@ class HeldConnection : public std::enable_shared_from_this<HeldConnection> {
 
   Worker& worker_;
   HeldRequest request_;
+  std::optional<HeldEnd> end_;        // once the container's socket is connecting to it
+  std::optional<DialResult> result_;  // that came before
   std::unique_ptr<Dial> dial_;
   ProxyStream far_;
   bool watching_ = false;
   bool watching_far_ = false;
   EventLoop::TimerId timer_ = EventLoop::TimerId::kNone;
+};
+
+// Starts one on its worker, which keeps it. Holds it to its end or gives it up.
+class HeldConnection::Starter {
+ public:
+  // kProxy: dials at once, so that this goes on while the container's socket is seen to.
+  Starter(Worker& worker, HeldRequest request);
+  // Gives it up, unless there was an end.
+  ~Starter();
+  Starter(const Starter&) = delete;
+  Starter& operator=(const Starter&) = delete;
+
+  void Hold(HeldEnd end);
+
+ private:
+  Worker& worker_;
+  std::weak_ptr<HeldConnection> connection_;
 };
 
 }  // namespace oakum::agent

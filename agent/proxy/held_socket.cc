@@ -1,7 +1,6 @@
 #include "agent/proxy/held_socket.h"
 
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -12,6 +11,7 @@
 
 #include "agent/proxy/carrier.h"
 #include "agent/proxy/netns.h"
+#include "agent/proxy/proxy_socket.h"
 
 namespace oakum::agent {
 
@@ -23,10 +23,6 @@ constexpr uint16_t kFirstPort = 32768;
 constexpr uint16_t kPortCount = 28232;
 constexpr int kMaxTries = 64;
 constexpr int kMaxDelay = 1000;  // milliseconds
-
-constexpr int kKeepIdleSeconds = 60;
-constexpr int kKeepIntervalSeconds = 15;
-constexpr int kKeepProbes = 4;
 
 SockaddrCopy Loopback(int domain, uint16_t port) {
   SockaddrCopy address;
@@ -48,20 +44,8 @@ SockaddrCopy Loopback(int domain, uint16_t port) {
   return address;
 }
 
-// What an end of a relay wants.
-void Prepare(int socket_fd) {
-  const int on = 1;
-  (void)setsockopt(socket_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  (void)setsockopt(socket_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-  (void)setsockopt(socket_fd, IPPROTO_TCP, TCP_KEEPIDLE, &kKeepIdleSeconds,
-                   sizeof kKeepIdleSeconds);
-  (void)setsockopt(socket_fd, IPPROTO_TCP, TCP_KEEPINTVL, &kKeepIntervalSeconds,
-                   sizeof kKeepIntervalSeconds);
-  (void)setsockopt(socket_fd, IPPROTO_TCP, TCP_KEEPCNT, &kKeepProbes, sizeof kKeepProbes);
-}
-
-// Both to the same port.
-int BindSomewhere(int one_fd, int other_fd, int domain, uint16_t& port) {
+// All to the same port.
+int BindSomewhere(const std::vector<UniqueFd>& fds, int domain, uint16_t& port) {
   int error = EADDRINUSE;
   for (int i = 0; i < kMaxTries && error == EADDRINUSE; ++i) {
     uint16_t random = 0;
@@ -70,9 +54,11 @@ int BindSomewhere(int one_fd, int other_fd, int domain, uint16_t& port) {
     }
     port = static_cast<uint16_t>(kFirstPort + random % kPortCount);
     const SockaddrCopy address = Loopback(domain, port);
-    error = bind(one_fd, address.get(), address.length) == 0 ? 0 : errno;
-    if (error == 0) {
-      return bind(other_fd, address.get(), address.length) == 0 ? 0 : errno;
+    error = bind(fds.front().get(), address.get(), address.length) == 0 ? 0 : errno;
+    for (size_t other = 1; error == 0 && other < fds.size(); ++other) {
+      if (bind(fds[other].get(), address.get(), address.length) != 0) {
+        return errno;
+      }
     }
   }
   return error;
@@ -81,8 +67,8 @@ int BindSomewhere(int one_fd, int other_fd, int domain, uint16_t& port) {
 UniqueFd NewSocket(int domain) {
   UniqueFd fd(socket(domain, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
   const int on = 1;
-  // Two sockets may have one port as long as the other one does not listen (socket(7),
-  // SO_REUSEADDR): which is so for these two, and for nobody else's.
+  // Several sockets may have one port as long as none of the others listens (socket(7),
+  // SO_REUSEADDR): which is so for these, and for nobody else's.
   if (fd && (setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
              (domain == AF_INET6 &&
               setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0))) {
@@ -114,55 +100,84 @@ int ListenWithFullQueue(int socket_fd, int domain, uint16_t port) {
 
 }  // namespace
 
-HeldSocket::HeldSocket(UniqueFd listener, UniqueFd fd, int domain, uint16_t port, OwnPorts& ports,
-                       uint64_t netns)
-    : listener_(std::move(listener)),
-      fd_(std::move(fd)),
-      domain_(domain),
-      port_(port),
-      ports_(&ports),
-      netns_(netns) {
-  ports_->Add(netns_, port_);
-}
-
-HeldSocket::HeldSocket(HeldSocket&& other) noexcept
-    : listener_(std::move(other.listener_)),
-      fd_(std::move(other.fd_)),
-      domain_(other.domain_),
-      port_(other.port_),
-      ports_(std::exchange(other.ports_, nullptr)),
-      netns_(other.netns_) {}
-
-void HeldSocket::Unregister() {
-  if (ports_ != nullptr) {
-    std::exchange(ports_, nullptr)->Remove(netns_, port_);
+// The socket that listens, for as long as one that shares its port is held.
+class HeldPort {
+ public:
+  HeldPort(UniqueFd listener, int domain, uint16_t port, OwnPorts& ports)
+      : listener_(std::move(listener)),
+        domain_(domain),
+        port_(port),
+        ports_(ports),
+        netns_(NetworkCookie(listener_.get())) {
+    ports_.Add(netns_, port_);
   }
-}
+  ~HeldPort() { ports_.Remove(netns_, port_); }
+  HeldPort(const HeldPort&) = delete;
+  HeldPort& operator=(const HeldPort&) = delete;
+
+  [[nodiscard]] int domain() const { return domain_; }
+  [[nodiscard]] uint16_t port() const { return port_; }
+
+ private:
+  const UniqueFd listener_;
+  const int domain_;
+  const uint16_t port_;
+  OwnPorts& ports_;
+  const uint64_t netns_;
+};
+
+HeldSocket::HeldSocket(std::shared_ptr<HeldPort> port, UniqueFd fd)
+    : port_(std::move(port)), fd_(std::move(fd)) {}
+HeldSocket::HeldSocket(HeldSocket&& other) noexcept = default;
+HeldSocket& HeldSocket::operator=(HeldSocket&& other) noexcept = default;
+HeldSocket::~HeldSocket() = default;
 
 Expected<HeldSocket> HeldSocket::Create(int domain, OwnPorts& ports) {
-  UniqueFd listener = NewSocket(domain);
-  UniqueFd fd = NewSocket(domain);
-  if (!listener || !fd) {
-    return ErrnoError("a socket to hold a connection");
+  auto one = CreateSome(1, domain, ports);
+  if (!one) {
+    return std::unexpected(std::move(one.error()));
   }
-  uint16_t port = 0;
-  if (const int error = BindSomewhere(listener.get(), fd.get(), domain, port); error != 0) {
-    return ErrnoError(error, "bind a loopback address");
-  }
-  Prepare(fd.get());
-  const uint64_t netns = NetworkCookie(fd.get());
-  HeldSocket held(std::move(listener), std::move(fd), domain, port, ports, netns);
-  if (const int error = ListenWithFullQueue(held.listener_.get(), domain, port); error != 0) {
-    return ErrnoError(error, "hold a connection");
-  }
-  return held;
+  return std::move(one->front());
 }
 
-SockaddrCopy HeldSocket::AddressFor(int domain) const {
-  if (domain == domain_) {
-    return Loopback(domain, port_);
+Expected<std::vector<HeldSocket>> HeldSocket::CreateSome(size_t count, int domain,
+                                                         OwnPorts& ports) {
+  std::vector<UniqueFd> fds;
+  while (fds.size() < count + 1) {
+    fds.push_back(NewSocket(domain));
+    if (!fds.back()) {
+      if (fds.size() <= 2) {
+        return ErrnoError("a socket to hold a connection");
+      }
+      fds.pop_back();
+      break;
+    }
   }
-  SockaddrCopy address = Loopback(AF_INET6, port_);
+  uint16_t port = 0;
+  if (const int error = BindSomewhere(fds, domain, port); error != 0) {
+    return ErrnoError(error, "bind a loopback address");
+  }
+  UniqueFd listener = std::move(fds.back());
+  fds.pop_back();
+  const int listener_fd = listener.get();
+  const auto shared = std::make_shared<HeldPort>(std::move(listener), domain, port, ports);
+  if (const int error = ListenWithFullQueue(listener_fd, domain, port); error != 0) {
+    return ErrnoError(error, "hold a connection");
+  }
+  std::vector<HeldSocket> made;
+  for (UniqueFd& fd : fds) {
+    made.push_back(HeldSocket(shared, std::move(fd)));
+  }
+  return made;
+}
+
+int HeldSocket::domain() const { return port_->domain(); }
+
+SockaddrCopy HeldSocket::AddressFor(int domain) const {
+  if (domain == port_->domain()) {
+    return Loopback(domain, port_->port());
+  }
+  SockaddrCopy address = Loopback(AF_INET6, port_->port());
   sockaddr_in6 in6 = {};
   memcpy(&in6, &address.storage, sizeof in6);
   const uint8_t mapped[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1};
@@ -171,13 +186,18 @@ SockaddrCopy HeldSocket::AddressFor(int domain) const {
   return address;
 }
 
+void HeldSocket::Prepare() {
+  if (!std::exchange(prepared_, true)) {
+    PrepareRelayed(fd_.get());
+  }
+}
+
 int HeldSocket::Complete(const SockaddrCopy& client) {
   return connect(fd_.get(), client.get(), client.length) == 0 ? 0 : errno;
 }
 
 UniqueFd HeldSocket::Take() {
-  Unregister();
-  listener_.Reset();
+  port_.reset();
   return std::move(fd_);
 }
 

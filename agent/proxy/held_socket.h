@@ -2,7 +2,10 @@
 #ifndef OAKUM_AGENT_PROXY_HELD_SOCKET_H_
 #define OAKUM_AGENT_PROXY_HELD_SOCKET_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <vector>
 
 #include "agent/sockaddr.h"
 #include "base/error.h"
@@ -10,6 +13,7 @@
 
 namespace oakum::agent {
 
+class HeldPort;
 class OwnPorts;
 
 // Two TCP sockets on one port of a loopback address. While the connection is held, one of them
@@ -17,41 +21,41 @@ class OwnPorts;
 // net/ipv4/tcp_input.c): whoever connects there is in SYN_SENT, natively, for as long as it may
 // take: EINPROGRESS, not writable, EALREADY, signals and time limits as ever. Complete() makes the
 // other half of a simultaneous open (RFC 9293 section 3.5) on the other, which establishes the
-// connection at once; until it has, no SYN that is sent again finds nobody there. Needs no
-// privilege.
+// connection at once; until it has, no SYN that is sent again finds nobody there. Several may share
+// one that listens, which is most of the work of making them. Needs no privilege.
 class HeldSocket {
  public:
   // In the network namespace of the calling thread; `domain` is AF_INET or AF_INET6. It is known to
   // `ports`, which outlives it, as long as it is held. Errors: EADDRNOTAVAIL where the namespace
   // has no such loopback address, EADDRINUSE when no port is free, those of socket(2).
   [[nodiscard]] static Expected<HeldSocket> Create(int domain, OwnPorts& ports);
+  // At least one and at most `count`, 1 to kMaxAtOnce, on one port.
+  [[nodiscard]] static Expected<std::vector<HeldSocket>> CreateSome(size_t count, int domain,
+                                                                    OwnPorts& ports);
+  static constexpr size_t kMaxAtOnce = 8;
   HeldSocket(HeldSocket&& other) noexcept;
-  HeldSocket& operator=(HeldSocket&&) = delete;
-  ~HeldSocket() { Unregister(); }
+  HeldSocket& operator=(HeldSocket&& other) noexcept;
+  ~HeldSocket();
 
   // Its address as a socket of `domain` connects to it: an IPv4 one in mapped form for AF_INET6.
   [[nodiscard]] SockaddrCopy AddressFor(int domain) const;
-  [[nodiscard]] int domain() const { return domain_; }
+  [[nodiscard]] int domain() const;
   [[nodiscard]] int fd() const { return fd_.get(); }
 
+  // What a relay wants of it (PrepareRelayed), unless that is done: when there is time.
+  void Prepare();
   // Connects to the socket at `client`, which is in SYN_SENT towards this one. 0, EINPROGRESS (then
   // EPOLLOUT and SO_ERROR tell), or an errno value: ECONNREFUSED when that socket is no more.
   [[nodiscard]] int Complete(const SockaddrCopy& client);
-  // After Complete(): non-blocking, without delay (TCP_NODELAY), and watched (SO_KEEPALIVE), so
-  // that a container's socket that has vanished is noticed.
+  // After Complete(): non-blocking.
   [[nodiscard]] UniqueFd Take();
 
  private:
-  HeldSocket(UniqueFd listener, UniqueFd fd, int domain, uint16_t port, OwnPorts& ports,
-             uint64_t netns);
-  void Unregister();
+  HeldSocket(std::shared_ptr<HeldPort> port, UniqueFd fd);
 
-  UniqueFd listener_;
+  std::shared_ptr<HeldPort> port_;
   UniqueFd fd_;  // bound, then connected
-  int domain_;
-  uint16_t port_;
-  OwnPorts* ports_;  // null: not known any more
-  uint64_t netns_;
+  bool prepared_ = false;
 };
 
 }  // namespace oakum::agent

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "agent/proxy/netns.h"
@@ -13,15 +14,17 @@ std::optional<HeldSocket> HeldSpare::Take(uint64_t netns, int domain, int net_fd
   if (netns == 0) {
     return taken;
   }
-  wanted_ = true;
   if (netns_ == netns && domain_ == domain) {
-    if (spare_) {
-      taken.emplace(std::move(*spare_));
-      spare_.reset();
+    if (!spare_.empty()) {
+      taken.emplace(std::move(spare_.back()));
+      spare_.pop_back();
     }
+    wanted_ = spare_.empty();
     return taken;
   }
-  spare_.reset();
+  wanted_ = true;
+  at_once_ = 1;
+  spare_.clear();
   net_.Reset(net_fd >= 0 ? fcntl(net_fd, F_DUPFD_CLOEXEC, 0) : -1);
   netns_ = net_fd >= 0 && !net_ ? 0 : netns;
   domain_ = domain;
@@ -29,12 +32,13 @@ std::optional<HeldSocket> HeldSpare::Take(uint64_t netns, int domain, int net_fd
 }
 
 void HeldSpare::Refill(OwnPorts& ports) {
-  if (!std::exchange(wanted_, false) || spare_ || netns_ == 0) {
+  if (!std::exchange(wanted_, false) || netns_ == 0) {
     return;
   }
   (void)WithNetwork(net_.get(), [&] {
-    if (auto made = HeldSocket::Create(domain_, ports); made) {
-      spare_.emplace(std::move(*made));
+    if (auto made = HeldSocket::CreateSome(at_once_, domain_, ports); made) {
+      spare_ = std::move(*made);
+      at_once_ = std::min(at_once_ * 2, HeldSocket::kMaxAtOnce);
     }
   });
 }

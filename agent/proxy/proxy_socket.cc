@@ -12,6 +12,16 @@
 
 namespace oakum::agent {
 
+namespace {
+
+// A peer that is gone without a word is noticed, so that the other side of a relay is reset: its
+// own SO_KEEPALIVE sees no farther than the relay.
+constexpr int kKeepIdleSeconds = 60;
+constexpr int kKeepIntervalSeconds = 15;
+constexpr int kKeepProbes = 4;
+
+}  // namespace
+
 SockaddrCopy InetSockaddr(const policy::Endpoint& endpoint, bool as_v6) {
   SockaddrCopy copy;
   const auto& bytes = endpoint.ip.bytes();
@@ -44,10 +54,16 @@ SockaddrCopy UnixSockaddr(const std::string& path) {
   return copy;
 }
 
-void PrepareProxySocket(int socket_fd) {
+void PrepareRelayed(int socket_fd) {
   const int on = 1;
+  (void)setsockopt(socket_fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on);
   (void)setsockopt(socket_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   (void)setsockopt(socket_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  (void)setsockopt(socket_fd, IPPROTO_TCP, TCP_KEEPIDLE, &kKeepIdleSeconds,
+                   sizeof kKeepIdleSeconds);
+  (void)setsockopt(socket_fd, IPPROTO_TCP, TCP_KEEPINTVL, &kKeepIntervalSeconds,
+                   sizeof kKeepIntervalSeconds);
+  (void)setsockopt(socket_fd, IPPROTO_TCP, TCP_KEEPCNT, &kKeepProbes, sizeof kKeepProbes);
 }
 
 int FittingErrno(int error) {

@@ -14,9 +14,10 @@ namespace oakum::agent {
 // `path` has at most 107 bytes (unix(7)).
 [[nodiscard]] SockaddrCopy UnixSockaddr(const std::string& path);
 
-// TCP_NODELAY, because a handshake is small messages that each wait for an answer, and
-// SO_KEEPALIVE, because a proxy that vanishes says nothing.
-void PrepareProxySocket(int socket_fd);
+// What an end of a relay wants of a TCP socket: TCP_NODELAY, because handshakes are small messages
+// that each wait for an answer; SO_KEEPALIVE with times of a minute or two, because who vanishes
+// says nothing; SO_OOBINLINE, so that urgent data are read like others.
+void PrepareRelayed(int socket_fd);
 
 // What connect(2) on an internet socket could have said for `error`: EACCES for what is not
 // permitted, ECONNREFUSED for what has no counterpart (a unix socket that is not there).

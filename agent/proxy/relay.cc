@@ -1,10 +1,9 @@
 #include "agent/proxy/relay.h"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <chrono>
 #include <utility>
 
 #include "agent/proxy/tls_stream.h"
@@ -13,24 +12,7 @@ namespace oakum::agent {
 
 namespace {
 
-// A proxy that is gone without a word is noticed, so that the container's socket is reset: its own
-// SO_KEEPALIVE sees no farther than the relay.
-constexpr int kKeepIdleSeconds = 60;
-constexpr int kKeepIntervalSeconds = 15;
-constexpr int kKeepProbes = 4;
-
-// What a relay wants of a socket; a unix one has none of it.
-void Prepare(int socket_fd) {
-  const int on = 1;
-  (void)setsockopt(socket_fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on);
-  (void)setsockopt(socket_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  (void)setsockopt(socket_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-  (void)setsockopt(socket_fd, IPPROTO_TCP, TCP_KEEPIDLE, &kKeepIdleSeconds,
-                   sizeof kKeepIdleSeconds);
-  (void)setsockopt(socket_fd, IPPROTO_TCP, TCP_KEEPINTVL, &kKeepIntervalSeconds,
-                   sizeof kKeepIntervalSeconds);
-  (void)setsockopt(socket_fd, IPPROTO_TCP, TCP_KEEPCNT, &kKeepProbes, sizeof kKeepProbes);
-}
+constexpr std::chrono::microseconds kClosesWithin{50};
 
 // RFC 9293 section 3.10.4, ABORT: close(2) after this sends RST.
 void ResetOnClose(int socket_fd) {
@@ -45,8 +27,6 @@ Relay::Relay(Worker& worker, RelaySlot slot, UniqueFd near, ProxyStream far, std
     : worker_(worker), slot_(std::move(slot)) {
   near_.stream.fd = std::move(near);
   far_.stream = std::move(far);
-  Prepare(near_.stream.fd.get());
-  Prepare(far_.stream.fd.get());
   out_.pump =
       Pump::Create(near_.stream, far_.stream, worker_.pipes(), std::move(early), std::move(tap));
   in_.pump = Pump::Create(far_.stream, near_.stream, worker_.pipes(), {}, {});
@@ -54,17 +34,22 @@ Relay::Relay(Worker& worker, RelaySlot slot, UniqueFd near, ProxyStream far, std
 
 Relay::~Relay() {
   worker_.loop().RemoveTimer(again_);
-  WatchSide(near_, 0);
-  WatchSide(far_, 0);
+  worker_.loop().Forget(near_.stream.fd.get());
+  worker_.loop().Forget(far_.stream.fd.get());
 }
 
 void Relay::Start(Worker& worker, RelaySlot slot, UniqueFd near, ProxyStream far, std::string early,
                   Pump::Tap tap) {
+  // Such bytes show in no event.
+  const bool has_some = !early.empty() || far.tls != nullptr;
   auto relay = std::make_shared<Relay>(worker, std::move(slot), std::move(near), std::move(far),
                                        std::move(early), std::move(tap));
   worker.Keep(relay);
-  // What has come already, decrypted bytes among it, shows in no event.
-  relay->Turn(true, true);
+  if (has_some) {
+    relay->Turn(true, true);
+  } else {
+    relay->Watch();
+  }
 }
 
 void Relay::Ready(const Side& side, uint32_t events) {
@@ -151,6 +136,14 @@ void Relay::WatchSide(Side& side, uint32_t events) {
 
 void Relay::End() {
   const auto self = shared_from_this();
+  // Whoever has closed one connection often opens the next one at once. To tell the proxy takes so
+  // long that it is better done while that one waits for an answer.
+  if (worker_.is_awake() && far_.stream.tls == nullptr) {
+    WatchSide(far_, 0);
+    worker_.loop().AddTimer(kClosesWithin,
+                            [slot = std::make_shared<RelaySlot>(std::move(slot_)),
+                             far = std::make_shared<UniqueFd>(std::move(far_.stream.fd))] {});
+  }
   worker_.Drop(this);
 }
 

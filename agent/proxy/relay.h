@@ -18,8 +18,9 @@ namespace oakum::agent {
 class Relay : public std::enable_shared_from_this<Relay> {
  public:
   // On the thread of `worker`. `slot` is given back at its end. `near` is the container's side,
-  // `far` the proxy's; `early` is what has been read from `near` already and is still to be passed
-  // on (at most Pump::kMaxEarly). `tap` is shown what comes from `near`.
+  // `far` the proxy's, both prepared (PrepareRelayed); `early` is what has been read from `near`
+  // already and is still to be passed on (at most Pump::kMaxEarly). `tap` is shown what comes from
+  // `near`.
   static void Start(Worker& worker, RelaySlot slot, UniqueFd near, ProxyStream far,
                     std::string early = {}, Pump::Tap tap = {});
   Relay(Worker& worker, RelaySlot slot, UniqueFd near, ProxyStream far, std::string early,
@@ -49,7 +50,7 @@ class Relay : public std::enable_shared_from_this<Relay> {
   void Reset();
 
   Worker& worker_;
-  const RelaySlot slot_;
+  RelaySlot slot_;
   Side near_;
   Side far_;
   Way out_;  // near to far

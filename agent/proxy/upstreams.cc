@@ -16,6 +16,9 @@ constexpr std::chrono::seconds kUdpRefusedFor{60};
 }  // namespace
 
 Upstreams::State* Upstreams::Find(const policy::ProxyUrl& url) {
+  if (states_.empty()) {
+    return nullptr;
+  }
   const auto found = states_.find(ProxyLabel(url));
   return found == states_.end() ? nullptr : &found->second;
 }

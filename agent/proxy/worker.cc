@@ -27,11 +27,10 @@ Expected<std::unique_ptr<Worker>> Worker::Create(const std::string& name) {
   }
   std::unique_ptr<Worker> worker(new Worker(std::move(*loop), std::move(wake)));
   if (auto added = worker->loop_->Add(worker->wake_.get(), EPOLLIN,
-                                      [self = worker.get()](uint32_t) {
+                                      [wake_fd = worker->wake_.get()](uint32_t) {
                                         uint64_t ignored = 0;
                                         [[maybe_unused]] const ssize_t got =
-                                            read(self->wake_.get(), &ignored, sizeof ignored);
-                                        self->RunJobs();
+                                            read(wake_fd, &ignored, sizeof ignored);
                                       });
       !added) {
     return std::unexpected(std::move(added.error()));
@@ -45,7 +44,7 @@ Expected<std::unique_ptr<Worker>> Worker::Create(const std::string& name) {
       sigemptyset(&pipe);
       sigaddset(&pipe, SIGPIPE);
       pthread_sigmask(SIG_BLOCK, &pipe, nullptr);
-      (void)self->loop_->Run();
+      self->Loop();
     });
   } catch (const std::system_error& error) {
     return MakeError(error.code().value(), "start a worker thread");
@@ -66,16 +65,23 @@ Worker::~Worker() {
 void Worker::Keep(std::shared_ptr<void> object) {
   const void* key = object.get();
   kept_.emplace(key, std::move(object));
+  load_.store(kept_.size(), std::memory_order_relaxed);
 }
 
-void Worker::Drop(const void* object) { const auto node = kept_.extract(object); }
+void Worker::Drop(const void* object) {
+  const auto node = kept_.extract(object);
+  load_.store(kept_.size(), std::memory_order_relaxed);
+}
 
 void Worker::Post(std::function<void()> job) {
   {
     const std::lock_guard lock(mutex_);
     jobs_.push_back(std::move(job));
+    job_count_.store(jobs_.size());
   }
-  Wake();
+  if (asleep_.exchange(false)) {
+    Wake();
+  }
 }
 
 void Worker::Wake() const {
@@ -83,19 +89,44 @@ void Worker::Wake() const {
   [[maybe_unused]] const ssize_t put = write(wake_.get(), &one, sizeof one);
 }
 
-void Worker::RunJobs() {
-  if (stopping_.load()) {
-    loop_->Stop();
-    return;
+void Worker::Loop() {
+  constexpr auto kLong = std::chrono::hours(24);
+  const auto look = [this] {
+    const auto ran = loop_->RunOnce({});
+    return jobs() != 0 || !ran || *ran;
+  };
+  while (!stopping_.load()) {
+    if (RunJobs()) {
+      wakefulness_.Job();
+      lively_.store(true, std::memory_order_relaxed);
+    }
+    if (wakefulness_.Waits(look)) {
+      continue;
+    }
+    lively_.store(false, std::memory_order_relaxed);
+    // Either whoever posts a job sees that this sleeps, or this sees the job.
+    asleep_.store(true);
+    if (job_count_.load() == 0 && !loop_->RunOnce(kLong)) {
+      return;
+    }
+    asleep_.store(false);
+  }
+}
+
+bool Worker::RunJobs() {
+  if (jobs() == 0) {
+    return false;
   }
   std::vector<std::function<void()>> jobs;
   {
     const std::lock_guard lock(mutex_);
     jobs.swap(jobs_);
+    job_count_.store(0);
   }
   for (const auto& job : jobs) {
     job();
   }
+  return true;
 }
 
 }  // namespace oakum::agent

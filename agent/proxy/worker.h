@@ -14,6 +14,7 @@
 
 #include "agent/event_loop.h"
 #include "agent/proxy/pipe_pool.h"
+#include "agent/proxy/wakefulness.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
 
@@ -34,6 +35,13 @@ class Worker {
   [[nodiscard]] PipePool& pipes() { return pipes_; }
   // Has `job` run on the worker's thread, after those posted before. Thread-safe.
   void Post(std::function<void()> job);
+  // Whether it has had a job lately and looks for more: then a job takes no waking up. Thread-safe,
+  // and out of date at once.
+  [[nodiscard]] bool is_awake() const { return lively_.load(std::memory_order_relaxed); }
+  // How many jobs wait for it. Thread-safe, and out of date at once.
+  [[nodiscard]] size_t jobs() const { return job_count_.load(std::memory_order_relaxed); }
+  // How many objects it keeps. Thread-safe, and out of date at once.
+  [[nodiscard]] size_t load() const { return load_.load(std::memory_order_relaxed); }
 
   // Keeps an object that lives on this worker until Drop, or until the worker ends: then it goes
   // when the thread has stopped and before the loop does. Only on the worker's own thread.
@@ -43,14 +51,21 @@ class Worker {
 
  private:
   Worker(std::unique_ptr<EventLoop> loop, UniqueFd wake);
+  void Loop();
   void Wake() const;
-  void RunJobs();
+  // Whether there were any.
+  bool RunJobs();
 
   const std::unique_ptr<EventLoop> loop_;
   const UniqueFd wake_;
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> asleep_{false};   // or about to sleep: it has to be woken up
+  std::atomic<size_t> job_count_{0};  // of jobs_, without the lock
+  std::atomic<bool> lively_{false};
+  std::atomic<size_t> load_{0};
   std::mutex mutex_;
   std::vector<std::function<void()>> jobs_;
+  Wakefulness wakefulness_;
   PipePool pipes_;
   std::unordered_map<const void*, std::shared_ptr<void>> kept_;
   std::thread thread_;
