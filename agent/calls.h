@@ -17,12 +17,18 @@ namespace oakum::agent {
 struct CallContext {
   SessionCore& core;
   DescriptorSource& descriptors;
+  const EventSource& source;   // the call's: never asked for anew before its answer
   UringCalls* uring;           // null: operations that need it go to a thread
   HeldSpare* spare = nullptr;  // null: there is none
 
   // What connections and datagrams of the container are carried with.
   [[nodiscard]] const std::shared_ptr<ContainerCarrier>& carried() const {
     return core.container()->carried();
+  }
+  // Null when the session's policy is gone, which denies.
+  [[nodiscard]] const policy::Policy* policy() const { return source.policy.get(); }
+  [[nodiscard]] bool Audits() const {
+    return source.policy != nullptr && source.policy->mode() == policy::Mode::kAudit;
   }
 };
 

@@ -38,7 +38,7 @@ struct ContainerParts {
 
   [[nodiscard]] Carrier& carrier() { return *carrier_; }
   // What its connections are carried with; made when it is first asked for, which is at the start
-  // of its first session if the policy carries anything. Thread-safe.
+  // of its first session, before the container runs. Thread-safe.
   [[nodiscard]] const std::shared_ptr<ContainerCarrier>& carried() {
     std::call_once(made_, [this] {
       if (!resolv_conf_) {

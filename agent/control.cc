@@ -42,6 +42,8 @@ Json SessionJson(const SessionInfo& session) {
   json["redirected"] = session.redirected;
   json["proxy_failures"] = session.proxy_failures;
   json["waiting"] = session.waiting;
+  json["stale_filter"] = session.filter_known ? Json(session.filter_gaps.unseen) : Json();
+  json["refused_by_filter"] = session.filter_known ? Json(session.filter_gaps.refused) : Json();
   return json;
 }
 

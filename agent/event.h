@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "policy/container.h"
+#include "policy/filter_record.h"
 #include "policy/policy.h"
 #include "policy/request.h"
 
@@ -34,6 +35,9 @@ struct EventSource {
   std::string container_id;                      // state.id
   std::string policy_name;                       // the policy that the filter was planned for
   std::shared_ptr<const policy::Policy> policy;  // null: there is none of that name any more
+  // What the container's filter does; null: not known (a profile that somebody wrote by hand).
+  std::shared_ptr<const policy::FilterRecord> filter;
+  policy::FilterGaps gaps;  // between that and what `policy` needs
 };
 
 struct Event {

@@ -200,6 +200,8 @@ class AcceptOperation final : public Operation {
   // Nothing when the peer was refused and closed.
   std::optional<Answer> Take(UniqueFd accepted, const SockaddrCopy& peer) {
     if (socket_.is_inet()) {
+      // Peers come for as long as it waits: each is decided under what holds then.
+      call_.source = core_->source();
       policy::InetRequest request;
       request.operation = policy::Operation::kAccept;
       request.transport = socket_.transport();
@@ -229,7 +231,7 @@ class AcceptOperation final : public Operation {
   }
 
   const std::shared_ptr<SessionCore> core_;
-  const GuardedCall call_;
+  GuardedCall call_;
   PinnedSocket socket_;
   const TaskStatus status_;
   const uint64_t address_;
@@ -281,7 +283,7 @@ Outcome HandleBind(const CallContext& context, const GuardedCall& call, Argument
     return Outcome::Of(Answer::None());
   }
   const Destination local = ReadBindAddress(address, socket);
-  Ruling ruling = context.core.Audits() ? Ruling::kPass : Ruling::kPerform;
+  Ruling ruling = context.Audits() ? Ruling::kPass : Ruling::kPerform;
   switch (local.kind) {
     case Destination::Kind::kNone:
     case Destination::Kind::kNetlink:
@@ -321,7 +323,7 @@ Outcome HandleListen(const CallContext& context, const GuardedCall& call, Argume
   if (!context.core.notify().IdValid(call.notification.id)) {
     return Outcome::Of(Answer::None());
   }
-  const bool audits = context.core.Audits();
+  const bool audits = context.Audits();
   Ruling ruling = audits ? Ruling::kPass : Ruling::kPerform;
   if (socket.is_inet()) {
     const policy::Endpoint local = audits || !socket.is_stream()
@@ -370,7 +372,7 @@ Outcome HandleAccept(const CallContext& context, const GuardedCall& call, Argume
   if (!status || !context.core.notify().IdValid(call.notification.id)) {
     return Outcome::Of(Answer::None());
   }
-  if (context.core.Audits()) {
+  if (context.Audits()) {
     // The peer is not known before the kernel has accepted it; the listening address is reported.
     if (socket.is_inet()) {
       (void)context.core.Judge(

@@ -50,9 +50,8 @@ void Overwrite(SockaddrCopy& address, const policy::IpAddress& ip) {
 
 // What the container was told the address for, where that may matter.
 std::vector<std::string> NamesOf(const CallContext& context, const policy::IpAddress& ip) {
-  const auto source = context.core.source();
-  const bool matters =
-      source->policy != nullptr && (source->policy->carries() || source->policy->names_domains());
+  const policy::Policy* policy = context.policy();
+  const bool matters = policy != nullptr && (policy->carries() || policy->names_domains());
   return matters ? context.carried()->names().Of(policy::CanonicalDestination(ip))
                  : std::vector<std::string>();
 }
@@ -75,8 +74,7 @@ bool IsLoopback(const policy::IpAddress& ip) {
 }
 
 bool DeniesByDefault(const CallContext& context) {
-  const auto source = context.core.source();
-  return source->policy == nullptr || source->policy->denies_by_default();
+  return context.policy() == nullptr || context.policy()->denies_by_default();
 }
 
 Ruling JudgeInet(const CallContext& context, const GuardedCall& call, policy::Operation operation,
@@ -93,8 +91,8 @@ Ruling JudgeInet(const CallContext& context, const GuardedCall& call, policy::Op
   }
   std::vector<std::string> names = NamesOf(context, destination.endpoint.ip);
   const policy::InetRequest request{operation, socket.transport(), destination.endpoint, {}, names};
-  judged = context.core.Decide(request);
-  if (judged.decision.carry != policy::Carry::kDirect && !context.core.Audits() &&
+  judged = context.core.Decide(call, request);
+  if (judged.decision.carry != policy::Carry::kDirect && !context.Audits() &&
       IsBoundToInterface(socket.fd.get())) {
     return context.core.JudgeUnsupported(call, operation,
                                          "to be carried on a socket of one network interface");

@@ -48,13 +48,23 @@ class Page {
 
 void RenderSessions(const AgentStatus& status, Page& page) {
   uint64_t waiting = 0;
+  uint64_t unseen = 0;
+  uint64_t refused = 0;
   for (const SessionInfo& session : status.sessions) {
     waiting += session.waiting;
+    unseen += session.filter_gaps.unseen.empty() ? 0 : 1;
+    refused += session.filter_gaps.refused.empty() ? 0 : 1;
   }
   page.Gauge("oakum_sessions", "Notify descriptors that are attended to.", status.sessions.size());
   page.Counter("oakum_sessions_total", "Notify descriptors that were attached.",
                status.totals.sessions);
   page.Gauge("oakum_waiting_calls", "Calls that are being performed.", waiting);
+  page.Family("oakum_stale_filters",
+              "Sessions whose filter lets calls pass unseen, or refuses calls, that their policy "
+              "wants to decide.",
+              "gauge");
+  page.Sample("oakum_stale_filters", R"({gap="unseen"})", unseen);
+  page.Sample("oakum_stale_filters", R"({gap="refused"})", refused);
   page.Counter("oakum_notifications_total", "Calls that the kernel asked about.",
                status.totals.calls);
   page.Family("oakum_calls_total", "Decided calls.", "counter");

@@ -178,6 +178,9 @@ std::optional<uint64_t> NativeUnix::Guard(pid_t tid) {
 }
 
 bool NativeUnix::IsGuarded(pid_t tid) {
+  if (suspended_) {
+    return false;
+  }
   if (state_ == State::kUntried) {
     guarded_ = Guard(tid);
     state_ = guarded_ ? State::kGuarded : State::kRefused;
@@ -196,13 +199,19 @@ bool NativeUnix::AllowsListen(pid_t tid, const TaskStatus& status) {
   return owners_.Owns(tid, status);
 }
 
-void NativeUnix::Release() {
+void NativeUnix::Suspend() {
   const std::lock_guard lock(mutex_);
+  suspended_ = true;
   if (guarded_) {
     cgroups_->Remove(*guarded_);
     guarded_.reset();
     state_ = State::kUntried;
   }
+}
+
+void NativeUnix::Resume() {
+  const std::lock_guard lock(mutex_);
+  suspended_ = false;
 }
 
 }  // namespace oakum::agent

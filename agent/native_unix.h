@@ -34,7 +34,7 @@ class NativeUnix {
   // `pid`: the container's first process, 0 when unknown.
   NativeUnix(pid_t pid, std::shared_ptr<GuardedCgroups> cgroups)
       : pid_(pid), cgroups_(std::move(cgroups)) {}
-  ~NativeUnix() { Release(); }
+  ~NativeUnix() { Suspend(); }
   NativeUnix(const NativeUnix&) = delete;
   NativeUnix& operator=(const NativeUnix&) = delete;
 
@@ -43,8 +43,12 @@ class NativeUnix {
   // The same for listen(2), which no ConnectGuard covers.
   [[nodiscard]] bool AllowsListen(pid_t tid, const TaskStatus& status);
 
-  // Takes the guard off: the policy audits now, and lets the container connect by itself.
-  void Release();
+  // Takes the guard off, and puts none on until Resume(): the policy is about to audit, and will
+  // let the container connect by itself. A call that an earlier policy still decides may come
+  // after.
+  void Suspend();
+  // The policy does not audit: before the first call that it decides.
+  void Resume();
 
  private:
   enum class State : uint8_t { kUntried, kGuarded, kRefused };
@@ -57,6 +61,7 @@ class NativeUnix {
   const std::shared_ptr<GuardedCgroups> cgroups_;
   std::mutex mutex_;
   State state_ = State::kUntried;
+  bool suspended_ = false;
   std::string cgroup_;  // path from the root of the hierarchy
   std::optional<uint64_t> guarded_;
   TableOwners owners_;

@@ -20,9 +20,14 @@ namespace oakum::agent {
 
 using Clock = std::chrono::steady_clock;
 
+struct EventSource;
+
 struct GuardedCall {
   Notification notification;
   CallKind kind;
+  // The container, and the policy that the whole call is decided under: one that is read meanwhile
+  // is for the next call. Null: what holds when it is asked for.
+  std::shared_ptr<const EventSource> source;
   // Its caller has been told, and this is about what came of it: not on a thread of the container's
   // own, so that nothing of the caller's memory may be read any more.
   bool over = false;

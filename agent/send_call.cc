@@ -93,7 +93,7 @@ Prepared JudgeDestination(const CallContext& context, const GuardedCall& call,
     // (tcp_sendmsg_fastopen(): EINPROGRESS or EISCONN for one that is named).
     destination = {};
   }
-  const bool audits = context.core.Audits();
+  const bool audits = context.Audits();
   Prepared prepared = Prepared::Of(audits ? Prepared::Kind::kPass : Prepared::Kind::kSend);
   switch (destination.kind) {
     case Destination::Kind::kNone:
@@ -170,11 +170,11 @@ int ErrorBeforeLookup(const GuardedCall& call, const PinnedSocket& socket,
 Prepared Prepare(const CallContext& context, const GuardedCall& call, const PinnedSocket& socket,
                  MessageHeader header, int flags) {
   // The filter refuses MSG_FASTOPEN where flags are registers; socketcall(2) hides them.
-  if ((flags & MSG_FASTOPEN) != 0 && !context.core.Audits()) {
+  if ((flags & MSG_FASTOPEN) != 0 && !context.Audits()) {
     return Prepared::Error(EOPNOTSUPP);
   }
   ControlMessages control;
-  if (!context.core.Audits() && (!header.control.empty() || socket.domain == AF_UNIX)) {
+  if (!context.Audits() && (!header.control.empty() || socket.domain == AF_UNIX)) {
     if (const int error = TranslateControl(context, call.notification.tid, socket.domain,
                                            header.control, control);
         error != 0) {
@@ -262,10 +262,11 @@ class SendMultipleOperation final : public Operation {
         descriptors_(thread_pidfds) {}
 
   std::optional<Answer> Step(const Stepper& stepper) override {
-    const CallContext context{*core_, descriptors_, stepper.uring};
     while (next_ < count_) {
       if (!sender_) {
-        if (auto answer = Begin(context); answer) {
+        // It may have waited for hours: each entry is decided under what holds then.
+        call_.source = core_->source();
+        if (auto answer = Begin({*core_, descriptors_, *call_.source, stepper.uring}); answer) {
           return answer;
         }
       }
@@ -357,7 +358,7 @@ class SendMultipleOperation final : public Operation {
   }
 
   const std::shared_ptr<SessionCore> core_;
-  const GuardedCall call_;
+  GuardedCall call_;
   PinnedSocket socket_;
   const std::vector<char> headers_;
   const uint64_t address_;
@@ -412,7 +413,7 @@ Outcome HandleSendto(const CallContext& context, const GuardedCall& call, Argume
   if (args[4] != 0 && header.name.length == 0 && socket.is_inet() && !socket.is_stream()) {
     // sendto(2) gives the protocol an address of no length, sendmsg(2) would give it none: one that
     // is just as short for each of them.
-    if (context.core.Audits()) {
+    if (context.Audits()) {
       return Outcome::Of(Answer::Continue());
     }
     header.name.length = 1;
@@ -477,7 +478,7 @@ Outcome HandleSendmmsg(const CallContext& context, const GuardedCall& call, Argu
   if (headers.empty()) {
     return Outcome::Of(count == 0 ? Answer::Value(0) : Answer::Error(EFAULT));
   }
-  if (context.core.Audits()) {
+  if (context.Audits()) {
     return AuditMultiple(context, call, socket, headers);
   }
   auto operation = std::make_unique<SendMultipleOperation>(

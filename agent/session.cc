@@ -63,6 +63,28 @@ class WaitingCalls {
   size_t live_ = 0;
 };
 
+// Files that deny rules name stay denied under another name: they are looked up when a policy
+// begins to hold, while their names are still the ones that the rules mean. On the session's own
+// thread, for a container can have its files looked up for ever (fuse(4)).
+class Remembered {
+ public:
+  void Keep(SessionCore& core, const std::shared_ptr<const EventSource>& source) {
+    if (source == of_) {
+      return;
+    }
+    of_ = source;
+    if (source->policy != nullptr) {
+      const ScopedCapabilities raised(CapabilityBit(CAP_DAC_READ_SEARCH) | kPerformerCapabilities,
+                                      kPerformerCapabilities);
+      core.container()->view.Remember(*source->policy);
+      core.NoteRemembered();
+    }
+  }
+
+ private:
+  std::shared_ptr<const EventSource> of_;
+};
+
 // A caller that cannot be looked at is denied, and in audit let pass, with an event that says why.
 Outcome Unseen(const CallContext& context, const GuardedCall& call, std::string why) {
   const Ruling ruling =
@@ -173,14 +195,16 @@ class Session::Desk {
       : core_(core),
         reactor_(reactor),
         want_uring_(options.use_io_uring),
-        descriptors_(options.use_thread_pidfds) {}
+        descriptors_(options.use_thread_pidfds) {
+    remembered_.Keep(*core_, core_->source());
+  }
 
   // A call that has just been received. False when its slot is in use from now on.
   bool Serve(GuardedCall& call) {
     core_->CountCall();
     call.kind = LookUpCall(call.notification.arch, call.notification.nr);
     const bool interrupted = waiting_.DropOf(reactor_, call.notification);
-    const CallContext context = MakeContext();
+    const CallContext context = MakeContext(call);
     const bool over = Finish(call, Answered(context, call, interrupted));
     if (spare_.wanted()) {
       spare_.Refill(context.carried()->carrier().own_ports());
@@ -194,7 +218,7 @@ class Session::Desk {
     call.notification = ReadNotification(slot->notification);
     call.slot = slot;
     call.kind = LookUpCall(call.notification.arch, call.notification.nr);
-    const CallContext context = MakeContext();
+    const CallContext context = MakeContext(call);
     auto outcome = Recover(context, call);
     if (!outcome) {
       core_->CountCall();
@@ -207,7 +231,10 @@ class Session::Desk {
   }
 
  private:
-  CallContext MakeContext() {
+  // Takes what holds now, after the wait for the call, and once for all of it.
+  CallContext MakeContext(GuardedCall& call) {
+    call.source = core_->source();
+    remembered_.Keep(*core_, call.source);
     if (want_uring_ && uring_ == nullptr) {
       // Made when first needed: a container that never calls costs no ring.
       want_uring_ = false;
@@ -215,7 +242,7 @@ class Session::Desk {
         uring_ = std::move(*created);
       }
     }
-    return {*core_, descriptors_, uring_.get(), &spare_};
+    return {*core_, descriptors_, *call.source, uring_.get(), &spare_};
   }
 
   bool Finish(const GuardedCall& call, Outcome outcome) {
@@ -244,6 +271,7 @@ class Session::Desk {
   DescriptorSource descriptors_;
   WaitingCalls waiting_;
   HeldSpare spare_;
+  Remembered remembered_;
 };
 
 void Session::Loop() {
@@ -252,12 +280,6 @@ void Session::Loop() {
   const NotifyFd& notify = core_->notify();
   if (options_.use_sync_wake_up) {
     (void)notify.SetSyncWakeUp();  // older kernels wake up more slowly
-  }
-  if (const auto source = core_->source(); source->policy != nullptr) {
-    const ScopedCapabilities raised(CapabilityBit(CAP_DAC_READ_SEARCH) | kPerformerCapabilities,
-                                    kPerformerCapabilities);
-    core_->container()->view.Remember(*source->policy);
-    core_->NoteRemembered();
   }
   Desk desk(core_, reactor_, options_);
   Journal* const journal = core_->journal();

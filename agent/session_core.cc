@@ -101,11 +101,6 @@ void SessionCore::SetSource(std::shared_ptr<const EventSource> source) {
   source_ = std::move(source);
 }
 
-bool SessionCore::Audits() const {
-  const auto now = source();
-  return now->policy != nullptr && now->policy->mode() == policy::Mode::kAudit;
-}
-
 Ruling SessionCore::Apply(const GuardedCall& call, const policy::Decision& decision, bool leaky,
                           Event&& event) {
   const auto& policy = event.source_of->policy;
@@ -146,9 +141,10 @@ Ruling SessionCore::Apply(const GuardedCall& call, const policy::Decision& decis
   return Ruling::kRefuse;
 }
 
-Judged SessionCore::Decide(const policy::InetRequest& request) const {
+Judged SessionCore::Decide(const GuardedCall& call, const policy::InetRequest& request) const {
   Judged judged;
-  judged.policy = source()->policy;
+  judged.source = SourceOf(call);
+  judged.policy = judged.source->policy;
   judged.decision =
       judged.policy != nullptr
           ? judged.policy->Decide(request)
@@ -159,7 +155,7 @@ Judged SessionCore::Decide(const policy::InetRequest& request) const {
 Ruling SessionCore::Judge(const GuardedCall& call, const policy::InetRequest& request,
                           const Judged& judged, std::string detail) {
   Event event;
-  event.source_of = source();
+  event.source_of = judged.source != nullptr ? judged.source : SourceOf(call);
   event.detail = std::move(detail);
   if (!request.names.empty()) {
     event.domain = request.names.front();
@@ -177,7 +173,7 @@ Ruling SessionCore::Judge(const GuardedCall& call, const policy::InetRequest& re
 Ruling SessionCore::Judge(const GuardedCall& call, policy::Operation operation,
                           const SocketNames& names) {
   Event event;
-  event.source_of = source();
+  event.source_of = SourceOf(call);
   const policy::Decision decision =
       event.source_of->policy != nullptr
           ? event.source_of->policy->Decide(policy::UnixRequest{.operation = operation,
@@ -195,7 +191,7 @@ Ruling SessionCore::Judge(const GuardedCall& call, policy::Operation operation,
 Ruling SessionCore::JudgeUnsupported(const GuardedCall& call, policy::Operation operation,
                                      std::string detail) {
   Event event;
-  event.source_of = source();
+  event.source_of = SourceOf(call);
   event.operation = operation;
   event.transport = policy::Transport::kOther;
   event.family = Event::Family::kOther;
@@ -328,6 +324,8 @@ SessionInfo SessionCore::Info() const {
   info.redirected = redirected_.load(std::memory_order_relaxed);
   info.proxy_failures = proxy_failures_.load(std::memory_order_relaxed);
   info.waiting = waiting();
+  info.filter_known = now->filter != nullptr;
+  info.filter_gaps = now->gaps;
   return info;
 }
 

@@ -32,8 +32,10 @@ enum class Ruling : uint8_t {
 };
 
 // A decision, and the policy that it belongs to: null where there is none any more, which denies.
+// Both stay together: the mode of one policy never answers for the rules of another.
 struct Judged {
   policy::Decision decision;
+  std::shared_ptr<const EventSource> source;  // null: none was asked
   std::shared_ptr<const policy::Policy> policy;
   // The names that the container was told the destination for, the last one first.
   std::vector<std::string> names;
@@ -63,17 +65,21 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
       kept_->journal.Release(call.slot);
     }
   }
+  // What holds now; a call has its own (GuardedCall::source).
   [[nodiscard]] std::shared_ptr<const EventSource> source() const;
+  [[nodiscard]] std::shared_ptr<const EventSource> SourceOf(const GuardedCall& call) const {
+    return call.source != nullptr ? call.source : source();
+  }
   void SetSource(std::shared_ptr<const EventSource> source);
   [[nodiscard]] const std::shared_ptr<ContainerParts>& container() const { return container_; }
 
   // Decides, counts, writes the event where one is due, and in `kill` ends the container.
   [[nodiscard]] Ruling Judge(const GuardedCall& call, const policy::InetRequest& request) {
-    return Judge(call, request, Decide(request));
+    return Judge(call, request, Decide(call, request));
   }
   // The two halves of it: what the policy says; and the rest, also for a decision that the caller
   // has changed because it cannot be carried out (`detail` says why).
-  [[nodiscard]] Judged Decide(const policy::InetRequest& request) const;
+  [[nodiscard]] Judged Decide(const GuardedCall& call, const policy::InetRequest& request) const;
   [[nodiscard]] Ruling Judge(const GuardedCall& call, const policy::InetRequest& request,
                              const Judged& judged, std::string detail = {});
   [[nodiscard]] Ruling Judge(const GuardedCall& call, policy::Operation operation,
@@ -84,9 +90,6 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   // Reports a socket that process `pid` was started with. It is let be, whatever the policy says:
   // the event tells what connecting or listening would have met.
   void ReportInherited(pid_t pid, const InheritedSocket& socket);
-  // Whether the session's policy is in audit mode now.
-  [[nodiscard]] bool Audits() const;
-
   // Sends the answer. What was performed and could not be delivered because the caller is gone for
   // a moment (a signal) is kept and given to the caller when it makes the same call again.
   // `socket_cookie` names the socket it was performed on. The agent's own duplicate of that is

@@ -13,8 +13,10 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <thread>
 
+#include "agent/filter_check.h"
 #include "agent/kept/session_keeping.h"
 #include "agent/reactor.h"
 #include "agent/session.h"
@@ -76,9 +78,8 @@ class Sessions final : public SessionManager {
     if (parts == nullptr) {
       parts = std::make_shared<ContainerParts>(state.init_pid, cgroups_, BorrowedCarrier());
     }
-    if (source->policy != nullptr && source->policy->carries()) {
-      (void)parts->carried();  // reads what the container has not yet had a hand in
-    }
+    // Reads what the container has not yet had a hand in: also for a policy that comes later.
+    (void)parts->carried();
     auto kept = Keep(state, *source, notify->fd(), init_pidfd.get(), *parts);
     auto core = std::make_shared<SessionCore>(next_number_, std::move(*notify), std::move(source),
                                               state.init_pid, std::move(init_pidfd),
@@ -123,19 +124,22 @@ class Sessions final : public SessionManager {
   void SetPolicies(std::shared_ptr<const policy::PolicySet> policies) override {
     const std::lock_guard lock(mutex_);
     policies_ = std::move(policies);
+    filters_.Forget();
+    std::set<std::string> reported;  // an exec has a session of its own, and the same filter
     for (auto& [number, session] : sessions_) {
       auto source = std::make_shared<EventSource>(*session->core()->source());
       source->policy = FindPolicy(source->policy_name);
+      filters_.Fill(*source, false);
       if (source->policy == nullptr) {
         log_.Warning(
             "session {}: policy \"{}\" is gone: all guarded calls of container {} are "
             "denied",
             number, Escape(source->policy_name), Escape(source->container_id));
       }
-      session->core()->SetSource(std::move(source));
-      if (session->core()->Audits()) {
-        session->core()->container()->native_unix.Release();
+      if (reported.insert(source->container_id).second) {
+        ReportGaps(*source);
       }
+      Use(*session, std::move(source));
     }
   }
 
@@ -160,6 +164,28 @@ class Sessions final : public SessionManager {
   }
 
  private:
+  // Calls that are being decided keep the policy that they began with. The guard goes before the
+  // first call that audit lets the kernel carry out, and may come back before the first that is
+  // not.
+  static void Use(Session& session, std::shared_ptr<const EventSource> source) {
+    NativeUnix& native = session.core()->container()->native_unix;
+    if (source->policy != nullptr && source->policy->mode() == policy::Mode::kAudit) {
+      native.Suspend();
+    } else {
+      native.Resume();
+    }
+    session.core()->SetSource(std::move(source));
+  }
+
+  void ReportGaps(const EventSource& source) const {
+    if (!source.gaps.empty()) {
+      log_.Warning(
+          "container {}: its filter is not the one that policy \"{}\" needs now: it {}; "
+          "start the container again to give it that filter",
+          Escape(source.container_id), Escape(source.policy_name), DescribeGaps(source.gaps));
+    }
+  }
+
   // Under mutex_, as all that follow.
   Expected<void> Begin(std::shared_ptr<SessionCore> core) {
     const uint64_t number = next_number_++;
@@ -179,6 +205,7 @@ class Sessions final : public SessionManager {
       log_.Warning("session {}: container {} has no policy here: all its guarded calls are denied",
                    number, Escape(source->container_id));
     }
+    ReportGaps(*source);
     return {};
   }
 
@@ -189,6 +216,7 @@ class Sessions final : public SessionManager {
     auto source = std::make_shared<EventSource>(*SourceOf(one.state.container));
     source->policy_name = one.state.policy;
     source->policy = FindPolicy(source->policy_name);
+    filters_.Fill(*source, false);
     const pid_t init_pid = one.state.container.init_pid;
     auto parts = PartsOf(one.state.container.id, init_pid);
     if (parts == nullptr) {
@@ -254,10 +282,14 @@ class Sessions final : public SessionManager {
   }
 
   [[nodiscard]] std::shared_ptr<const EventSource> SourceOf(
-      const oci::ContainerProcessState& state) const {
+      const oci::ContainerProcessState& state) {
     auto source = std::make_shared<EventSource>();
     source->container_id = state.id;
-    if (auto metadata = policy::DecodeListenerMetadata(state.metadata); metadata) {
+    auto metadata = policy::DecodeListenerMetadata(state.metadata);
+    if (metadata) {
+      if (metadata->filter) {
+        source->filter = std::make_shared<policy::FilterRecord>(std::move(*metadata->filter));
+      }
       source->facts = std::move(metadata->facts);
       source->policy_name = std::move(metadata->policy);
     } else {
@@ -272,6 +304,7 @@ class Sessions final : public SessionManager {
       }
     }
     source->policy = FindPolicy(source->policy_name);
+    filters_.Fill(*source, metadata.has_value());
     return source;
   }
 
@@ -397,6 +430,7 @@ class Sessions final : public SessionManager {
   std::unique_ptr<Carrier> carrier_;
   mutable std::mutex mutex_;
   std::shared_ptr<const policy::PolicySet> policies_;
+  FilterCheck filters_;
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   uint64_t next_number_ = kWakeKey + 1;
   SessionTotals ended_;  // of sessions that are no more in `sessions_`

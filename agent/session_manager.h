@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/unique_fd.h"
 #include "oci/container_state.h"
+#include "policy/filter_record.h"
 #include "policy/policy_set.h"
 
 namespace oakum::agent {
@@ -34,6 +35,9 @@ struct SessionInfo {
   uint64_t redirected = 0;      // decided calls that went through a proxy
   uint64_t proxy_failures = 0;  // times that a proxy did not carry what it should have
   uint64_t waiting = 0;         // calls that are being performed and have not finished yet
+  // Where the container's filter does not do what the policy needs now; empty without a policy.
+  bool filter_known = false;
+  policy::FilterGaps filter_gaps;
 };
 
 // What all sessions did since the agent started, those that have ended included: counters that only
@@ -77,8 +81,9 @@ class SessionManager {
   // Errors: ENOTSUP when one of them has a format of another version; nothing has been changed
   // then.
   [[nodiscard]] virtual Expected<size_t> Adopt(std::vector<KeptItem> items) = 0;
-  // From the next decision on, sessions use the policy of the same name in `policies`; a session
-  // whose policy is gone denies everything.
+  // From the next call on, sessions use the policy of the same name in `policies`; a session whose
+  // policy is gone denies everything. Each call is decided under one policy, as a whole. What a
+  // container's filter does not do of what the new policy needs is logged, once a container.
   virtual void SetPolicies(std::shared_ptr<const policy::PolicySet> policies) = 0;
   [[nodiscard]] virtual std::vector<SessionInfo> List() const = 0;
   [[nodiscard]] virtual SessionTotals Totals() const = 0;

@@ -110,7 +110,7 @@ policy::Endpoint ReportsGoTo(int level) {
 Ruling Judge(const CallContext& context, const GuardedCall& call, Arguments args) {
   const int level = static_cast<int>(args[1]);
   const int name = static_cast<int>(args[2]);
-  const Ruling pass = context.core.Audits() ? Ruling::kPass : Ruling::kPerform;
+  const Ruling pass = context.Audits() ? Ruling::kPass : Ruling::kPerform;
   switch (Classify(level, name, static_cast<uint32_t>(args[4]))) {
     case OptionKind::kPlain:
       return pass;

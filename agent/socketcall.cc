@@ -30,7 +30,7 @@ Outcome MakeSocket(const CallContext& context, const GuardedCall& call, Argument
   if (!IsPlainSocket(domain, type, protocol)) {
     return RefuseSocket(context, call, domain, type, protocol);
   }
-  if (context.core.Audits()) {
+  if (context.Audits()) {
     return Outcome::Of(Answer::Continue());
   }
   const pid_t tid = call.notification.tid;
@@ -62,8 +62,8 @@ Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call, Ar
   // The number of the call is a register: what is carried out natively stays that call, whatever
   // becomes of its arguments.
   const auto number = static_cast<uint32_t>(args[0]);
-  const auto source = context.core.source();
-  const bool guards_incoming = source->policy == nullptr || source->policy->guards_incoming();
+  const policy::Policy* policy = context.policy();
+  const bool guards_incoming = policy == nullptr || policy->guards_incoming();
   switch (number) {
     case SYS_BIND:
     case SYS_LISTEN:
@@ -73,16 +73,11 @@ Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call, Ar
         return Outcome::Of(Answer::Continue());
       }
       break;
-    case SYS_GETPEERNAME:
-      if (source->policy == nullptr || !source->policy->carries()) {
-        return Outcome::Of(Answer::Continue());
-      }
-      break;
     case SYS_RECVFROM:
     case SYS_RECVMSG:
     case SYS_RECVMMSG:
       if (context.core.container()->datagrams->empty() &&
-          (source->policy == nullptr || !source->policy->carries_datagrams())) {
+          (policy == nullptr || !policy->carries_datagrams())) {
         return Outcome::Of(Answer::Continue());
       }
       break;
@@ -92,6 +87,7 @@ Outcome HandleSocketcall(const CallContext& context, const GuardedCall& call, Ar
     case SYS_SENDMSG:
     case SYS_SENDMMSG:
     case SYS_SETSOCKOPT:
+    case SYS_GETPEERNAME:  // a socket may have been carried under an earlier policy
       break;
     default:
       // No destination: socketpair, send, recv, names, or no call at all (EINVAL).

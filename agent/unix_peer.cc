@@ -187,21 +187,16 @@ class UnixConnectOperation final : public Operation {
 
 // Whether the kernel may carry the call out, so that the server sees the caller itself.
 bool MayStayNative(const CallContext& context, pid_t tid, const TaskStatus& status) {
-  const auto policy = context.core.source()->policy;
+  const policy::Policy* policy = context.policy();
   if (policy == nullptr || policy->guards_unix() || policy->mode() == policy::Mode::kAudit) {
     return false;
   }
-  NativeUnix& native = context.core.container()->native_unix;
-  const bool allowed = native.AllowsConnect(tid, status);
-  if (context.core.Audits()) {
-    native.Release();  // the policy has changed meanwhile
-  }
-  return allowed;
+  return context.core.container()->native_unix.AllowsConnect(tid, status);
 }
 
 Outcome PassNative(const CallContext& context, const GuardedCall& call, const TaskStatus& status,
                    const Destination& destination, const SockaddrCopy& address) {
-  const auto policy = context.core.source()->policy;
+  const policy::Policy* policy = context.policy();
   UnixPeer peer;
   if (policy != nullptr && policy->log() == policy::LogLevel::kAll) {
     (void)FindUnixPeer(context, call.notification.tid, status, destination, address, peer);
@@ -236,9 +231,8 @@ int FindUnixPeer(const CallContext& context, pid_t tid, const TaskStatus& status
       error != 0) {
     return error;
   }
-  const auto source = context.core.source();
   out.address = PathAddress(DescriptorLink(out.inode.get()));
-  return context.core.container()->view.Name(tid, source->policy.get(), out.inode.get(), out.names);
+  return context.core.container()->view.Name(tid, context.policy(), out.inode.get(), out.names);
 }
 
 Outcome ConnectUnix(const CallContext& context, const GuardedCall& call, PinnedSocket socket,
@@ -259,7 +253,7 @@ Outcome ConnectUnix(const CallContext& context, const GuardedCall& call, PinnedS
   }
   if (found != 0) {
     // Nothing is there to be reached: the kernel would say the same.
-    return Outcome::Of(context.core.Audits() ? Answer::Continue() : Answer::Error(found));
+    return Outcome::Of(context.Audits() ? Answer::Continue() : Answer::Error(found));
   }
   switch (context.core.Judge(call, policy::Operation::kConnect, peer.names)) {
     case Ruling::kPass:

@@ -350,10 +350,12 @@ void Seccomp(const SeccompOptions& options, Context& context) {
     context.Fail(kUsage, base.error().ToString());
     return;
   }
+  const oci::SeccompPlan plan = policy::Plan(*policy);
   const auto merged = oci::MergeSeccomp(
-      *base, policy::Plan(*policy),
+      *base, plan,
       {.path = socket,
-       .metadata = policy::EncodeListenerMetadata({.policy = policy->name(), .facts = {}}),
+       .metadata = policy::EncodeListenerMetadata(
+           {.policy = policy->name(), .facts = {}, .filter = policy::RecordOf(plan)}),
        .flags = {}});
   if (!merged) {
     context.Fail(kFound, merged.error().ToString());

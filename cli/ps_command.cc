@@ -18,10 +18,11 @@ namespace {
 
 using oci::Json;
 
-constexpr std::array kHeads = {"CONTAINER", "NAME",       "POLICY", "MODE",  "PID",
-                               "CALLS",     "REDIRECTED", "DENIED", "LEAKS", "SINCE"};
-constexpr std::array kKeys = {"container_id", "name",       "policy", "mode",  "init_pid",
-                              "calls",        "redirected", "denied", "leaks", "attached"};
+constexpr std::array kHeads = {"CONTAINER",  "NAME",   "POLICY", "MODE",   "PID",  "CALLS",
+                               "REDIRECTED", "DENIED", "LEAKS",  "FILTER", "SINCE"};
+constexpr std::array kKeys = {"container_id", "name",         "policy",     "mode",
+                              "init_pid",     "calls",        "redirected", "denied",
+                              "leaks",        "stale_filter", "attached"};
 
 struct Options {
   AgentChoice agent;
@@ -31,6 +32,12 @@ struct Options {
 std::string Cell(const Json& session, const char* key) {
   const auto found = session.find(key);
   if (found == session.end()) {
+    return "-";
+  }
+  if (found->is_array()) {
+    return found->empty() ? "current" : "stale";
+  }
+  if (found->is_null()) {
     return "-";
   }
   const std::string text = found->is_string() ? found->get<std::string>() : found->dump();

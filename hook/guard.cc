@@ -27,10 +27,12 @@ Expected<std::string> GuardConfig(std::string_view config_json, const Origin& or
     return std::unexpected(policy.error());
   }
   metadata.policy = (*policy)->name();
+  const oci::SeccompPlan plan = policy::Plan(**policy);
+  metadata.filter = policy::RecordOf(plan);
   oci::ListenerConfig listener;
   listener.path = socket;
   listener.metadata = policy::EncodeListenerMetadata(metadata);
-  auto edited = oci::EditConfig(config_json, policy::Plan(**policy), listener);
+  auto edited = oci::EditConfig(config_json, plan, listener);
   if (!edited) {
     return std::unexpected(
         std::move(edited.error()).Context(fmt::format("policy \"{}\"", metadata.policy)));

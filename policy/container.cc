@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <nlohmann/json.hpp>
@@ -15,6 +16,7 @@ namespace {
 
 constexpr std::string_view kMetadataName = "listenerMetadata";
 constexpr std::string_view kVersionKey = "oakum";
+constexpr std::string_view kFilterKey = "filter";
 
 using Field = std::pair<std::string_view, std::string ContainerFacts::*>;
 constexpr std::array<Field, 6> kFields = {{{"engine", &ContainerFacts::engine},
@@ -23,6 +25,25 @@ constexpr std::array<Field, 6> kFields = {{{"engine", &ContainerFacts::engine},
                                            {"image", &ContainerFacts::image},
                                            {"namespace", &ContainerFacts::ns},
                                            {"pod", &ContainerFacts::pod}}};
+
+// Nothing when it is not what this version writes: then it is not known what the filter does.
+std::optional<FilterRecord> ReadFilter(const jsonc::Value& value) {
+  if (value.kind != jsonc::Kind::kObject) {
+    return std::nullopt;
+  }
+  FilterRecord record;
+  for (const jsonc::Member& member : value.members) {
+    if (member.value.kind != jsonc::Kind::kString) {
+      return std::nullopt;
+    }
+    for (std::string_view rest = member.value.text; !rest.empty();) {
+      const std::string_view name = rest.substr(0, rest.find(' '));
+      rest.remove_prefix(std::min(name.size() + 1, rest.size()));
+      record.calls.insert_or_assign(std::string(name), std::string(member.key));
+    }
+  }
+  return record;
+}
 
 }  // namespace
 
@@ -33,6 +54,13 @@ std::string EncodeListenerMetadata(const ListenerMetadata& metadata) {
   for (const auto& [key, member] : kFields) {
     if (!(metadata.facts.*member).empty()) {
       json[key] = metadata.facts.*member;
+    }
+  }
+  if (metadata.filter) {
+    auto& filter = json[kFilterKey] = nlohmann::ordered_json::object();
+    for (const auto& [name, treatment] : metadata.filter->calls) {
+      const bool first = !filter.contains(treatment);
+      filter[treatment] = first ? name : filter[treatment].get<std::string>() + " " + name;
     }
   }
   // Bytes that are not UTF-8 become U+FFFD: JSON cannot carry them.
@@ -65,6 +93,9 @@ Expected<ListenerMetadata> DecodeListenerMetadata(std::string_view text) {
   read("policy", metadata.policy);
   for (const auto& [key, member] : kFields) {
     read(key, metadata.facts.*member);
+  }
+  if (const jsonc::Value* filter = document->root.Find(kFilterKey); filter != nullptr) {
+    metadata.filter = ReadFilter(*filter);
   }
   if (metadata.policy.empty() && diagnostics.ok()) {
     diagnostics.Add(document->root.at, "no \"policy\"");

@@ -3,10 +3,12 @@
 #define OAKUM_POLICY_CONTAINER_H_
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "base/error.h"
+#include "policy/filter_record.h"
 
 namespace oakum::policy {
 
@@ -30,10 +32,14 @@ struct ContainerFacts {
 
 // `listenerMetadata`: how hook/ hands the chosen policy and the facts to agent/, through the
 // runtime. A JSON object {"oakum": 1, "policy": ..., "engine": ..., ...}; labels and annotations
-// are left out (the agent's events do not show them).
+// are left out (the agent's events do not show them). Keys that are not known are passed over: they
+// are a later version's.
 struct ListenerMetadata {
   std::string policy;  // name of the policy that the filter was planned for
   ContainerFacts facts;
+  // What the filter does; nothing when an earlier version wrote it. {"filter": {"SCOPE.ACTION":
+  // "connect bind ...", ...}}
+  std::optional<FilterRecord> filter = {};
 };
 [[nodiscard]] std::string EncodeListenerMetadata(const ListenerMetadata& metadata);
 // Errors: EINVAL when it is not ours or malformed.

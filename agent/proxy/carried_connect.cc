@@ -397,7 +397,7 @@ class Attempt {
       request.dial.credentials = credentials_;
     }
     request.dial.make_socket = std::move(proxy_socket);
-    if (carry() == policy::Carry::kChecked && context_.core.Audits()) {
+    if (carry() == policy::Carry::kChecked && context_.Audits()) {
       request.make_far = [make_socket](int domain) { return make_socket(domain, SOCK_STREAM); };
     }
   }

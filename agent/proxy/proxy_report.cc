@@ -12,7 +12,7 @@ namespace oakum::agent {
 ProxyReport::ProxyReport(SessionCore& core, const GuardedCall& call,
                          const policy::InetRequest& request, const policy::Decision& decision)
     : carrier_(&core.container()->carrier()), core_(core.weak_from_this()) {
-  event_.source_of = core.source();
+  event_.source_of = core.SourceOf(call);
   event_.operation = request.operation;
   event_.transport = request.transport;
   event_.destination = request.remote;

@@ -51,6 +51,7 @@ std::shared_ptr<const DatagramCaller> CallerOf(const CallContext& context,
   caller->call = call;
   caller->call.over = true;
   caller->call.slot = nullptr;  // another call's by then
+  caller->call.source.reset();  // a gate has the decision, and the policy with it
   const auto status = ReadTaskStatus(call.notification.tid);
   caller->tgid = status ? status->tgid : call.notification.tid;
   caller->start_time = ReadStartTime(caller->tgid);

@@ -36,9 +36,8 @@ std::optional<PinnedSocket> Consider(const CallContext& context, const GuardedCa
     return std::nullopt;
   }
   if (carried.empty()) {
-    const auto source = context.core.source();
-    if ((flags & MSG_DONTWAIT) != 0 || source->policy == nullptr ||
-        !source->policy->carries_datagrams()) {
+    const policy::Policy* policy = context.policy();
+    if ((flags & MSG_DONTWAIT) != 0 || policy == nullptr || !policy->carries_datagrams()) {
       return std::nullopt;
     }
   }

@@ -36,6 +36,8 @@ inline AgentStatus Status() {
   session.calls = 12;
   session.leaks = 2;
   session.waiting = 1;
+  session.filter_known = true;
+  session.filter_gaps.unseen = {"bind", "listen"};
   status.sessions = {session};
   status.events.pushed = {90, 0, 10, 0, 0};
   status.events.lines = 17;

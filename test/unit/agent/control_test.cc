@@ -41,6 +41,8 @@ TEST(Control, PsListsSessionsWhateverTheirNames) {
   EXPECT_EQ(session["mode"], "kill");
   EXPECT_EQ(session["attached"], "2026-11-24T20:34:45.000000000Z");
   EXPECT_EQ(session["waiting"], 1);
+  EXPECT_EQ(session["stale_filter"], json::parse(R"(["bind","listen"])"));
+  EXPECT_EQ(session["refused_by_filter"], json::array());
 }
 
 TEST(Control, BadRequestsAreAnsweredWithWhatIsWrong) {

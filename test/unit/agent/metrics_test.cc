@@ -52,6 +52,8 @@ TEST(Metrics, PageFollowsTheTextFormat) {
   EXPECT_EQ(samples.at("oakum_leaks_total"), 9);
   EXPECT_EQ(samples.at("oakum_sessions"), 1);
   EXPECT_EQ(samples.at("oakum_waiting_calls"), 1);
+  EXPECT_EQ(samples.at(R"(oakum_stale_filters{gap="unseen"})"), 1);
+  EXPECT_EQ(samples.at(R"(oakum_stale_filters{gap="refused"})"), 0);
   EXPECT_EQ(samples.at(R"(oakum_policy_reloads_total{result="ok"})"), 2);
   EXPECT_EQ(samples.at(R"(oakum_policy_reloads_total{result="failed"})"), 1);
   EXPECT_EQ(samples.at(R"(oakum_events_total{verdict="deny"})"), 10);

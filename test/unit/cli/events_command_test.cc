@@ -142,14 +142,16 @@ TEST_F(EventsCommandTest, PsShowsSessions) {
   const std::string answer =
       R"({"ok":true,"sessions":[{"session":1,"container_id":"0123456789abcdef","name":"w\u001beb",)"
       R"("policy":"p","mode":"enforce","init_pid":7,"calls":5,"redirected":1,"denied":2,"leaks":1,)"
-      R"("attached":"2026-11-24T20:34:45.000000000Z"}]})";
+      R"("stale_filter":["bind"],"attached":"2026-11-24T20:34:45.000000000Z"}]})";
   std::thread agent = Answer(socket, answer + "\n");
   EXPECT_EQ(Run({"ps", "--control", socket.path()}), kOk);
   agent.join();
-  EXPECT_EQ(out_.str(),
-            "CONTAINER     NAME     POLICY  MODE     PID  CALLS  REDIRECTED  DENIED  LEAKS  SINCE\n"
-            "0123456789ab  w\\x1beb  p       enforce  7    5      1           2       1      "
-            "2026-11-24T20:34:45\n");
+  EXPECT_EQ(
+      out_.str(),
+      "CONTAINER     NAME     POLICY  MODE     PID  CALLS  REDIRECTED  DENIED  LEAKS  FILTER  "
+      "SINCE\n"
+      "0123456789ab  w\\x1beb  p       enforce  7    5      1           2       1      stale   "
+      "2026-11-24T20:34:45\n");
 }
 
 TEST_F(EventsCommandTest, AgentThatIsNotThereIsSaid) {

@@ -1,0 +1,156 @@
+#include "policy/filter_record.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <iterator>
+#include <set>
+
+namespace oakum::policy {
+
+namespace {
+
+using oci::FilterAction;
+using oci::FilterBranch;
+
+constexpr std::string_view kOthers = "*";
+constexpr std::string_view kPasses = "none.a";
+constexpr std::string_view kAsked = "all.n";
+
+// FNV-1a: the same in every build, which is all that is asked of it.
+std::string Hash(std::string_view text) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const char byte : text) {
+    hash = (hash ^ static_cast<uint8_t>(byte)) * 0x100000001b3;
+  }
+  return fmt::format("{:08x}", (hash >> 32) ^ (hash & 0xffffffff));
+}
+
+std::string Action(const FilterBranch& branch) {
+  switch (branch.action) {
+    case FilterAction::kAllow:
+      return "a";
+    case FilterAction::kNotify:
+      return "n";
+    case FilterAction::kErrno:
+      return fmt::format("e{}", branch.errno_value);
+  }
+  return "e";
+}
+
+std::string Conditions(const FilterBranch& branch) {
+  std::string text;
+  for (const oci::ArgCondition& condition : branch.conditions) {
+    fmt::format_to(std::back_inserter(text), "{} {} {} {};", condition.index,
+                   static_cast<int>(condition.compare), condition.value, condition.value_two);
+  }
+  return text;
+}
+
+// "SCOPE.ACTION" of one call. The order of branches means nothing.
+std::string Treatment(const oci::SyscallPlan& plan) {
+  std::set<std::string> actions;
+  std::set<std::string> guarded;
+  std::set<std::string> all;
+  bool passes = false;
+  for (const FilterBranch& branch : plan.branches) {
+    const std::string action = Action(branch);
+    const std::string conditions = Conditions(branch);
+    if (branch.action == FilterAction::kAllow) {
+      passes = true;
+    } else {
+      actions.insert(action);
+      guarded.insert(conditions);
+    }
+    all.insert(conditions + action);
+  }
+  if (guarded.empty()) {
+    return std::string(kPasses);
+  }
+  const bool refuses = std::ranges::any_of(
+      actions, [](const std::string& action) { return action.starts_with('e'); });
+  const std::string what =
+      actions.size() == 1 ? *actions.begin()
+                          : (refuses ? "x" : "c") + Hash(fmt::format("{}", fmt::join(all, "|")));
+  return fmt::format("{}.{}", passes ? Hash(fmt::format("{}", fmt::join(guarded, "|"))) : "all",
+                     what);
+}
+
+struct Parts {
+  std::string_view scope;
+  std::string_view action;
+  [[nodiscard]] bool refuses() const { return action.starts_with('e') || action.starts_with('x'); }
+};
+
+Parts Split(std::string_view treatment) {
+  const size_t dot = std::min(treatment.find('.'), treatment.size());
+  return {treatment.substr(0, dot), treatment.substr(std::min(dot + 1, treatment.size()))};
+}
+
+std::string_view TreatmentOf(const FilterRecord& record, std::string_view call) {
+  for (const std::string_view name : {call, kOthers}) {
+    if (const auto found = record.calls.find(name); found != record.calls.end()) {
+      return found->second;
+    }
+  }
+  return kPasses;
+}
+
+enum class Gap : uint8_t { kNone, kUnseen, kRefused };
+
+Gap Compare(std::string_view filter, std::string_view needed) {
+  // Whatever the agent is asked about, it answers as the policy has it.
+  if (filter == needed || filter == kAsked) {
+    return Gap::kNone;
+  }
+  const Parts has = Split(filter);
+  const Parts needs = Split(needed);
+  if (needs.scope == "none") {
+    return has.refuses() ? Gap::kRefused : Gap::kNone;
+  }
+  if (has.scope != needs.scope && has.scope != "all") {
+    return Gap::kUnseen;
+  }
+  // Nothing passes that should not. With another errno is refused as well.
+  const bool refused_by_both = has.action.starts_with('e') && needs.action.starts_with('e');
+  return has.refuses() && !refused_by_both ? Gap::kRefused : Gap::kNone;
+}
+
+}  // namespace
+
+FilterRecord RecordOf(const oci::SeccompPlan& plan) {
+  FilterRecord record;
+  for (const oci::SyscallPlan& call : plan.syscalls) {
+    record.calls.insert_or_assign(call.name, Treatment(call));
+  }
+  if (plan.others_errno) {
+    record.calls.insert_or_assign(std::string(kOthers), fmt::format("all.e{}", *plan.others_errno));
+  }
+  return record;
+}
+
+FilterGaps FindGaps(const FilterRecord& filter, const FilterRecord& needed) {
+  std::set<std::string_view> names;
+  for (const FilterRecord* record : {&filter, &needed}) {
+    for (const auto& [name, treatment] : record->calls) {
+      names.insert(name);
+    }
+  }
+  FilterGaps gaps;
+  for (const std::string_view name : names) {
+    switch (Compare(TreatmentOf(filter, name), TreatmentOf(needed, name))) {
+      case Gap::kNone:
+        break;
+      case Gap::kUnseen:
+        gaps.unseen.emplace_back(name);
+        break;
+      case Gap::kRefused:
+        gaps.refused.emplace_back(name);
+        break;
+    }
+  }
+  return gaps;
+}
+
+}  // namespace oakum::policy

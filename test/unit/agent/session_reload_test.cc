@@ -1,0 +1,195 @@
+// Policies that change while calls are being decided.
+#include <poll.h>
+#include <sys/un.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "test/unit/agent/guarded_session.h"
+
+namespace oakum::agent {
+namespace {
+
+std::shared_ptr<const policy::PolicySet> Parse(const std::string& text) {
+  auto policies = policy::PolicySet::Parse(text, "reload.json");
+  EXPECT_TRUE(policies.has_value()) << policies.error().ToString();
+  return *policies;
+}
+
+int ErrorOf(ssize_t result) { return result < 0 ? errno : 0; }
+
+// Under each of the two policies every call succeeds: because audit lets it pass, or because the
+// rule allows it. It fails where the rules of the one meet the mode of the other.
+TEST(ReloadTest, NoCallMeetsTheRulesOfOnePolicyAndTheModeOfAnother) {
+  const Server server(SOCK_DGRAM);
+  const std::string audit = Policies("audit", R"("outgoing": {"default": "deny"})");
+  const auto lenient = Parse(audit);
+  const auto strict = Parse(Policies(
+      "enforce", fmt::format(R"("outgoing": {{"default": "deny", "allow": ["127.0.0.1:{}"]}})",
+                             server.port())));
+  Guarded guarded(audit);
+  std::atomic<bool> over{false};
+  std::thread reloads([&] {
+    while (!over.load()) {
+      guarded.manager().SetPolicies(strict);
+      guarded.manager().SetPolicies(lenient);
+    }
+  });
+  const int code = guarded.Run([&](int) {
+    constexpr int kRounds = 5'000;
+    const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    const sockaddr_in address = Loopback(server.port());
+    const auto* name = reinterpret_cast<const sockaddr*>(&address);
+    for (int i = 0; i < kRounds; ++i) {
+      if (const int error = ErrorOf(connect(fd, name, sizeof address)); error != 0) {
+        return error;
+      }
+      if (const int error = ErrorOf(sendto(fd, "x", 1, MSG_DONTWAIT, name, sizeof address));
+          error != 0 && error != EAGAIN) {
+        return error;
+      }
+    }
+    return 0;
+  });
+  over.store(true);
+  reloads.join();
+  EXPECT_EQ(code, 0) << "errno";
+}
+
+// accept(2) may wait for days: who comes then meets the policy of that day.
+TEST(ReloadTest, PeersAreDecidedUnderWhatHoldsWhenTheyCome) {
+  const auto incoming = [](std::string_view rule) {
+    return Policies("enforce", fmt::format(R"("outgoing": {{"default": "deny"}},
+        "incoming": {{"default": "deny", "allow": ["* from {}"]}})",
+                                           rule));
+  };
+  Guarded guarded(incoming("127.0.0.1"));
+  int ports[2];
+  ASSERT_EQ(pipe2(ports, O_CLOEXEC), 0);
+  const UniqueFd read_end(ports[0]);
+  const UniqueFd write_end(ports[1]);
+  GuardedProcess process(guarded.Plan(), [&](int) {
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address = Loopback(0);
+    socklen_t length = sizeof address;
+    if (bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+        listen(fd, 8) != 0 ||
+        getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
+      return errno;
+    }
+    const uint16_t port = ntohs(address.sin_port);
+    if (write(write_end.get(), &port, sizeof port) != sizeof port) {
+      return errno;
+    }
+    const int accepted = accept(fd, nullptr, nullptr);
+    sockaddr_in peer = {};
+    length = sizeof peer;
+    if (accepted < 0 || getpeername(accepted, reinterpret_cast<sockaddr*>(&peer), &length) != 0) {
+      return errno;
+    }
+    return static_cast<int>(ntohl(peer.sin_addr.s_addr) & 0xff);
+  });
+  guarded.Attach(process);
+  process.Go();
+  uint16_t port = 0;
+  ASSERT_EQ(read(read_end.get(), &port, sizeof port), static_cast<ssize_t>(sizeof port));
+  // The call waits under the first policy.
+  for (int i = 0; i < 1'000 && guarded.manager().List().at(0).waiting == 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  guarded.manager().SetPolicies(Parse(incoming("127.0.0.2")));
+  const auto connect_from = [&](const char* source) {
+    UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in own = Loopback(0);
+    inet_pton(AF_INET, source, &own.sin_addr);
+    const sockaddr_in address = Loopback(port);
+    EXPECT_EQ(bind(fd.get(), reinterpret_cast<const sockaddr*>(&own), sizeof own), 0);
+    EXPECT_EQ(connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    return fd;
+  };
+  const UniqueFd no_friend_any_more = connect_from("127.0.0.1");
+  const UniqueFd friend_now = connect_from("127.0.0.2");
+  EXPECT_EQ(process.Wait(), 2);
+}
+
+// Nobody's rights grow because his policy is taken away, and they come back with it.
+TEST(ReloadTest, WithoutItsPolicyASessionDeniesUntilItIsThereAgain) {
+  const Server server(SOCK_DGRAM);
+  const std::string text = Policies("audit", R"("outgoing": {"default": "allow"})");
+  std::string renamed = text;
+  for (size_t at = 0; (at = renamed.find("\"p\"", at)) != std::string::npos;) {
+    renamed.replace(at, 3, "\"q\"");
+  }
+  Guarded guarded(text);
+  int to_child[2];
+  int to_parent[2];
+  ASSERT_EQ(pipe2(to_child, O_CLOEXEC), 0);
+  ASSERT_EQ(pipe2(to_parent, O_CLOEXEC), 0);
+  GuardedProcess process(guarded.Plan(), [&](int) {
+    for (const int expected : {0, EACCES, 0}) {
+      char byte = 0;
+      if (read(to_child[0], &byte, 1) != 1) {
+        return 100;
+      }
+      if (SendError(server.port()) != expected) {
+        return 101 + expected;
+      }
+      if (write(to_parent[1], "x", 1) != 1) {
+        return 100;
+      }
+    }
+    return 0;
+  });
+  guarded.Attach(process);
+  process.Go();
+  close(to_parent[1]);
+  for (const auto& policies : {Parse(text), Parse(renamed), Parse(text)}) {
+    guarded.manager().SetPolicies(policies);
+    char byte = 0;
+    ASSERT_EQ(write(to_child[1], "x", 1), 1);
+    if (read(to_parent[0], &byte, 1) != 1) {
+      break;  // its exit code says why
+    }
+  }
+  EXPECT_EQ(process.Wait(), 0);
+  for (const int fd : {to_child[0], to_child[1], to_parent[0]}) {
+    close(fd);
+  }
+}
+
+// A filter in the kernel stays as it is: what it cannot give is said, for each container.
+TEST(ReloadTest, WhatTheFilterCannotGiveIsReported) {
+  const std::string plain =
+      Policies("enforce", R"("outgoing": {"default": "deny"}, "dns": "allow")");
+  const std::string guarding = Policies("enforce", R"("outgoing": {"default": "deny"},
+      "dns": "allow", "incoming": {"default": "deny"})");
+  Guarded guarded(plain);
+  // As the hook writes it, and as an earlier version did: then it is what the policy needed.
+  for (const bool recorded : {true, false}) {
+    GuardedProcess process(guarded.Plan(), [](int) { return 0; });
+    oci::ContainerProcessState state;
+    state.id = recorded ? "new" : "old";
+    state.init_pid = process.pid();
+    policy::ListenerMetadata metadata{.policy = "p", .facts = {}};
+    if (recorded) {
+      metadata.filter = policy::RecordOf(guarded.Plan());
+    }
+    state.metadata = policy::EncodeListenerMetadata(metadata);
+    ASSERT_TRUE(guarded.manager().Attach(state, process.TakeListener()));
+    const auto info = [&] { return guarded.manager().List().back(); };
+    EXPECT_TRUE(info().filter_known);
+    EXPECT_TRUE(info().filter_gaps.empty());
+    guarded.manager().SetPolicies(Parse(guarding));
+    EXPECT_EQ(info().filter_gaps.unseen,
+              (std::vector<std::string>{"accept", "accept4", "bind", "listen"}));
+    EXPECT_TRUE(info().filter_gaps.refused.empty());
+    guarded.manager().SetPolicies(Parse(plain));
+    EXPECT_TRUE(info().filter_gaps.empty()) << "the old policy again";
+    process.Go();
+    EXPECT_EQ(process.Wait(), 0);
+  }
+}
+
+}  // namespace
+}  // namespace oakum::agent
