@@ -213,7 +213,8 @@ class HostileCallTest : public testing::TestWithParam<const char*> {
 
 // In enforce the kernel is never told to read the container's memory for itself.
 TEST_P(HostileCallTest, IsNeverContinued) {
-  Outcome outcome = Handle({*core_, descriptors_, nullptr}, call_);
+  const auto source = core_->source();
+  Outcome outcome = Handle({*core_, descriptors_, *source, nullptr}, call_);
   ASSERT_TRUE(outcome.answer.has_value());
   EXPECT_NE(outcome.answer->kind, Answer::Kind::kContinue);
   EXPECT_EQ(outcome.answer->error, 0);
@@ -246,7 +247,8 @@ TEST_P(HostileCallTest, ReusedThreadIdReachesNothing) {
   // Everything can be read as before, and yet nothing is done.
   UniqueFd pinned;
   EXPECT_EQ(descriptors_.Get(tid, socket_.get(), pinned), 0);
-  Outcome outcome = Handle({*core_, descriptors_, nullptr}, call_);
+  const auto source = core_->source();
+  Outcome outcome = Handle({*core_, descriptors_, *source, nullptr}, call_);
   if (outcome.answer) {
     EXPECT_EQ(outcome.answer->kind, Answer::Kind::kNone);
   } else {
