@@ -10,8 +10,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <climits>
+#include <future>
+#include <memory>
+#include <system_error>
+#include <thread>
 
 #include "agent/identity.h"
 
@@ -32,6 +37,28 @@ int OpenAt(int root_fd, const std::string& path) {
 const Mount* FindMount(const std::vector<Mount>& mounts, uint64_t id) {
   const auto found = std::ranges::find(mounts, id, &Mount::id);
   return found != mounts.end() ? &*found : nullptr;
+}
+
+std::string ReadRegular(int root_fd, const std::string& path, size_t limit) {
+  // Looked at before it is opened: opening a device or a pipe does something.
+  const UniqueFd found(OpenAt(root_fd, path));
+  struct stat status = {};
+  if (!found || fstat(found.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
+    return {};
+  }
+  const UniqueFd file(
+      open(fmt::format("/proc/self/fd/{}", found.get()).c_str(), O_RDONLY | O_CLOEXEC));
+  std::string text(limit, '\0');
+  size_t size = 0;
+  while (file && size < limit) {
+    const ssize_t got = read(file.get(), text.data() + size, limit - size);
+    if (got <= 0) {
+      break;
+    }
+    size += static_cast<size_t>(got);
+  }
+  text.resize(size);
+  return text;
 }
 
 }  // namespace
@@ -168,28 +195,35 @@ void ContainerView::Remember(const policy::Policy& policy) {
 }
 
 std::string ContainerView::ReadFile(const std::string& path, size_t limit) const {
-  if (!root_) {
+  struct Reading {
+    UniqueFd root;
+    std::string path;
+    size_t limit;
+    std::promise<std::string> text;
+  };
+  static std::atomic<int> waiting{0};
+  const auto reading =
+      std::make_shared<Reading>(UniqueFd(root_ ? fcntl(root_.get(), F_DUPFD_CLOEXEC, 0) : -1), path,
+                                limit, std::promise<std::string>());
+  if (!reading->root) {
     return {};
   }
-  // Looked at before it is opened: opening a device or a pipe does something.
-  const UniqueFd found(OpenAt(root_.get(), path));
-  struct stat status = {};
-  if (!found || fstat(found.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
+  if (waiting.fetch_add(1) >= kMaxHeldUp) {
+    --waiting;
     return {};
   }
-  const UniqueFd file(
-      open(fmt::format("/proc/self/fd/{}", found.get()).c_str(), O_RDONLY | O_CLOEXEC));
-  std::string text(limit, '\0');
-  size_t size = 0;
-  while (file && size < limit) {
-    const ssize_t got = read(file.get(), text.data() + size, limit - size);
-    if (got <= 0) {
-      break;
-    }
-    size += static_cast<size_t>(got);
+  auto text = reading->text.get_future();
+  try {
+    // May be held up for ever; nobody waits for it that long.
+    std::thread([reading] {
+      reading->text.set_value(ReadRegular(reading->root.get(), reading->path, reading->limit));
+      --waiting;
+    }).detach();
+  } catch (const std::system_error&) {
+    --waiting;
+    return {};
   }
-  text.resize(size);
-  return text;
+  return text.wait_for(kReadsWithin) == std::future_status::ready ? text.get() : std::string();
 }
 
 bool ContainerView::AppendMountNames(pid_t tid, uint64_t mount_id, const std::string& path,

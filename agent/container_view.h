@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -82,8 +83,11 @@ class ContainerView {
 
   // What the regular file at `path` holds in the root of the container's first process, at most
   // `limit` bytes; empty when there is none or it cannot be read (with the privileges that the
-  // thread has).
+  // thread has). A file server behind it (fuse(4)) may never answer: empty as well after
+  // kReadsWithin, and at once while kMaxHeldUp such readers are waiting, of all containers.
   [[nodiscard]] std::string ReadFile(const std::string& path, size_t limit) const;
+  static constexpr std::chrono::milliseconds kReadsWithin{250};
+  static constexpr int kMaxHeldUp = 16;
 
  private:
   using Identity = FileIdentity;
