@@ -9,30 +9,26 @@
 #include <array>
 #include <cerrno>
 #include <memory>
+#include <vector>
 
 namespace oakum::agent {
 
 namespace {
 
-constexpr std::array kNeeds = {
-    CapabilityNeed{CAP_SYS_PTRACE,
-                   "to read the memory of containers and to take their sockets (ptrace(2) access, "
-                   "pidfd_getfd(2))"},
-    CapabilityNeed{CAP_SYS_ADMIN,
-                   "to act in their namespaces (setns(2)), and to keep them from connecting what "
-                   "they should not (bpf(2))"},
-    CapabilityNeed{CAP_SYS_CHROOT, "to bind unix sockets where a container's root is (chroot(2))"},
-    CapabilityNeed{CAP_KILL, "for policies that end containers"},
-    CapabilityNeed{CAP_NET_BIND_SERVICE, "to bind ports below 1024 for whom it may"},
-    CapabilityNeed{CAP_NET_ADMIN, "to know a container's network again, and for bpf(2)"},
-    CapabilityNeed{CAP_NET_RAW, "to tell a socket that waits why its proxy has failed"},
-    CapabilityNeed{CAP_DAC_OVERRIDE, "to reach unix sockets for whom it may"},
-    CapabilityNeed{CAP_DAC_READ_SEARCH, "to follow containers' paths"},
-    CapabilityNeed{CAP_SETUID, "to have their user while something is done for them"},
-    CapabilityNeed{CAP_SETGID, "to have their groups, likewise"},
+constexpr std::array kNeeded = {
+    CAP_SYS_PTRACE,        // to read containers' memory and take their sockets (pidfd_getfd(2))
+    CAP_SYS_ADMIN,         // setns(2); bpf(2), so that they do not connect what they should not
+    CAP_SYS_CHROOT,        // to bind unix sockets where a container's root is
+    CAP_KILL,              // for policies that end containers
+    CAP_NET_BIND_SERVICE,  // to bind ports below 1024 for whom it may
+    CAP_NET_ADMIN,         // to know a container's network again; bpf(2)
+    CAP_NET_RAW,           // to tell a socket that waits why its proxy has failed
+    CAP_DAC_OVERRIDE,      // to reach unix sockets for whom it may
+    CAP_DAC_READ_SEARCH,   // to follow containers' paths
+    CAP_SETUID,            // to have their user while something is done for them
+    CAP_SETGID,            // to have their groups, likewise
 };
 
-// Not kcmp(2) and name_to_handle_at(2), which tell whether a unix connect may stay native.
 constexpr std::array kRefused = {
 // Programs and other processes.
 #if !defined(__SANITIZE_ADDRESS__)  // which looks for leaks in this way, at the end
@@ -54,25 +50,24 @@ constexpr std::array kRefused = {
     // Keys.
     "add_key", "keyctl", "request_key"};
 
-Expected<void> KeepNeededCapabilities() {
+Expected<void> KeepCapabilities(Keeps keeps) {
   if (capng_get_caps_process() != 0) {
     return ErrnoError("read the process's capabilities");
   }
-  std::array<bool, kNeeds.size()> permitted = {};
-  for (size_t i = 0; i < kNeeds.size(); ++i) {
-    permitted[i] =
-        capng_have_capability(CAPNG_PERMITTED, static_cast<unsigned>(kNeeds[i].number)) != 0;
+  std::vector<unsigned> kept;
+  for (const int number : kNeeded) {
+    const auto capability = static_cast<unsigned>(number);
+    if (keeps == Keeps::kNeeded && capng_have_capability(CAPNG_PERMITTED, capability) != 0) {
+      kept.push_back(capability);
+    }
   }
   const bool may_cut = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP) != 0;
   capng_clear(CAPNG_SELECT_ALL);
-  for (size_t i = 0; i < kNeeds.size(); ++i) {
-    const auto number = static_cast<unsigned>(kNeeds[i].number);
-    if (permitted[i]) {
-      (void)capng_update(
-          CAPNG_ADD,
-          static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_BOUNDING_SET),
-          number);
-    }
+  for (const unsigned capability : kept) {
+    (void)capng_update(
+        CAPNG_ADD,
+        static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_BOUNDING_SET),
+        capability);
   }
   if (may_cut && capng_apply(CAPNG_SELECT_BOUNDS) != 0) {
     return ErrnoError("cut down the capability bounding set");
@@ -112,9 +107,7 @@ Expected<void> LoadFilter() {
 
 }  // namespace
 
-std::span<const CapabilityNeed> CapabilityNeeds() { return kNeeds; }
-
-Expected<void> GiveUpPrivileges() {
+Expected<void> GiveUpPrivileges(Keeps keeps) {
   const rlimit no_core = {0, 0};
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || setrlimit(RLIMIT_CORE, &no_core) != 0) {
     return ErrnoError("keep the agent's memory out of core dumps");
@@ -122,7 +115,7 @@ Expected<void> GiveUpPrivileges() {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
     return ErrnoError("prctl(PR_SET_NO_NEW_PRIVS)");
   }
-  if (auto kept = KeepNeededCapabilities(); !kept) {
+  if (auto kept = KeepCapabilities(keeps); !kept) {
     return kept;
   }
   return LoadFilter();

@@ -2,13 +2,11 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <linux/capability.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
@@ -20,6 +18,7 @@
 
 #include "agent/kept/fd_store.h"
 #include "agent/kept/keeper_protocol.h"
+#include "agent/privileges.h"
 #include "agent/unix_socket.h"
 #include "base/file.h"
 
@@ -38,15 +37,6 @@ constexpr uint64_t kListenerKey = 0;
 constexpr uint64_t kAgentKey = 1;
 constexpr uint64_t kSignalKey = 2;
 constexpr uint64_t kFirstItemKey = 16;
-
-void DropPrivileges() {
-  (void)prctl(PR_SET_NAME, "oakum-keeper");
-  (void)prctl(PR_SET_DUMPABLE, 0);
-  (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-  std::array<__user_cap_data_struct, 2> none = {};
-  (void)syscall(SYS_capset, &header, none.data());
-}
 
 // The state in proc_pid_stat(5) says that the process has ended, though a thread of it may still be
 // held up in the kernel, and with it the process's descriptors: its connections stay open then.
@@ -277,7 +267,10 @@ Expected<void> RunKeeper(const std::string& path, KeeperLife life, const Log& lo
   if (!listener) {
     return std::unexpected(std::move(listener.error()));
   }
-  DropPrivileges();
+  (void)prctl(PR_SET_NAME, "oakum-keeper");
+  if (auto given_up = GiveUpPrivileges(Keeps::kNothing); !given_up) {
+    return given_up;
+  }
   return Keeper(std::move(*listener), std::move(epoll), std::move(signals), life, log).Run();
 }
 
