@@ -50,6 +50,7 @@ class Docker:
                 lambda: os.path.exists(self.socket)
                 and self.docker("version", check=False).returncode == 0, 30, "dockerd answers")
             self.docker("import", rootfs_archive, IMAGE)
+            far.wait_quiet()  # a bridge that comes up reports its groups twice
         except BaseException:
             self.close()
             raise

@@ -138,7 +138,7 @@ class GuardedContainers:
                                   **options)
         self.assertNotEqual(result.returncode, 0, result)
         self.assertEqual(parse_probe(result.stdout), [], "the container ran")
-        self.assertEqual(self.far.packets(), 0)
+        self.assertEqual(self.far.packets(), 0, self.far.seen())
         if self.adapter.SHOWS_MESSAGE:
             self.assertIn(message, result.stdout + result.stderr)
 
@@ -183,17 +183,17 @@ class GuardedContainers:
         # Its calls wait for another agent as long as somebody keeps them for it.
         time.sleep(0.3)
         self.assertLessEqual(len(steps()), 2)
-        self.assertEqual(far.packets(), 0)
+        self.assertEqual(far.packets(), 0, far.seen())
         os.kill(keeper, signal.SIGTERM)
         wait_until(lambda: len(steps()) == 6, 10, "the calls after the keeper's end")
         for step in (steps()[2], steps()[3], steps()[5]):
             self.assertFailed(step, "ENOSYS")
         time.sleep(0.1)
-        self.assertEqual(far.packets(), 0)
+        self.assertEqual(far.packets(), 0, far.seen())
         # A second program cannot get in either: it would have no listener.
         refused = self.adapter.exec("oakum-lone", ["/bin/probe", f"tcp {far.GOOD4} 80"],
                                     check=False)
         self.assertNotEqual(refused.returncode, 0, refused)
-        self.assertEqual(far.packets(), 0)
+        self.assertEqual(far.packets(), 0, far.seen())
         self.adapter.remove("oakum-lone")
         lone.start()
