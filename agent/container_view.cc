@@ -19,6 +19,7 @@
 #include <thread>
 
 #include "agent/identity.h"
+#include "base/shortage.h"
 
 namespace oakum::agent {
 
@@ -163,12 +164,15 @@ std::optional<ContainerView::Identity> ContainerView::Find(int root_fd, const st
   return file ? IdentityOf(file.get()) : std::nullopt;
 }
 
-std::vector<ContainerView::Identity> ContainerView::FindDenied(const std::string& path) const {
+Expected<std::vector<ContainerView::Identity>> ContainerView::FindDenied(
+    const std::string& path) const {
   std::vector<Identity> files;
   for (const int root_fd : {root_.get(), -1}) {
     // Without a root of its own the container's path could only be looked up in the agent's.
-    if (const auto found = Find(root_fd, path);
-        found && std::ranges::find(files, *found) == files.end()) {
+    errno = 0;
+    if (const auto found = Find(root_fd, path); !found && IsShortage(errno)) {
+      return ErrnoError(path);
+    } else if (found && std::ranges::find(files, *found) == files.end()) {
       files.push_back(*found);
     }
   }
@@ -186,12 +190,17 @@ void ContainerView::Keep(const std::string& path, const std::vector<Identity>& f
   }
 }
 
-void ContainerView::Remember(const policy::Policy& policy) {
+bool ContainerView::Remember(const policy::Policy& policy) {
+  bool all = true;
   for (const std::string& path : policy.denied_unix_paths()) {
-    const auto files = FindDenied(path);
-    const std::lock_guard lock(mutex_);
-    Keep(path, files);
+    if (const auto files = FindDenied(path); files) {
+      const std::lock_guard lock(mutex_);
+      Keep(path, *files);
+    } else {
+      all = false;
+    }
   }
+  return all;
 }
 
 std::string ContainerView::ReadFile(const std::string& path, size_t limit) const {
@@ -296,12 +305,15 @@ int ContainerView::Name(pid_t tid, const policy::Policy* policy, int inode_fd, S
   }
   for (const std::string& denied : policy->denied_unix_paths()) {
     const auto files = FindDenied(denied);
+    if (!files) {
+      return files.error().code;
+    }
     const std::lock_guard lock(mutex_);
-    Keep(denied, files);
+    Keep(denied, *files);
     const bool is_denied = std::ranges::any_of(remembered_, [&](const Denied& known) {
       return known.path == denied && known.file == *identity;
     });
-    if (is_denied || std::ranges::find(files, *identity) != files.end()) {
+    if (is_denied || std::ranges::find(*files, *identity) != files->end()) {
       out.aliases.push_back(denied);
     }
   }

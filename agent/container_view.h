@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "agent/mount_table.h"
+#include "base/error.h"
 #include "base/unique_fd.h"
 #include "policy/policy.h"
 
@@ -70,13 +71,13 @@ class ContainerView {
   ContainerView(pid_t pid, ContainerOrigin origin);
 
   // Names the socket file `inode_fd` (O_PATH) that thread `tid` has reached. Everything but `name`
-  // and `shown` is filled in as far as `policy` (may be null) depends on it. Returns 0, or ENOENT
-  // when the name has been removed meanwhile.
+  // and `shown` is filled in as far as `policy` (may be null) depends on it. Returns 0, ENOENT
+  // when the name has been removed meanwhile, or EMFILE where this process has no room to look.
   [[nodiscard]] int Name(pid_t tid, const policy::Policy* policy, int inode_fd, SocketNames& out);
 
   // Remembers which files the paths of the policy's deny rules lead to now, so that they stay
-  // denied under a new name.
-  void Remember(const policy::Policy& policy);
+  // denied under a new name. False where this process had no room to look at all of them.
+  bool Remember(const policy::Policy& policy);
   [[nodiscard]] std::vector<RememberedFile> Remembered() const;
   // A copy of it all. Nothing where the container's first process is unknown.
   [[nodiscard]] std::optional<ContainerOrigin> Origin() const;
@@ -103,7 +104,8 @@ class ContainerView {
   // The file at `path` below `root_fd`, -1 for the agent's own root.
   static std::optional<Identity> Find(int root_fd, const std::string& path);
   // The files that the rule's path leads to, in the container's root and in the agent's.
-  [[nodiscard]] std::vector<Identity> FindDenied(const std::string& path) const;
+  // Errors: EMFILE, ENFILE; what is not there is none.
+  [[nodiscard]] Expected<std::vector<Identity>> FindDenied(const std::string& path) const;
   void Keep(const std::string& path, const std::vector<Identity>& files);
   // The names through the mounts of the container and of the agent. The former are put into
   // `inside` as well. False when not all are known.

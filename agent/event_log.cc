@@ -155,7 +155,8 @@ void EventLog::Take(Batch& batch) {
     wake_.wait_until(lock, At(retry_ns_), [&] { return stop_ || filling_.reopen; });
   } else if (output_.pending() == 0 && !something()) {
     writer_sleeps_ = true;
-    const int64_t expiry = folder_.NextExpiry();
+    const int64_t expiry =
+        reopen_ns_ != 0 ? std::min(folder_.NextExpiry(), reopen_ns_) : folder_.NextExpiry();
     if (expiry == std::numeric_limits<int64_t>::max()) {
       wake_.wait(lock, something);
     } else {
@@ -212,17 +213,26 @@ void EventLog::WriteOut() {
   }
 }
 
+// The file that was renamed stays in use until there is another one.
+void EventLog::Open() {
+  if (const auto reopened = output_.Reopen(); reopened) {
+    reopen_ns_ = 0;
+    retry_ns_ = 0;
+    return;
+  } else if (reopen_ns_ == 0) {
+    log_.Error("{}; the file that was open stays in use until it can be opened",
+               reopened.error().what);
+  }
+  reopen_ns_ = NowNs() + std::chrono::duration_cast<nanoseconds>(kRetryInterval).count();
+}
+
 void EventLog::Run() {
   Batch batch;
   batch.events.reserve(max_queued_);
   for (bool stop = false; !stop;) {
     Take(batch);
-    if (batch.reopen) {
-      if (const auto reopened = output_.Reopen(); !reopened) {
-        log_.Error("{}; the file that was open stays in use", reopened.error().what);
-      } else {
-        retry_ns_ = 0;
-      }
+    if (batch.reopen || (reopen_ns_ != 0 && NowNs() >= reopen_ns_)) {
+      Open();
     }
     Process(batch);
     if (output_.pending() != 0 && (!failing_ || NowNs() >= retry_ns_)) {

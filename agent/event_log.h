@@ -87,6 +87,7 @@ class EventLog : public EventSink {
   EventLog(const EventLogOptions& options, EventOutput output, const Log& log);
 
   void CountOnly(Event&& event);
+  void Open();
   void Run();
   void Take(Batch& batch);
   void Process(Batch& batch);
@@ -110,9 +111,10 @@ class EventLog : public EventSink {
   // The writer's own.
   EventFolder folder_;
   EventOutput output_;
-  bool failing_ = false;  // the last write failed
-  bool said_ = false;     // and that was said
-  int64_t retry_ns_ = 0;  // CLOCK_MONOTONIC: not before
+  bool failing_ = false;   // the last write failed
+  bool said_ = false;      // and that was said
+  int64_t retry_ns_ = 0;   // CLOCK_MONOTONIC: not before
+  int64_t reopen_ns_ = 0;  // CLOCK_MONOTONIC: when it is opened anew once more; 0: it is open
 
   std::thread writer_;
 };

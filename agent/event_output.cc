@@ -38,8 +38,10 @@ bool EndsInsideLine(const std::string& path, off_t size) {
 Expected<EventOutput> EventOutput::Create(const std::string& path) {
   EventOutput output(path);
   output.is_stdout_ = path == "-";
-  // ENXIO: a FIFO that nobody reads yet (fifo(7)).
-  if (auto opened = output.Open(); !opened && opened.error().code != ENXIO) {
+  // ENXIO: a FIFO that nobody reads yet (fifo(7)). A disk that is full keeps no agent from its
+  // work.
+  if (auto opened = output.Open(); !opened && opened.error().code != ENXIO &&
+                                   opened.error().code != ENOSPC && opened.error().code != EDQUOT) {
     return std::unexpected(std::move(opened.error()));
   }
   return output;

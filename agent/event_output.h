@@ -15,7 +15,8 @@ namespace oakum::agent {
 class EventOutput {
  public:
   // Opens `path` (created with mode 0640 if need be); "-" is the standard output. A FIFO without a
-  // reader is no error: it is tried again at each Write. Errors: open(2)'s.
+  // reader, and a disk that is full, is no error: it is tried again at each Write. Errors:
+  // open(2)'s.
   [[nodiscard]] static Expected<EventOutput> Create(const std::string& path);
 
   // Takes lines, each with its "\n".

@@ -17,6 +17,7 @@
 #include "agent/proxy/netns.h"
 #include "agent/sockaddr.h"
 #include "agent/unix_bind.h"
+#include "base/shortage.h"
 
 namespace oakum::agent {
 
@@ -131,7 +132,9 @@ class AcceptOperation final : public Operation {
       SockaddrCopy peer;
       peer.length = sizeof peer.storage;
       const int result = AcceptOne(stepper, peer);
-      if (result == -EAGAIN && may_wait_) {
+      // Without room for another descriptor the agent leaves the peer where it is, for a while.
+      short_ = IsShortage(-result);
+      if ((result == -EAGAIN && may_wait_) || (short_ && tries_++ < kMostTries)) {
         return std::nullopt;
       }
       if (result < 0) {
@@ -147,6 +150,9 @@ class AcceptOperation final : public Operation {
     return std::nullopt;
   }
   Wait wait() const override {
+    if (short_) {
+      return {0, std::chrono::milliseconds(kShortageRetry)};
+    }
     return {EPOLLIN, std::chrono::milliseconds(may_wait_ ? 0 : kNextTry)};
   }
   int socket_fd() const override { return socket_.fd.get(); }
@@ -157,7 +163,9 @@ class AcceptOperation final : public Operation {
 
  private:
   static constexpr int kMaxRefusedPerStep = 64;
-  static constexpr int kNextTry = 1;  // milliseconds; somebody else may have taken the rest
+  static constexpr int kNextTry = 1;         // milliseconds; somebody else may have taken the rest
+  static constexpr int kShortageRetry = 10;  // milliseconds
+  static constexpr int kMostTries = 1000;
 
   // A descriptor, or minus an errno value; -EAGAIN where it would wait.
   int AcceptOne(const Stepper& stepper, SockaddrCopy& peer) {
@@ -238,6 +246,8 @@ class AcceptOperation final : public Operation {
   const uint64_t length_address_;
   const int flags_;
   const bool may_wait_;
+  bool short_ = false;
+  int tries_ = 0;
 };
 
 }  // namespace

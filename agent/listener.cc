@@ -10,6 +10,8 @@
 #include <iterator>
 #include <utility>
 
+#include "base/shortage.h"
+
 namespace oakum::agent {
 
 namespace {
@@ -20,6 +22,8 @@ constexpr int kReadsAtOnce = 16;
 constexpr int kAcceptsAtOnce = 64;
 // How long no connection is accepted when there is no descriptor or memory for one.
 constexpr auto kAcceptPause = std::chrono::seconds(1);
+// How long nothing is read from a connection then.
+constexpr auto kReadPause = std::chrono::milliseconds(50);
 
 }  // namespace
 
@@ -48,6 +52,7 @@ Listener::Listener(EventLoop& loop, UnixListener socket, Attach attach, const Lo
 
 Listener::~Listener() {
   loop_.RemoveTimer(resume_);
+  loop_.RemoveTimer(read_again_);
   loop_.Remove(socket_.fd());
   for (const auto& [fd, connection] : connections_) {
     loop_.Remove(fd);
@@ -111,13 +116,34 @@ void Listener::Admit(UniqueFd socket) {
     return;
   }
   const int fd = socket.get();
-  if (auto added = loop_.Add(fd, EPOLLIN, [this, fd](uint32_t) { Read(fd); }); !added) {
+  if (auto added = Watch(fd); !added) {
     ++counts_.refused;
     log_.Error("listener {}: a connection is refused: {}", socket_.path(), added.error().what);
     return;
   }
   ++counts_.accepted;
   connections_[fd].socket = std::move(socket);
+}
+
+Expected<void> Listener::Watch(int fd) {
+  return loop_.Add(fd, EPOLLIN, [this, fd](uint32_t) { Read(fd); });
+}
+
+void Listener::ReadLater(int fd) {
+  loop_.Remove(fd);
+  later_.insert(fd);
+  if (read_again_ != EventLoop::TimerId::kNone) {
+    return;
+  }
+  log_.Error("listener {}: no room for another container's descriptors; it waits", socket_.path());
+  read_again_ = loop_.AddTimer(kReadPause, [this] {
+    read_again_ = EventLoop::TimerId::kNone;
+    for (const int each : std::exchange(later_, {})) {
+      if (auto watched = Watch(each); !watched) {
+        Fail(each, watched.error().what);
+      }
+    }
+  });
 }
 
 void Listener::Read(int fd) {
@@ -130,8 +156,13 @@ void Listener::Read(int fd) {
 }
 
 bool Listener::ReadOnce(int fd, Connection& connection) {
-  auto received = ReceiveMessage(fd, buffer_);
+  auto received = HasRoomForMessage() ? ReceiveWhole(fd, buffer_)
+                                      : Expected<ReceivedMessage>(MakeError(EMFILE, "no room"));
   if (!received) {
+    if (IsShortage(received.error().code)) {
+      ReadLater(fd);
+      return false;
+    }
     if (received.error().code == EAGAIN || received.error().code == EINTR) {
       return false;
     }

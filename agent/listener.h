@@ -9,6 +9,7 @@
 #include <list>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -75,7 +76,9 @@ class Listener {
   void PauseAccepting(const Error& error);
   void Admit(UniqueFd socket);
   [[nodiscard]] bool MakeRoom();
+  [[nodiscard]] Expected<void> Watch(int fd);
   void Read(int fd);
+  void ReadLater(int fd);
   // False when the connection has ended.
   [[nodiscard]] bool ReadOnce(int fd, Connection& connection);
   [[nodiscard]] Expected<void> Take(Connection& connection, std::string_view piece);
@@ -91,6 +94,8 @@ class Listener {
   std::unordered_map<int, Connection> connections_;  // by descriptor
   std::list<int> done_;                              // oldest first
   EventLoop::TimerId resume_ = EventLoop::TimerId::kNone;
+  std::set<int> later_;  // connections that are not read from until there is room
+  EventLoop::TimerId read_again_ = EventLoop::TimerId::kNone;
   ListenerCounts counts_;
 };
 

@@ -12,6 +12,7 @@
 #include "agent/proxy/carrier.h"
 #include "agent/proxy/held_spare.h"
 #include "agent/recovery.h"
+#include "base/shortage.h"
 
 namespace oakum::agent {
 
@@ -76,7 +77,9 @@ class Remembered {
     if (source->policy != nullptr) {
       const ScopedCapabilities raised(CapabilityBit(CAP_DAC_READ_SEARCH) | kPerformerCapabilities,
                                       kPerformerCapabilities);
-      core.container()->view.Remember(*source->policy);
+      ShortageWait room;
+      while (!core.container()->view.Remember(*source->policy) && room.Again(EMFILE)) {
+      }
       core.NoteRemembered();
     }
   }
@@ -106,6 +109,12 @@ Answer Completed(const CallContext& context, const GuardedCall& call, Answer ans
   return answer;
 }
 
+// Whether nothing was done because the agent has no descriptor left.
+bool LacksRoom(const Outcome& outcome) {
+  return outcome.answer && !outcome.answer->performed &&
+         outcome.answer->kind == Answer::Kind::kRespond && IsShortage(outcome.answer->error);
+}
+
 Outcome Answered(const CallContext& context, const GuardedCall& call, bool interrupted) {
   if (call.notification.tid == 0) {
     return Unseen(context, call, "a process outside the agent's pid namespace");
@@ -121,7 +130,14 @@ Outcome Answered(const CallContext& context, const GuardedCall& call, bool inter
     return Outcome::Of(Answer::Error(EINTR));
   }
   (void)context.descriptors.TakeRefused();
-  Outcome outcome = Handle(context, call);
+  Outcome outcome;
+  ShortageWait room;
+  do {
+    outcome = Handle(context, call);
+  } while (LacksRoom(outcome) && room.Again(outcome.answer->error));
+  if (LacksRoom(outcome)) {
+    outcome.answer->error = ENOBUFS;  // connect(2), send(2); EMFILE would be the caller's own limit
+  }
   // EPERM from pidfd_getfd(2): ptrace access, which an agent without CAP_SYS_PTRACE has not over a
   // process that is not dumpable (PR_SET_DUMPABLE); nothing has been done then.
   if (context.descriptors.TakeRefused() && outcome.answer && !outcome.answer->performed) {
@@ -237,8 +253,10 @@ class Session::Desk {
     remembered_.Keep(*core_, call.source);
     if (want_uring_ && uring_ == nullptr) {
       // Made when first needed: a container that never calls costs no ring.
-      want_uring_ = false;
-      if (auto created = UringCalls::Create(true); created) {
+      auto created = UringCalls::Create(true);
+      // Without room for it now there may be some for the next call.
+      want_uring_ = !created && IsShortage(created.error().code);
+      if (created) {
         uring_ = std::move(*created);
       }
     }

@@ -16,6 +16,7 @@
 #include <memory>
 
 #include "base/file.h"
+#include "base/shortage.h"
 
 // Linux 6.9; younger than the headers of Debian 12.
 #ifndef PIDFD_THREAD
@@ -175,7 +176,14 @@ int DescriptorSource::Open(pid_t tid, UniqueFd& out) {
 }
 
 int DescriptorSource::Get(pid_t tid, int fd, UniqueFd& out) {
-  const int error = Fetch(tid, fd, out);
+  ShortageWait room;
+  int error = 0;
+  do {
+    error = Fetch(tid, fd, out);
+  } while (room.Again(error));
+  if (IsShortage(error)) {
+    error = ENOBUFS;
+  }
   refused_ = refused_ || error == EPERM;
   return error;
 }

@@ -45,7 +45,8 @@ class DescriptorSource {
 
   // Duplicates descriptor `fd` of thread `tid` (pidfd_getfd(2)) into `out`, close-on-exec.
   // Returns 0 or an errno value: EBADF, ESRCH, EPERM (also when the thread's descriptor table is
-  // not its group's and the kernel has no PIDFD_THREAD), EMFILE.
+  // not its group's and the kernel has no PIDFD_THREAD), ENOBUFS where this process has waited in
+  // vain for room for another descriptor.
   [[nodiscard]] int Get(pid_t tid, int fd, UniqueFd& out);
   // The group of a thread that a descriptor has just been taken from, and that waits for its
   // answer; 0 when it cannot be told. Remembered with the thread's pidfd.

@@ -2,12 +2,14 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -169,7 +171,9 @@ Expected<uid_t> PeerUid(int socket_fd) {
   return credentials.uid;
 }
 
-Expected<ReceivedMessage> ReceiveMessage(int socket_fd, std::span<char> buffer) {
+namespace {
+
+Expected<ReceivedMessage> ReceiveWith(int socket_fd, std::span<char> buffer, int flags) {
   struct iovec data = {.iov_base = buffer.data(), .iov_len = buffer.size()};
   alignas(struct cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kMaxDescriptorsPerMessage)>
       control;
@@ -178,7 +182,7 @@ Expected<ReceivedMessage> ReceiveMessage(int socket_fd, std::span<char> buffer) 
   message.msg_iovlen = 1;
   message.msg_control = control.data();
   message.msg_controllen = control.size();
-  const ssize_t got = recvmsg(socket_fd, &message, MSG_CMSG_CLOEXEC);
+  const ssize_t got = recvmsg(socket_fd, &message, flags | MSG_CMSG_CLOEXEC);
   if (got < 0) {
     return ErrnoError("recvmsg");
   }
@@ -197,12 +201,38 @@ Expected<ReceivedMessage> ReceiveMessage(int socket_fd, std::span<char> buffer) 
     }
   }
   if ((message.msg_flags & MSG_CTRUNC) != 0) {
-    return MakeError(EMSGSIZE,
-                     fmt::format("descriptors were cut off: more than {} in one message, or no "
-                                 "room in the descriptor table",
-                                 kMaxDescriptorsPerMessage));
+    return received.fds.size() < kMaxDescriptorsPerMessage
+               ? MakeError(EMFILE, "descriptors were cut off: no room in the descriptor table")
+               : MakeError(EMSGSIZE, fmt::format("descriptors were cut off: more than {} in one "
+                                                 "message",
+                                                 kMaxDescriptorsPerMessage));
   }
   return received;
+}
+
+}  // namespace
+
+Expected<ReceivedMessage> ReceiveMessage(int socket_fd, std::span<char> buffer) {
+  return ReceiveWith(socket_fd, buffer, 0);
+}
+
+Expected<ReceivedMessage> ReceiveWhole(int socket_fd, std::span<char> buffer) {
+  // What is looked at stays where it is, descriptors included (unix(7)).
+  auto seen = ReceiveWith(socket_fd, buffer, MSG_PEEK);
+  // The same bytes again, and without room for descriptors none of those.
+  if (seen && seen->bytes != 0 &&
+      recv(socket_fd, buffer.data(), seen->bytes, 0) != static_cast<ssize_t>(seen->bytes)) {
+    return ErrnoError("recv");
+  }
+  return seen;
+}
+
+bool HasRoomForMessage() {
+  std::array<UniqueFd, kMaxDescriptorsPerMessage> some;
+  return std::ranges::all_of(some, [](UniqueFd& fd) {
+    fd.Reset(eventfd(0, EFD_CLOEXEC));
+    return fd.valid();
+  });
 }
 
 }  // namespace oakum::agent

@@ -57,10 +57,15 @@ struct ReceivedMessage {
   std::vector<UniqueFd> fds;
 };
 
-// One recvmsg(2) into `buffer`; descriptors are close-on-exec from birth. Errors: EMSGSIZE when
-// descriptors were cut off (MSG_CTRUNC: too many, or no room in our table; those that came are
-// closed), else recvmsg(2)'s (EAGAIN: nothing waits).
+// One recvmsg(2) into `buffer`; descriptors are close-on-exec from birth. Errors: EMSGSIZE or
+// EMFILE when descriptors were cut off (MSG_CTRUNC: too many, or no room in our table; those that
+// came are closed), else recvmsg(2)'s (EAGAIN: nothing waits).
 [[nodiscard]] Expected<ReceivedMessage> ReceiveMessage(int socket_fd, std::span<char> buffer);
+// The same, but what is cut off is left where it is, to be received another time.
+[[nodiscard]] Expected<ReceivedMessage> ReceiveWhole(int socket_fd, std::span<char> buffer);
+// Whether this process has room for the descriptors of a message now, and for as many as the rest
+// of what is done with it takes.
+[[nodiscard]] bool HasRoomForMessage();
 
 }  // namespace oakum::agent
 

@@ -16,6 +16,7 @@
 #include "agent/proxy/netns.h"
 #include "agent/proxy/tcp_socket.h"
 #include "agent/udp/udp_connect.h"
+#include "base/shortage.h"
 
 namespace oakum::agent {
 
@@ -95,6 +96,17 @@ bool IsV6Only(int socket_fd) {
   int only = 1;
   socklen_t length = sizeof only;
   return getsockopt(socket_fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, &length) != 0 || only != 0;
+}
+
+// What `attempt` returns once the agent has room for it, or in the end.
+template <typename Attempt>
+auto WhileShort(Attempt attempt) {
+  ShortageWait room;
+  auto result = attempt();
+  while (!result && room.Again(result.error().code)) {
+    result = attempt();
+  }
+  return result;
 }
 
 // Where the agent's end is to be, seen from a socket that asked for that destination. Where the
@@ -293,8 +305,10 @@ class Attempt {
       return Outcome::Of(Answer::Error(ENOBUFS));
     }
     ReadCaller();
-    auto net = IsInOwnNetwork() ? Expected<UniqueFd>()
-                                : NetworkOf(connect_.socket.fd.get(), carrier().own_netns());
+    auto net = WhileShort([&] {
+      return IsInOwnNetwork() ? Expected<UniqueFd>()
+                              : NetworkOf(connect_.socket.fd.get(), carrier().own_netns());
+    });
     if (!net) {
       return Unreachable(net.error());
     }
@@ -307,8 +321,10 @@ class Attempt {
     if (MayBeginEarly(*worker)) {
       starter.emplace(*worker, Request(shared_net));
     }
-    auto held = oakum::agent::Hold(context_, carrier(), connect_.socket, netns_,
-                                   connect_.destination, shared_net->get());
+    auto held = WhileShort([&] {
+      return oakum::agent::Hold(context_, carrier(), connect_.socket, netns_, connect_.destination,
+                                shared_net->get());
+    });
     if (!held) {
       return Unreachable(held.error());
     }
@@ -435,7 +451,9 @@ class Attempt {
 
   Outcome Unreachable(const Error& error) {
     // Without ::1 an IPv6 socket has no way; the rest is the agent's own limits and privileges.
-    const int told = error.code == EADDRNOTAVAIL ? ENETUNREACH : EACCES;
+    const int told = error.code == EADDRNOTAVAIL ? ENETUNREACH
+                     : IsShortage(error.code)    ? ENOBUFS
+                                                 : EACCES;
     Report().Failed({told, "cannot be carried: " + error.ToString(), false});
     return Outcome::Of(Answer::Error(told));
   }

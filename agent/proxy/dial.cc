@@ -17,6 +17,7 @@
 #include "agent/proxy/proxy_socket.h"
 #include "agent/proxy/tls_stream.h"
 #include "base/error.h"
+#include "base/shortage.h"
 
 namespace oakum::agent {
 
@@ -31,6 +32,7 @@ constexpr seconds kReachTimeout{10};
 // unix(7): connect(2) on a non-blocking socket says EAGAIN while the backlog is full, and there is
 // nothing to wait for.
 constexpr milliseconds kBacklogRetry{5};
+constexpr milliseconds kShortageRetry{10};
 constexpr size_t kMaxSteps = 64;  // of one callback; then others have their turn
 
 std::string Text(int error) { return std::generic_category().message(error); }
@@ -171,6 +173,12 @@ class LoopDial final : public Dial {
       }
     } else {
       socket_ = UniqueFd(socket(domain, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    }
+    if (!socket_ && IsShortage(errno)) {
+      // Until there is room again, or the time to reach a proxy is over.
+      retry_ =
+          loop_.AddTimer(kShortageRetry, [this, domain, address] { Connect(domain, address); });
+      return;
     }
     if (!socket_) {
       return ConnectFailed(errno);

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "agent/proxy/tls_stream.h"
+#include "base/shortage.h"
 
 namespace oakum::agent {
 
@@ -19,6 +20,8 @@ namespace {
 
 bool WouldBlock(int error) { return error == EAGAIN || error == EINTR; }
 
+// What it takes from one socket is never in this process's memory alone: it stays in that socket
+// until the other one has it, or is in a pipe.
 class SplicePump final : public Pump {
  public:
   SplicePump(int from_fd, int to_fd, PipePool& pipes, std::string early)
@@ -27,15 +30,28 @@ class SplicePump final : public Pump {
 
   Status Run() override {
     size_t moved = 0;
-    const bool idle = pipe_.bytes == 0 && early_.empty() && !at_end_;
+    blocked_ = false;
+    if (const auto status = PutEarly(); status) {
+      return *status;
+    }
+    const bool idle = pipe_.bytes == 0 && !at_end_;
     if (idle && !std::exchange(much_, false)) {
       if (const auto status = CopyLittle(); status) {
         return *status;
       }
     }
-    for (;;) {
-      if (!Fill(moved == 0)) {
-        return Status::kFailed;
+    while (moved < kTurn) {
+      if (!at_end_ && !pipe_ && !(pipe_ = pipes_.Take())) {
+        // Through memory as long as this process has no room for a pipe.
+        const auto status = IsShortage(errno) ? CopyLittle() : Status::kFailed;
+        if (status) {
+          return *status;
+        }
+        moved += kLittle;
+        continue;
+      }
+      if (const auto status = Fill(moved == 0); status) {
+        return *status;
       }
       if (pipe_.bytes == 0) {
         pipes_.Give(std::exchange(pipe_, Pipe()));
@@ -52,24 +68,24 @@ class SplicePump final : public Pump {
       pipe_.bytes -= static_cast<size_t>(sent);
       moved += static_cast<size_t>(sent);
       much_ = moved >= kLittle;
-      if (moved >= kTurn) {
-        return Status::kMore;
-      }
     }
+    return Status::kMore;
   }
   uint32_t from_events() const override {
-    return pipe_.bytes == 0 && !at_end_ ? uint32_t{EPOLLIN} : 0;
+    return to_events() == 0 && !at_end_ ? uint32_t{EPOLLIN} : 0;
   }
-  uint32_t to_events() const override { return pipe_.bytes != 0 ? uint32_t{EPOLLOUT} : 0; }
+  uint32_t to_events() const override {
+    return pipe_.bytes != 0 || blocked_ || !early_.empty() ? uint32_t{EPOLLOUT} : 0;
+  }
 
  private:
   static constexpr size_t kLittle = size_t{16} * 1024;
 
-  // Through a pipe a few bytes take twice as many system calls as through memory. Nothing when
-  // there was more than a little, or it could not all be passed on.
+  // Through a pipe a few bytes take more system calls than through memory. Nothing when there was
+  // more than a little, or the end. Looked at first, and taken once they are passed on.
   std::optional<Status> CopyLittle() {
     std::array<char, kLittle> buffer;
-    const ssize_t got = recv(from_fd_, buffer.data(), buffer.size(), MSG_DONTWAIT);
+    const ssize_t got = recv(from_fd_, buffer.data(), buffer.size(), MSG_DONTWAIT | MSG_PEEK);
     if (got < 0) {
       return WouldBlock(errno) ? Status::kWaiting : Status::kFailed;
     }
@@ -83,23 +99,22 @@ class SplicePump final : public Pump {
       return Status::kFailed;
     }
     const size_t sent = put > 0 ? static_cast<size_t>(put) : 0;
-    early_.assign(buffer.data() + sent, size - sent);
-    return early_.empty() && size < buffer.size() ? std::optional(Status::kWaiting) : std::nullopt;
+    if (sent != 0 && !Discard(sent)) {
+      return Status::kFailed;
+    }
+    blocked_ = sent < size;
+    much_ = blocked_;
+    return blocked_ || size < buffer.size() ? std::optional(Status::kWaiting) : std::nullopt;
   }
 
-  // False when that side is gone.
-  bool Fill(bool first) {
+  // Takes `size` bytes that were looked at before; MSG_TRUNC: without copying them (tcp(7)).
+  bool Discard(size_t size) const {
+    return recv(from_fd_, nullptr, size, MSG_DONTWAIT | MSG_TRUNC) == static_cast<ssize_t>(size);
+  }
+
+  std::optional<Status> Fill(bool first) {
     if (at_end_) {
-      return true;
-    }
-    if (!pipe_) {
-      pipe_ = pipes_.Take();
-      if (!pipe_) {
-        return false;
-      }
-    }
-    if (!early_.empty()) {
-      return PutEarly();
+      return std::nullopt;
     }
     const ssize_t got = splice(from_fd_, nullptr, pipe_.in.get(), nullptr, PipePool::kPipeSize,
                                SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
@@ -108,34 +123,25 @@ class SplicePump final : public Pump {
     } else if (got == 0) {
       at_end_ = true;
     } else if (!WouldBlock(errno)) {
-      return false;
+      return Status::kFailed;
     } else if (first && pipe_.bytes == 0) {
-      return ReadPastMark();
+      // splice(2) stops before urgent data and says EAGAIN for ever (tcp_read_sock(),
+      // net/ipv4/tcp.c); recv(2) goes past it, and with SO_OOBINLINE takes it along.
+      return CopyLittle();
     }
-    return true;
+    return std::nullopt;
   }
 
-  bool PutEarly() {
-    const ssize_t put = write(pipe_.in.get(), early_.data(), early_.size());
-    if (put <= 0) {
-      return put < 0 && WouldBlock(errno);
+  // What was read before there was a relay.
+  std::optional<Status> PutEarly() {
+    while (!early_.empty()) {
+      const ssize_t put = send(to_fd_, early_.data(), early_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (put < 0) {
+        return WouldBlock(errno) ? Status::kWaiting : Status::kFailed;
+      }
+      early_.erase(0, static_cast<size_t>(put));
     }
-    pipe_.bytes += static_cast<size_t>(put);
-    early_.erase(0, static_cast<size_t>(put));
-    return true;
-  }
-
-  // splice(2) stops before urgent data and says EAGAIN for ever (tcp_read_sock(), net/ipv4/tcp.c);
-  // recv(2) goes past it, and with SO_OOBINLINE takes it along.
-  bool ReadPastMark() {
-    std::array<char, 4096> buffer;
-    const ssize_t got = recv(from_fd_, buffer.data(), buffer.size(), MSG_DONTWAIT);
-    if (got > 0) {
-      early_.assign(buffer.data(), static_cast<size_t>(got));
-      return PutEarly();
-    }
-    at_end_ = got == 0;
-    return got == 0 || WouldBlock(errno);
+    return std::nullopt;
   }
 
   const int from_fd_;
@@ -144,7 +150,8 @@ class SplicePump final : public Pump {
   std::string early_;  // before what is still to be read
   Pipe pipe_;
   bool at_end_ = false;
-  bool much_ = false;  // came the last time
+  bool blocked_ = false;  // `to` takes no more of what is still in `from`
+  bool much_ = false;     // came the last time
 };
 
 // Where TLS is on one side: through memory.

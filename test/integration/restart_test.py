@@ -1,27 +1,16 @@
-"""The agent is killed and started again while containers make calls: somebody outside counts what has
-come of them."""
+"""The agent ends and another one goes on with what was kept: what each of them has in hand meanwhile.
+fault_test.py does it under load."""
 import os
-import random
 import signal
 import socket
 import sys
 import time
 
-from lib import agent, bundle, case, env, network, proc, rootfs, runtime
+from lib import agent, bundle, case, env, network, proc, runtime, steady
 
 FAR = network.FarSide
 POLICY = agent.single_policy(
     {"mode": "enforce", "outgoing": {"default": "deny", "allow": [FAR.GOOD4]}})
-SECONDS = float(os.environ.get("OAKUM_RESTART_SECONDS", "10"))
-SEED = int(os.environ.get("OAKUM_RESTART_SEED", "0")) or random.randrange(1, 1 << 32)
-TCP, DATAGRAMS = ("blocking", "nonblocking"), ("sendto", "sendmsg", "sendmmsg")
-
-
-def numbers(text):
-    """"NAME NUMBER..." of each line."""
-    lines = [line.split() for line in text.splitlines()]
-    return {words[0]: [int(word) for word in words[1:]] for words in lines if len(words) > 1}
-
 
 # PID NOTIFY_SOCKET NAMES FD... -- COMMAND: runs a service with descriptors of process PID.
 PASS_FDS = """
@@ -86,90 +75,9 @@ class Systemd:
                 *map(str, fds), "--"]
 
 
-class Restarts(case.Case):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.far = network.FarSide(cls.directory)
-        cls.addClassCleanup(cls.far.close)
-        cls.rootfs = rootfs.make_rootfs(os.path.join(cls.directory, "rootfs"), ("steady", "probe"))
-
-    def guard(self, name, **options):
-        guard = agent.Agent(self.directory, POLICY, runtime=name, **options).start()
-        self.addCleanup(guard.stop)
-        engine = runtime.Runtime(name, self.directory, config=guard.config)
-        self.addCleanup(engine.close)
-        return guard, engine
-
-    def bundle(self, *args):
-        return bundle.make_bundle(os.path.join(self.directory, runtime.Runtime.new_id()),
-                                  bundle.make_config(self.rootfs, args, netns=self.far.netns))
-
-    def serve(self):
-        """The other side of steady; returns the process."""
-        ready = os.path.join(self.directory, runtime.Runtime.new_id())
-        server = proc.Process([env.tool("ip"), "netns", "exec", self.far.far,
-                               env.test_program("steady"), "serve", ready], ready + ".log")
-        self.addCleanup(server.stop)
-        server.wait_for(lambda: os.path.exists(ready), 10, "the other side listens")
-        return server
-
-    def steady(self, engine):
-        """Starts it; returns its process and a function that ends it and returns what it says."""
-        log = os.path.join(self.directory, runtime.Runtime.new_id() + ".log")
-        container, process = engine.start(
-            self.bundle("/bin/steady", "run", FAR.GOOD4, FAR.BAD4), log)
-        process.wait_for(lambda: "running" in process.output(), 10, "it runs")
-
-        def end():
-            proc.run(engine.command("kill", container, "TERM", guarded=False))
-            process.wait(30)
-            return numbers(process.output())
-
-        return end
-
-    def check(self, name, restart, **options):
-        """restart(guard, chance): ends the agent in one way or another, and starts the next."""
-        chance = random.Random(f"{SEED} {name}")
-        guard, engine = self.guard(name, **options)
-        server, end = self.serve(), None
-        self.far.reset()
-        end = self.steady(engine)
-        guard.wait_events(1, timeout=20)  # the agent has its session
-        restarts = 0
-        deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline:
-            time.sleep(chance.uniform(0.02, 0.6))
-            restart(guard, chance)
-            restarts += 1
-        time.sleep(0.2)
-        said = end()
-        server.stop()
-        counted = numbers(server.output())
-        told = f"seed {SEED}, {restarts} restarts\n{said}\n{counted}\n{guard.log()[-3000:]}"
-        print(told.split("\n{")[0], said, counted, flush=True)
-        for way in (*TCP, *DATAGRAMS, "denied"):
-            self.assertEqual(said[way][1:], [0, 0], told)
-            self.assertGreater(said[way][0], 10, told)
-        for way in (*TCP, *DATAGRAMS):
-            came, distinct, _ = counted[way]
-            self.assertEqual((came, distinct), (said[way][0], said[way][0]), f"{way}: {told}")
-        self.assertEqual(counted["accepted"], [sum(said[way][0] for way in TCP)], told)
-        # A stream of which nobody can say how much was sent ends (ECONNRESET): none has a hole.
-        self.assertEqual(counted["holes"], [0], told)
-        self.assertEqual(self.far.packets(FAR.BAD4), 0, told)
-
-    @staticmethod
-    def kill_or_end(guard, chance):
-        guard.stop(chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)))
-        time.sleep(chance.choice((0, 0, 0.1, 0.3)))
-        guard.start()
-
-    def test_no_call_is_lost_or_doubled_with_runc(self):
-        self.check("runc", self.kill_or_end)
-
-    def test_no_call_is_lost_or_doubled_with_crun(self):
-        self.check("crun", self.kill_or_end)
+class Restarts(steady.SteadyCase):
+    def start(self, name, **options):
+        return self.guard(name, POLICY, **options)
 
     def probing(self, engine):
         """A container that connects upon each request; returns a function that requests."""
@@ -222,7 +130,7 @@ class Restarts(case.Case):
         self.assertFailed(steps[1], "EACCES")
 
     def test_calls_wait_while_there_is_no_agent(self):
-        guard, engine = self.guard("runc")
+        guard, engine = self.start("runc")
         container, ask = self.probing(engine)
         self.assertGuarded(ask()())
         keeper = guard.keeper_pid()
@@ -245,7 +153,7 @@ class Restarts(case.Case):
         proc.wait_until(lambda: not os.path.exists(guard.socket + ".keeper"), 5, "the keeper's end")
 
     def test_a_keeper_ends_with_the_last_container(self):
-        guard, engine = self.guard("runc")
+        guard, engine = self.start("runc")
         container, ask = self.probing(engine)
         self.assertGuarded(ask()())
         guard.kill()
@@ -254,7 +162,7 @@ class Restarts(case.Case):
         proc.wait_until(lambda: not os.path.exists(guard.socket + ".keeper"), 5, "the keeper's end")
 
     def test_another_version_is_refused_and_takes_nothing(self):
-        guard, engine = self.guard("runc")
+        guard, engine = self.start("runc")
         _, ask = self.probing(engine)
         self.assertGuarded(ask()())
         keeper = guard.keeper_pid()
@@ -278,7 +186,7 @@ class Restarts(case.Case):
 
     def test_the_store_of_systemd_keeps_sessions(self):
         with Systemd(self.directory) as systemd:
-            guard, engine = self.guard("runc", prefix=systemd.prefix())
+            guard, engine = self.start("runc", prefix=systemd.prefix())
             _, ask = self.probing(engine)
             self.assertGuarded(ask()())
             self.assertFalse(os.path.exists(guard.socket + ".keeper"))

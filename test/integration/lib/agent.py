@@ -31,11 +31,12 @@ class Agent:
     """Directory with config.json, policy.json, the socket and the events file; start() runs the
     agent on them."""
 
-    def __init__(self, directory, policy, *, runtime="runc", arguments=(), prefix=()):
+    def __init__(self, directory, policy, *, runtime="runc", arguments=(), prefix=(),
+                 events_path=None):
         self.directory = os.path.join(directory, f"agent-{next(_IDS)}")
         os.makedirs(self.directory)
         self.socket = os.path.join(self.directory, "agent.sock")
-        self.events_path = os.path.join(self.directory, "events.jsonl")
+        self.events_path = events_path or os.path.join(self.directory, "events.jsonl")
         self.policy_path = write_json(os.path.join(self.directory, "policy.json"), policy)
         self.config = write_json(
             os.path.join(self.directory, "config.json"),
@@ -57,6 +58,14 @@ class Agent:
                                self.log_path)
         self.process.wait_for(self._listens, 10, "the agent listens")
         return self
+
+    def replace(self, number):
+        """Ends the agent and starts another one without waiting for its end."""
+        before = self.process
+        before.send_signal(number)
+        self.start()
+        before.wait(15)
+        self.process.wait_for(self._listens, 10, "the agent listens")
 
     def _listens(self):
         """Whether somebody answers at the socket, which has its name a moment earlier."""

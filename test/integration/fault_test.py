@@ -1,0 +1,63 @@
+"""The agent is killed, stopped, reloaded and left without room at moments of chance while containers
+make calls: somebody outside counts what has come of them."""
+import os
+import random
+import time
+
+from lib import agent, case, faults, network, steady
+
+FAR = network.FarSide
+
+
+def policy(**outgoing):
+    return agent.single_policy({"mode": "enforce", "outgoing": outgoing})
+
+
+POLICIES = (policy(default="deny", allow=[FAR.GOOD4]), policy(default="allow", deny=[FAR.BAD4]))
+SECONDS = float(os.environ.get("OAKUM_RESTART_SECONDS", "8"))
+SEED = int(os.environ.get("OAKUM_RESTART_SEED", "0")) or random.randrange(1, 1 << 32)
+
+
+class FaultTest(steady.SteadyCase):
+    def check(self, name, seconds, kills):
+        chance = random.Random(f"{SEED} {name} {kills}")
+        disk = faults.SmallDisk(os.path.join(self.directory, f"disk-{name}-{kills}"))
+        self.addCleanup(disk.close)
+        guard, engine = self.guard(name, POLICIES[0],
+                                   events_path=os.path.join(disk.path, "events.jsonl"))
+        faulty = faults.Faults(guard, chance, POLICIES, disk, kills)
+        server = self.serve()
+        self.far.reset()
+        end = self.steady(engine)
+        guard.wait_events(1, timeout=20)  # the agent has its session
+        print(f"seed {SEED}", flush=True)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            time.sleep(chance.uniform(0.02, 0.6))
+            faulty.step()
+        faulty.mend()
+        time.sleep(0.2)
+        said = end()
+        server.stop()
+        counted = steady.numbers(server.output())
+        guard.stop()
+        denied = faulty.denied + faults.read_events(guard.events_path)
+        told = f"seed {SEED}, {faulty.counts}\n{said}\n{counted}\nevents {denied}"
+        print(told, flush=True)
+        told += "\n" + guard.log()[-3000:]
+        self.check_counts(said, counted, told)
+        return said["denied"][0], denied, told
+
+    def test_no_call_is_lost_or_doubled_with_runc(self):
+        self.check("runc", SECONDS, kills=True)
+
+    def test_no_call_is_lost_or_doubled_with_crun(self):
+        self.check("crun", SECONDS, kills=True)
+
+    def test_the_events_of_an_agent_that_lives_add_up(self):
+        said, events, told = self.check("runc", SECONDS, kills=False)
+        self.assertEqual(events, said, told)
+
+
+if __name__ == "__main__":
+    case.main()

@@ -1,0 +1,147 @@
+"""What happens to an agent that has to go on all the same."""
+import json
+import os
+import resource
+import signal
+import time
+
+from . import agent, env
+from .proc import run
+
+NOFILE = resource.RLIMIT_NOFILE
+
+
+class SmallDisk:
+    """A file system that is soon full. close() takes it away."""
+
+    def __init__(self, path, size="2m"):
+        self.path = path
+        os.makedirs(path)
+        run([env.tool("mount"), "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", path])
+        self._ballast = os.path.join(path, "ballast")
+
+    def fill(self):
+        with open(self._ballast, "ab", buffering=0) as ballast:
+            for size in (65536, 4096, 1):
+                try:
+                    while True:
+                        ballast.write(bytes(size))
+                except OSError:
+                    pass
+
+    def free(self):
+        try:
+            os.unlink(self._ballast)
+        except FileNotFoundError:
+            pass
+
+    def close(self):
+        run([env.tool("umount"), "--lazy", self.path])
+
+
+def read_events(path):
+    """How many denials its lines stand for; what was cut off by a kill is left out."""
+    denied = 0
+    with open(path, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                event = json.loads(line)["oakum"]
+            except ValueError:
+                continue
+            if event["verdict"] == "deny":
+                denied += event.get("count", 1) + event.get("suppressed", 0)
+    return denied
+
+
+class Faults:
+    """Faults of one agent. `policies`: a running agent gets one or another of them; they mean the
+    same for whatever is tried. `disk`: where its events are; `kills`: whether it may be ended."""
+
+    def __init__(self, guard, chance, policies, disk, kills=True):
+        self._guard, self._chance, self._policies, self._disk = guard, chance, policies, disk
+        self._events = guard.events_path
+        self._full_until = self._poor_until = None
+        self.denied = 0  # of event files that are gone
+        self.counts = {}
+        self._kinds = [self.stop, self.reload, self.reload_bad, self.fill, self.starve, self.rotate]
+        if kills:
+            self._kinds += [self.kill, self.kill, self.kill, self.end, self.upgrade]
+
+    def step(self):
+        self.mend(time.monotonic())
+        kind = self._chance.choice(self._kinds)
+        self.counts[kind.__name__] = self.counts.get(kind.__name__, 0) + 1
+        kind()
+
+    def mend(self, now=float("inf")):
+        """Ends what has lasted long enough by `now`."""
+        if self._full_until is not None and now >= self._full_until:
+            self._disk.free()
+            self._full_until = None
+        if self._poor_until is not None and now >= self._poor_until:
+            soft, hard = self._poor_limits
+            resource.prlimit(self._guard.process.pid, NOFILE, (soft, hard))
+            self._poor_until = None
+
+    # Each of these is a kind of fault.
+
+    def kill(self):
+        self._end(signal.SIGKILL)
+
+    def end(self):
+        self._end(signal.SIGTERM)
+
+    def _end(self, number):
+        self._poor_until = None
+        self._guard.stop(number)
+        time.sleep(self._chance.choice((0, 0, 0.1, 0.3)))
+        self._guard.start()
+
+    def upgrade(self):
+        """The next one is started while the one before ends."""
+        self._poor_until = None
+        self._guard.replace(signal.SIGKILL if env.SANITIZED else
+                            self._chance.choice((signal.SIGKILL, signal.SIGTERM)))
+
+    def stop(self):
+        self._guard.process.send_signal(signal.SIGSTOP)
+        time.sleep(self._chance.uniform(0.05, 0.5))
+        self._guard.process.send_signal(signal.SIGCONT)
+
+    def reload(self):
+        self._guard.set_policy(self._chance.choice(self._policies))
+        self._guard.reload()
+
+    def reload_bad(self):
+        """It keeps what it has."""
+        before = self._guard.log().count("stays in force")
+        self._guard.set_policy(self._chance.choice(("{", '{"version": 1, "poilcies": {}}')))
+        self._guard.reload()
+        self._guard.process.wait_for(lambda: self._guard.log().count("stays in force") > before,
+                                     20, "the policy is refused")
+        self._guard.set_policy(self._chance.choice(self._policies))
+
+    def fill(self):
+        self._disk.fill()
+        self._full_until = time.monotonic() + self._chance.uniform(0.1, 2)
+
+    def starve(self):
+        """Leaves it hardly a descriptor more than it has."""
+        if self._poor_until is not None:
+            return
+        pid = self._guard.process.pid
+        self._poor_limits = resource.prlimit(pid, NOFILE)
+        few = len(os.listdir(f"/proc/{pid}/fd")) + self._chance.choice((0, 0, 1, 2, 4))
+        resource.prlimit(pid, NOFILE, (few, self._poor_limits[1]))
+        self._poor_until = time.monotonic() + self._chance.uniform(0.05, 0.8)
+
+    def rotate(self):
+        """As logrotate does."""
+        if self._poor_until is not None or not os.path.exists(self._events):
+            return
+        old = self._events + ".1"
+        os.rename(self._events, old)
+        self._guard.reload()
+        self._guard.process.wait_for(lambda: os.path.exists(self._events), 20, "the new file")
+        self.denied += read_events(old)
+        os.unlink(old)
