@@ -411,6 +411,8 @@ class Attempt {
     if (carry() == policy::Carry::kProxy) {
       request.dial.target = Target();
       request.dial.credentials = credentials_;
+      request.dial.ready = &carried_->ready();
+      request.dial.network = proxy_socket ? netns_ : 0;
     }
     request.dial.make_socket = std::move(proxy_socket);
     if (carry() == policy::Carry::kChecked && context_.Audits()) {

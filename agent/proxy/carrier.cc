@@ -168,6 +168,7 @@ void ContainerCarrier::Close() {
     }
   }
   pending_.Close();
+  ready_.Close();
   for (const auto& action : actions) {
     action();
   }

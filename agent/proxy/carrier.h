@@ -25,6 +25,7 @@
 #include "agent/proxy/isolator.h"
 #include "agent/proxy/peers.h"
 #include "agent/proxy/pending_connect.h"
+#include "agent/proxy/ready_proxies.h"
 #include "agent/proxy/relay_slots.h"
 #include "agent/proxy/upstreams.h"
 #include "agent/proxy/worker.h"
@@ -107,6 +108,7 @@ class ContainerCarrier : public std::enable_shared_from_this<ContainerCarrier> {
   [[nodiscard]] Names& names() { return names_; }
   [[nodiscard]] Peers& peers() { return peers_; }
   [[nodiscard]] PendingConnects& pending() { return pending_; }
+  [[nodiscard]] ReadyProxies& ready() { return ready_; }
   [[nodiscard]] const ResolvConf& resolv_conf() const { return resolv_conf_; }
   // For a connection that is kept: held, relayed, checked, or one to the resolver. Nothing when the
   // container has as many as it may.
@@ -143,6 +145,7 @@ class ContainerCarrier : public std::enable_shared_from_this<ContainerCarrier> {
   Names names_;
   Peers peers_;
   PendingConnects pending_;
+  ReadyProxies ready_;
   const std::shared_ptr<RelayShare> connections_;
   const std::shared_ptr<RelayShare> datagrams_;
   mutable std::mutex mutex_;  // the members below

@@ -15,6 +15,7 @@
 
 #include "agent/proxy/handshake.h"
 #include "agent/proxy/proxy_socket.h"
+#include "agent/proxy/ready_proxies.h"
 #include "agent/proxy/tls_stream.h"
 #include "base/error.h"
 #include "base/shortage.h"
@@ -101,6 +102,7 @@ class LoopDial final : public Dial {
   void SetTimeout(Clock::duration time) {
     loop_.RemoveTimer(timer_);
     timer_ = loop_.AddTimer(time, [this, time] {
+      unheard_ = false;
       const auto whole = std::chrono::ceil<seconds>(time).count();
       const bool requested = phase_ == Phase::kSpeaking && handshake_->requested();
       // What comes so late after the request may be the destination's fault: the program has waited
@@ -120,6 +122,9 @@ class LoopDial final : public Dial {
                                                      .http_head = request_.http_head});
     if (handshake_->failure()) {
       return Failed(*handshake_->failure(), false);
+    }
+    if (TakeReady()) {
+      return;
     }
     SetTimeout(kReachTimeout);
     phase_ = Phase::kReaching;
@@ -141,6 +146,25 @@ class LoopDial final : public Dial {
       question_.reset();
       Failed({EHOSTUNREACH, added.error().what, false}, false);
     }
+  }
+
+  // False when there is none. One that has been closed is found out by speaking.
+  [[nodiscard]] bool TakeReady() {
+    if (request_.ready == nullptr || tried_ready_ || request_.command != ProxyCommand::kConnect) {
+      return false;
+    }
+    tried_ready_ = true;
+    auto ready = request_.ready->Take(url(), request_.credentials, request_.network);
+    if (!ready) {
+      return false;
+    }
+    socket_ = std::move(ready->fd);
+    tls_ = std::move(ready->tls);
+    prepared_ = true;
+    unheard_ = true;
+    handshake_->SkipGreeting();
+    Speak();
+    return true;
   }
 
   void Resolved() {
@@ -301,6 +325,9 @@ class LoopDial final : public Dial {
   }
 
   void Converse() {
+    if (handshake_->done()) {
+      return Succeed();
+    }
     for (size_t step = 0; step < kMaxSteps; ++step) {
       const bool sends = !handshake_->to_send().empty();
       const bool was_requested = handshake_->requested();
@@ -340,6 +367,7 @@ class LoopDial final : public Dial {
       handshake_->Closed();
       return true;
     }
+    unheard_ = false;
     const size_t taken = handshake_->Take({buffer_.data(), static_cast<size_t>(got)});
     // What was looked at is there: these take it off at once.
     for (size_t left = peek ? taken : 0; left > 0;) {
@@ -381,20 +409,28 @@ class LoopDial final : public Dial {
 
   // `down`: the proxy does not work, for anybody.
   void Failed(ProxyFailure failure, bool down) {
-    if (down) {
+    // Proxies close what is silent for long: a new connection tells.
+    if (std::exchange(unheard_, false)) {
+      Reset();
+      timer_ = loop_.AddTimer({}, [this] { TryNext(); });
+      return;
+    }
+    // What is made ready says nothing about a proxy: the next one that is needed will.
+    if (down && request_.command != ProxyCommand::kGreet) {
       upstreams_.Failed(url());
     }
     texts_ += fmt::format("{}{}: {}", texts_.empty() ? "" : "; ", ProxyLabel(url()), failure.text);
     failure.text = texts_;
     last_ = std::move(failure);
     Reset();
-    at_ = last_->destination ? order_.size() : at_ + 1;
+    at_ = last_->destination || request_.command == ProxyCommand::kGreet ? order_.size() : at_ + 1;
     timer_ = loop_.AddTimer({}, [this] { TryNext(); });
   }
 
   void Succeed() {
     upstreams_.Worked(url());
     ProxyStream stream;
+    stream.url = &url();
     stream.bound = handshake_->bound();
     stream.resolved_name = handshake_->resolved_name();
     if (request_.command == ProxyCommand::kUdpAssociate) {
@@ -442,6 +478,8 @@ class LoopDial final : public Dial {
   UniqueFd socket_;
   uint32_t watched_ = 0;   // the events of socket_ in the loop
   bool prepared_ = false;  // socket_
+  bool tried_ready_ = false;
+  bool unheard_ = false;  // socket_ was kept ready, and the proxy has not said anything since
   std::unique_ptr<TlsStream> tls_;
   std::unique_ptr<Handshake> handshake_;
   std::array<char, 4096> buffer_{};

@@ -17,6 +17,7 @@
 
 namespace oakum::agent {
 
+class ReadyProxies;
 class TlsStream;
 
 // Where a proxy is asked to go.
@@ -30,6 +31,7 @@ enum class ProxyCommand : uint8_t {
   kUdpAssociate,  // RFC 1928 section 7
   kResolve,       // 0xF0: Tor's RESOLVE of target.name
   kResolvePtr,    // 0xF1: of target.address
+  kGreet,         // nothing yet: what comes before a request is said, with one URL only
 };
 
 // What went wrong with a proxy, for the program and for the event.
@@ -60,6 +62,10 @@ struct DialRequest {
   std::function<UniqueFd(int domain)> make_socket;
   // HTTP: sent in the place of our own request head, as the container's program wrote it.
   std::string http_head;
+  // Where greeted connections are kept, which outlives the Dial; null: none is used. `network`:
+  // what tells the network namespace that make_socket makes sockets in, 0 for the agent's own.
+  ReadyProxies* ready = nullptr;
+  uint64_t network = 0;
 };
 
 // A connection through the proxy: bytes of the destination come next.
@@ -71,6 +77,8 @@ struct ProxyStream {
   // ::), kResolve.
   policy::Endpoint bound;
   std::string resolved_name;  // kResolvePtr
+  // kGreet: whose connection it is; lives as long as the policy.
+  const policy::ProxyUrl* url = nullptr;
 };
 
 struct DialResult {

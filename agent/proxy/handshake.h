@@ -37,6 +37,8 @@ class Handshake {
   // Goes on with bytes of the proxy, at most wants(). Returns how many of them belong to the
   // handshake.
   [[nodiscard]] virtual size_t Take(std::string_view bytes) = 0;
+  // For a connection on which ProxyCommand::kGreet has succeeded, with the same credentials.
+  virtual void SkipGreeting() {}
   // The proxy has closed the connection.
   void Closed() {
     if (!over()) {

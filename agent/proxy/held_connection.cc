@@ -9,6 +9,7 @@
 
 #include "agent/proxy/checked_connection.h"
 #include "agent/proxy/connect_failure.h"
+#include "agent/proxy/make_ready.h"
 #include "agent/proxy/proxy_socket.h"
 #include "agent/proxy/relay.h"
 #include "agent/proxy/tls_stream.h"
@@ -73,6 +74,7 @@ void HeldConnection::Starter::Hold(HeldEnd end) {
 
 void HeldConnection::Begin() {
   if (request_.carry == policy::Carry::kProxy) {
+    next_ = request_.container->ready().Note(request_.dial, ReadyProxies::Clock::now());
     dial_ = Dial::Start(worker_.loop(), request_.container->carrier().upstreams(),
                         std::move(request_.dial),
                         [this](DialResult result) { Dialed(std::move(result)); });
@@ -193,7 +195,11 @@ void HeldConnection::Established() {
   UniqueFd near = end_->held.Take();
   switch (request_.carry) {
     case policy::Carry::kProxy:
-      return Relay::Start(worker_, std::move(request_.slot), std::move(near), std::move(far_));
+      Relay::Start(worker_, std::move(request_.slot), std::move(near), std::move(far_));
+      if (next_) {
+        MakeReady(worker_, request_.container, std::move(*next_));
+      }
+      return;
     case policy::Carry::kResolver:
       // std::function wants what can be copied.
       (void)request_.container->WithResolver(

@@ -79,6 +79,7 @@ class HeldConnection : public std::enable_shared_from_this<HeldConnection> {
   std::optional<HeldEnd> end_;        // once the container's socket is connecting to it
   std::optional<DialResult> result_;  // that came before
   std::unique_ptr<Dial> dial_;
+  std::optional<DialRequest> next_;  // to be made ready when this one is done
   ProxyStream far_;
   bool watching_ = false;
   bool watching_far_ = false;

@@ -53,6 +53,10 @@ std::string Base64(std::string_view bytes) {
 
 HttpConnect::HttpConnect(ProxyCommand command, const ProxyTarget& target,
                          const Credentials& credentials, const std::string& head) {
+  if (command == ProxyCommand::kGreet) {
+    done_ = true;  // the request is the first thing that is said
+    return;
+  }
   if (command != ProxyCommand::kConnect) {
     Fail(ENETUNREACH, "not asked: an HTTP proxy carries TCP only");
     return;

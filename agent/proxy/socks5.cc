@@ -39,6 +39,8 @@ uint8_t CommandCode(ProxyCommand command) {
       return 0xf0;
     case ProxyCommand::kResolvePtr:
       return 0xf1;
+    case ProxyCommand::kGreet:
+      break;
   }
   return 0;
 }
@@ -222,7 +224,17 @@ void Socks5::ReadCredentials() {
   SendRequest();
 }
 
+void Socks5::SkipGreeting() {
+  if (!over()) {
+    SendRequest();
+  }
+}
+
 void Socks5::SendRequest() {
+  if (command_ == ProxyCommand::kGreet) {
+    done_ = true;
+    return;
+  }
   awaits_ = Awaits::kReply;
   requested_ = true;
   out_ = std::move(request_);

@@ -20,6 +20,7 @@ class Socks5 final : public Handshake {
   [[nodiscard]] bool peeks() const override { return false; }
   [[nodiscard]] size_t Take(std::string_view bytes) override;
   [[nodiscard]] std::string Where() const override;
+  void SkipGreeting() override;
 
  private:
   enum class Awaits : uint8_t { kMethod, kCredentials, kReply };

@@ -35,6 +35,7 @@ class DialTest : public testing::Test {
     request.command = command;
     request.target = target_;
     request.credentials = std::move(credentials);
+    request.ready = use_ready_;
     std::optional<DialResult> result;
     const auto dial = Dial::Start(*loop_, upstreams_, std::move(request),
                                   [&](DialResult got) { result = std::move(got); });
@@ -56,6 +57,7 @@ class DialTest : public testing::Test {
   Upstreams upstreams_{[] { return Upstreams::Clock::time_point(std::chrono::hours(1)); }};
   policy::Proxy proxy_;
   ProxyTarget target_;
+  ReadyProxies* use_ready_ = nullptr;
   std::string texts_;  // of all failures
 };
 

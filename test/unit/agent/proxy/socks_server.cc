@@ -50,6 +50,7 @@ void SocksServer::Accept() {
     if (!fd) {
       return;
     }
+    ++accepted_;
     connections_.emplace_back([this, socket = std::move(fd)]() mutable {
       ProxySide side(std::move(socket));
       Handle(side);

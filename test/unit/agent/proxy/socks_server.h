@@ -33,6 +33,8 @@ class SocksServer {
   [[nodiscard]] uint16_t port() const { return port_; }
   // Of all requests so far, in the order in which they came.
   [[nodiscard]] std::vector<std::string> targets() const;
+  // How many connections have come, with or without a request.
+  [[nodiscard]] size_t accepted() const { return accepted_.load(); }
   // "user:password" of those that authenticated.
   [[nodiscard]] std::vector<std::string> users() const;
 
@@ -44,6 +46,7 @@ class SocksServer {
   const Serve serve_;
   UniqueFd listener_;
   uint16_t port_ = 0;
+  std::atomic<size_t> accepted_{0};
   mutable std::mutex mutex_;
   std::vector<std::string> targets_;
   std::vector<std::string> users_;
