@@ -70,8 +70,13 @@ std::vector<Finding> Doctor::Examine(const Expected<policy::Config>& config) {
   CheckPolicy(used);
   CheckAgent(used);
   CheckRuntimes(used);
+  if (is_rootless()) {
+    CheckUser();
+  }
   CheckPodman();
-  CheckDocker();
+  if (!is_rootless()) {
+    CheckDocker();
+  }
   return std::exchange(findings_, {});
 }
 
@@ -130,8 +135,10 @@ void Doctor::CheckAgent(const policy::Config& config) {
   if (!status) {
     const bool forbidden = status.error().code == EACCES || status.error().code == EPERM;
     Fail(kCheck, status.error().ToString(),
-         forbidden ? "run oakum doctor as root"
-                   : "start it (systemctl start oakum-agent); until then no container starts");
+         forbidden ? "run oakum doctor as the agent's user"
+         : is_rootless()
+             ? "start it (podman unshare oakum-agent); until then no container starts"
+             : "start it (systemctl start oakum-agent); until then no container starts");
     return;
   }
   if (const std::string socket = TextOf(*status, "socket"); socket != config.socket) {
@@ -144,7 +151,8 @@ void Doctor::CheckAgent(const policy::Config& config) {
   const oci::Json policy = status->value("policy", oci::Json::object());
   if (const std::string error = TextOf(policy, "error"); !error.empty()) {
     Fail(kCheck, fmt::format("it goes on with an older policy: {}", Escape(error, 1024)),
-         "correct the policy and reload (systemctl reload oakum-agent)");
+         is_rootless() ? "correct the policy and reload (SIGHUP)"
+                       : "correct the policy and reload (systemctl reload oakum-agent)");
   } else if (const std::string path = TextOf(policy, "path"); path != config.policy) {
     Warn(kCheck,
          fmt::format("its policy is {}, but the configuration says {}", Escape(path),

@@ -11,6 +11,7 @@
 #include "cli/kernel_features.h"
 #include "oci/json.h"
 #include "policy/config.h"
+#include "policy/locations.h"
 
 namespace oakum::cli {
 
@@ -27,6 +28,7 @@ struct Finding {
 struct DoctorWorld {
   std::string root;  // in front of every path that is looked at; empty for the real one
   KernelFeatures kernel;
+  policy::User user;  // an ordinary one looks after rootless podman, not after the machine
   // Runs a program and returns its standard output. Errors: it cannot be run, or fails.
   std::function<Expected<std::string>(const std::vector<std::string>& command)> run;
   // The answer of the agent whose control socket is there to {"op": "status"}.
@@ -46,6 +48,7 @@ class Doctor {
   void CheckAgent(const policy::Config& config);
   void CheckRuntimes(const policy::Config& config);
   void CheckRuntime(const std::string& path);
+  void CheckUser();
   void CheckPodman();
   void CheckDocker();
   void CheckDockerRuntimes(const oci::Json& daemon);
@@ -63,6 +66,9 @@ class Doctor {
   [[nodiscard]] std::vector<std::string> List(const std::string& directory,
                                               std::string_view suffix) const;
   [[nodiscard]] std::vector<std::string> PodmanHookDirectories() const;
+  [[nodiscard]] bool is_rootless() const { return world_.user.uid != 0; }
+  // Where podman looks for the user's containers.conf(5).
+  [[nodiscard]] std::string UserContainers() const;
 
   const DoctorWorld& world_;
   std::vector<Finding> findings_;

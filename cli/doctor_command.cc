@@ -102,6 +102,7 @@ void Run(const Options& options, Context& context) {
   const DoctorWorld world{
       .root = {},
       .kernel = ProbeKernel(),
+      .user = policy::OwnUser(),
       .run = RunProgram,
       .ask_agent = [](const std::string& control) { return AskAgent(control, "status"); }};
   const std::vector<Finding> findings =

@@ -69,6 +69,13 @@ std::vector<std::string> Doctor::PodmanHookDirectories() const {
   for (const std::string& name : List("/etc/containers/containers.conf.d", ".conf")) {
     files.push_back("/etc/containers/containers.conf.d/" + name);
   }
+  if (is_rootless()) {
+    const std::string own = UserContainers() + "/containers.conf";
+    files.push_back(own);
+    for (const std::string& name : List(own + ".d", ".conf")) {
+      files.push_back(fmt::format("{}.d/{}", own, name));
+    }
+  }
   std::vector<std::string> directories = {"/usr/share/containers/oci/hooks.d"};
   for (const std::string& file : files) {
     if (const auto text = ReadFile(world_.root + file, kMaxFile); text) {
@@ -123,7 +130,8 @@ void Doctor::CheckPodman() {
     Warn(kCheck,
          fmt::format("no hook of Oakum in {}: its containers are not guarded",
                      fmt::join(read, ", ")),
-         "link podman.conf into /etc/containers/containers.conf.d, see the example for podman");
+         fmt::format("link podman.conf into {}/containers.conf.d, see the example for podman",
+                     is_rootless() ? UserContainers() : "/etc/containers"));
   }
 }
 

@@ -68,7 +68,7 @@ Locations LocationsOf(const User& user, const std::function<bool(const std::stri
   return locations;
 }
 
-Locations OwnLocations() {
+User OwnUser() {
   User user;
   const uid_t uid = geteuid();
   const auto map = ReadFile("/proc/self/uid_map", kMaxUidMap);
@@ -87,7 +87,12 @@ Locations OwnLocations() {
   }
   user.config_home = Variable("XDG_CONFIG_HOME");
   user.runtime_dir = Variable("XDG_RUNTIME_DIR");
-  return LocationsOf(user, [](const std::string& path) { return access(path.c_str(), F_OK) == 0; });
+  return user;
+}
+
+Locations OwnLocations() {
+  return LocationsOf(OwnUser(),
+                     [](const std::string& path) { return access(path.c_str(), F_OK) == 0; });
 }
 
 }  // namespace oakum::policy

@@ -40,6 +40,10 @@ struct User {
 [[nodiscard]] Locations LocationsOf(const User& user,
                                     const std::function<bool(const std::string&)>& exists);
 
+// Who runs this process. An unmapped or unknown user (root of a container with a user namespace) is
+// taken for root.
+[[nodiscard]] User OwnUser();
+
 // Those of this process. An unmapped or unknown user (root of a container with a user namespace)
 // has the machine's.
 [[nodiscard]] Locations OwnLocations();

@@ -202,6 +202,12 @@ class RootlessCase:
 
 class UnsharedTest(RootlessCase, case.Case):
 
+    def test_the_doctor_finds_nothing_wrong(self):
+        report = self.user.run(env.program("oakum"), "doctor", check=False)
+        self.assertEqual(report.returncode, 0, report.stdout)
+        self.assertIn("ok: user: ", report.stdout)
+        self.assertNotIn("docker", report.stdout)
+
     def test_a_network_of_its_own(self):
         for before in ([], [*NO_HOOKS, "--runtime", env.program("oakum-runtime")]):
             for name in ("root", "nobody"):

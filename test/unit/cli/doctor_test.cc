@@ -202,6 +202,38 @@ TEST_F(DoctorTest, DockerRuntimesHaveToExist) {
   ExpectLine("warning: docker: ", "not guarded");
 }
 
+// An ordinary user has rootless podman, an agent and settings of their own; the machine's Docker is
+// none of their business.
+TEST_F(DoctorTest, AnOrdinaryUserIsToldOfRootlessPodman) {
+  constexpr uid_t kUser = 4'000'000'000;  // nobody has it
+  world_.user = {.uid = kUser, .home = "/home/u", .config_home = "", .runtime_dir = "/run/user/9"};
+  config_->socket = "/run/user/9/oakum/agent.sock";
+  agent_["socket"] = config_->socket;
+  Program("/usr/bin/newuidmap", "");
+  Program("/usr/bin/newgidmap", "");
+  Write("/etc/subuid", "someone:100000:65536\n4000000000:165536:65536\n");
+  Write("/etc/subgid", "4000000000:165536:65536");
+  Write("/proc/sys/user/max_user_namespaces", "90000\n");
+  Program("/usr/bin/podman", "");
+  Docker("{}");
+  ExpectLine("ok: user: ", "can run rootless podman");
+  EXPECT_THAT(Lines(), Not(Contains(HasSubstr("docker"))));
+  ExpectLine("warning: podman: ", "/home/u/.config/containers/containers.conf.d");
+  Write("/home/u/.config/containers/containers.conf.d/oakum.conf",
+        "[engine]\nhooks_dir = [\"/home/u/hooks.d\"]\n");
+  Write("/home/u/hooks.d/oakum.json", R"({"hook": {"path": "/usr/bin/oakum-hook"}})");
+  ExpectAllOk();
+
+  Write("/etc/subgid", "someone:100000:65536\n4000000000:1:0\n");
+  ExpectLine("error: user: ", "/etc/subgid has no ids for user 4000000000");
+  Remove("/usr/bin/newuidmap");
+  ExpectLine("error: user: ", "no newuidmap");
+  Write("/proc/sys/user/max_user_namespaces", "0\n");
+  ExpectLine("warning: user: ", "max_user_namespaces");
+  agent_ = nullptr;
+  ExpectLine("error: agent: ", "podman unshare oakum-agent");
+}
+
 TEST_F(DoctorTest, WritesJson) {
   agent_ = nullptr;
   const auto json = oci::Json::parse(RenderJson(Doctor(world_).Examine(config_)));
