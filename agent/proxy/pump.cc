@@ -99,7 +99,7 @@ class SplicePump final : public Pump {
       return Status::kFailed;
     }
     const size_t sent = put > 0 ? static_cast<size_t>(put) : 0;
-    if (sent != 0 && !Discard(sent)) {
+    if (sent != 0 && !Discard(buffer.data(), sent)) {
       return Status::kFailed;
     }
     blocked_ = sent < size;
@@ -107,9 +107,10 @@ class SplicePump final : public Pump {
     return blocked_ || size < buffer.size() ? std::optional(Status::kWaiting) : std::nullopt;
   }
 
-  // Takes `size` bytes that were looked at before; MSG_TRUNC: without copying them (tcp(7)).
-  bool Discard(size_t size) const {
-    return recv(from_fd_, nullptr, size, MSG_DONTWAIT | MSG_TRUNC) == static_cast<ssize_t>(size);
+  // Takes `size` bytes that were looked at before; MSG_TRUNC: of TCP without copying them (tcp(7)),
+  // of a unix socket with a copy.
+  bool Discard(char* buffer, size_t size) const {
+    return recv(from_fd_, buffer, size, MSG_DONTWAIT | MSG_TRUNC) == static_cast<ssize_t>(size);
   }
 
   std::optional<Status> Fill(bool first) {
