@@ -257,6 +257,7 @@ void EventLog::Run() {
 
 void EventLog::Finish() {
   folder_.Flush(output_.buffer());
+  output_.TakeBackUnread();  // which is lost, and is to be said
   const auto deadline = steady_clock::now() + kFinishTime;
   Expected<void> written = output_.Write();
   while (!written && written.error().code == EAGAIN && steady_clock::now() < deadline) {

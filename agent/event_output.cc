@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <climits>
 #include <utility>
+#include <vector>
 
 namespace oakum::agent {
 
@@ -71,18 +72,75 @@ Expected<void> EventOutput::Open() {
   const bool same = fd_ && fstat(fd_.get(), &old) == 0 && old.st_dev == fresh.st_dev &&
                     old.st_ino == fresh.st_ino;
   if (!same) {
-    Forget();
-    start_line_ = S_ISREG(fresh.st_mode) && EndsInsideLine(path_, fresh.st_size);
+    StartLineAnew();
+    is_file_ = S_ISREG(fresh.st_mode);
+    is_fifo_ = S_ISFIFO(fresh.st_mode);
+    start_line_ = is_file_ && EndsInsideLine(path_, fresh.st_size);
   }
   fd_ = std::move(fd);
   return {};
 }
 
-// Goes back to the start of the line that was being written.
-void EventOutput::Forget() {
+void EventOutput::StartLineAnew() {
   const size_t line = sent_ == 0 ? std::string::npos : pending_.rfind('\n', sent_ - 1);
-  pending_.erase(0, line == std::string::npos ? 0 : line + 1);
+  const size_t start = line == std::string::npos ? 0 : line + 1;
+  const auto part = static_cast<off_t>(sent_ - start);
+  pending_.erase(0, start);
   sent_ = 0;
+  struct stat status = {};
+  // Only where nobody has written after it: lseek(2) tells where the last write has ended.
+  if (part != 0 && is_file_ && fd_ && fstat(fd_.get(), &status) == 0 && status.st_size >= part &&
+      lseek(fd_.get(), 0, SEEK_CUR) == status.st_size) {
+    (void)!ftruncate(fd_.get(), status.st_size - part);
+  }
+}
+
+void EventOutput::Forget() {
+  size_t remembered = 0;
+  if (is_fifo_ && fd_) {
+    remembered = static_cast<size_t>(std::max(0, fcntl(fd_.get(), F_GETPIPE_SZ)));
+  }
+  if (sent_ <= remembered) {
+    return;
+  }
+  const size_t line = pending_.rfind('\n', sent_ - remembered - 1);
+  const size_t start = line == std::string::npos ? 0 : line + 1;
+  pending_.erase(0, start);
+  sent_ -= start;
+}
+
+void EventOutput::TakeBackUnread() {
+  if (!is_fifo_ || !fd_) {
+    return;
+  }
+  struct pollfd entry = {.fd = fd_.get(), .events = 0, .revents = 0};
+  if (poll(&entry, 1, 0) != 1 || (entry.revents & POLLERR) == 0) {
+    return;  // somebody reads it
+  }
+  // fifo(7): a pipe and what is in it last as long as somebody has it open.
+  const UniqueFd reader(
+      open(fmt::format("/proc/self/fd/{}", fd_.get()).c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  std::vector<char> unread(static_cast<size_t>(std::max(1, fcntl(fd_.get(), F_GETPIPE_SZ))));
+  ssize_t got = 0;
+  while (reader && (got = read(reader.get(), unread.data(), unread.size())) > 0) {
+    sent_ -= std::min(sent_, static_cast<size_t>(got));
+  }
+  fd_.Reset();
+  StartLineAnew();
+}
+
+Expected<void> EventOutput::CheckFile() {
+  struct stat status = {};
+  if (!is_file_ || fstat(fd_.get(), &status) != 0) {
+    return {};
+  }
+  if (status.st_nlink == 0) {
+    return Open();
+  }
+  if (sent_ != 0 && lseek(fd_.get(), 0, SEEK_CUR) > status.st_size) {
+    StartLineAnew();
+  }
+  return {};
 }
 
 Expected<void> EventOutput::Reopen() {
@@ -93,10 +151,22 @@ Expected<void> EventOutput::Reopen() {
 }
 
 Expected<void> EventOutput::Write() {
+  auto written = WriteSome();
+  // A reader may be slow for ever: what it has taken goes all the same.
+  if (pending() == 0 || sent_ > kMaxWrite) {
+    Forget();
+  }
+  return written;
+}
+
+Expected<void> EventOutput::WriteSome() {
   if (!is_stdout_ && !fd_) {
     if (auto opened = Open(); !opened) {
       return opened;
     }
+  }
+  if (auto checked = CheckFile(); !checked) {
+    return checked;
   }
   if (start_line_ && pending() != 0) {
     pending_.insert(0, 1, '\n');
@@ -116,16 +186,13 @@ Expected<void> EventOutput::Write() {
       }
       auto error = ErrnoError(fmt::format("events: write {}", path_));
       if (error.error().code == EPIPE && !is_stdout_) {
-        fd_.Reset();  // the reader has gone; the next one starts with a whole line
-        Forget();
+        TakeBackUnread();  // the next reader starts with a whole line
       }
       return error;
     }
     sent_ += static_cast<size_t>(put);
     budget -= std::min(budget, static_cast<size_t>(put));
   }
-  pending_.clear();
-  sent_ = 0;
   return {};
 }
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 
 #include "agent/task.h"
 
@@ -14,18 +15,17 @@ namespace oakum::agent {
 namespace {
 
 std::string ReadLink(const std::string& path) {
-  std::string target(PATH_MAX, '\0');
+  std::array<char, PATH_MAX> target;  // not the string's own: it would keep all of it
   const ssize_t length = readlink(path.c_str(), target.data(), target.size());
-  target.resize(length > 0 ? static_cast<size_t>(length) : 0);
-  return target;
+  return {target.data(), length > 0 ? static_cast<size_t>(length) : 0};
 }
 
 // Arguments are separated by NULs (proc_pid_cmdline(5)).
 std::string ReadCommandLine(pid_t tid) {
   const UniqueFd fd(open(fmt::format("/proc/{}/cmdline", tid).c_str(), O_RDONLY | O_CLOEXEC));
-  std::string text(kMaxCommandLine, '\0');
-  const ssize_t length = fd ? read(fd.get(), text.data(), text.size()) : 0;
-  text.resize(length > 0 ? static_cast<size_t>(length) : 0);
+  std::array<char, kMaxCommandLine> buffer;
+  const ssize_t length = fd ? read(fd.get(), buffer.data(), buffer.size()) : 0;
+  std::string text(buffer.data(), length > 0 ? static_cast<size_t>(length) : 0);
   while (!text.empty() && text.back() == '\0') {
     text.pop_back();
   }
