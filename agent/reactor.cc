@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cerrno>
+#include <ctime>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -17,224 +17,28 @@
 
 #include "agent/blocking_pool.h"
 #include "agent/identity.h"
+#include "agent/pending_call.h"
 #include "agent/wakeable_epoll.h"
 
 namespace oakum::agent {
 
 namespace {
 
-// A call that a signal interrupted is made again when the handler has returned.
-constexpr std::chrono::milliseconds kRestartsWithin{250};
-
-}  // namespace
-
-// The epoll instance outlives every PendingCall that is armed in it.
-class PendingCall {
- public:
-  PendingCall(uint64_t key, int epoll_fd, std::shared_ptr<SessionCore> core,
-              const GuardedCall& call, std::unique_ptr<Operation> operation)
-      : key_(key),
-        epoll_fd_(epoll_fd),
-        core_(std::move(core)),
-        call_(call),
-        on_thread_(operation->needs_thread()),
-        operation_(std::move(operation)) {
-    if (const auto timeout = operation_->timeout(); timeout) {
-      deadline_ = Clock::now() + *timeout;
-    }
-    core_->CountWaiting(1);
-  }
-  ~PendingCall() = default;
-  PendingCall(const PendingCall&) = delete;
-  PendingCall& operator=(const PendingCall&) = delete;
-
-  [[nodiscard]] uint64_t key() const { return key_; }
-  [[nodiscard]] const SessionCore* owner() const { return core_.get(); }
-  [[nodiscard]] bool on_thread() const { return on_thread_; }
-  // Whoever sets it first has to see that the call is given up. The reactor's thread only.
-  [[nodiscard]] bool SetLeft() { return !std::exchange(left_, true); }
-  [[nodiscard]] std::optional<Clock::time_point> deadline() const { return deadline_; }
-
-  // What became of something that the reactor's thread tried to do without ever waiting.
-  enum class Turn : uint8_t {
-    kOver,     // answered or given up
-    kWaiting,  // armed again
-    kBusy,     // another thread is taking a step
-  };
-
-  // Arms what the operation waits for. `retry`: how long until it is to be tried again in any case;
-  // 0: when it is ready.
-  [[nodiscard]] Turn Arm(std::chrono::milliseconds& retry) {
-    const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock) {
-      return Turn::kBusy;
-    }
-    if (over_) {
-      return Turn::kOver;
-    }
-    retry = ArmLocked();
-    return Turn::kWaiting;
-  }
-
-  // One step, by a thread that the container may hold up.
-  [[nodiscard]] Turn Advance(const Stepper& stepper, std::chrono::milliseconds& retry) {
-    const std::lock_guard lock(mutex_);
-    if (over_) {
-      return Turn::kOver;
-    }
-    auto answer = operation_->Step(stepper);
-    if (answer) {
-      End(std::move(*answer));
-      return Turn::kOver;
-    }
-    retry = ArmLocked();
-    return Turn::kWaiting;
-  }
-
-  void RunBlocking() {
-    Answer answer = operation_->RunBlocking();
-    const std::lock_guard lock(mutex_);
-    if (!over_) {
-      End(std::move(answer));
-      return;
-    }
-    // EINTR here is our own request to give up: the caller has left.
-    if (answer.performed && answer.error != EINTR) {
-      core_->KeepForReplay(call_, std::move(answer), operation_->socket_fd());
-    }
-    Release();
-  }
-
-  // By a thread that the container may hold up.
-  void TimeOut() {
-    const std::lock_guard lock(mutex_);
-    if (!over_) {
-      End(operation_->TimedOut());
-    }
-  }
-
-  // What there is to do for the reactor's thread.
-  enum class Due : uint8_t {
-    kNothing,
-    kLeft,    // its caller has left: somebody has to give it up
-    kForget,  // it is over
-  };
-  [[nodiscard]] Due Sweep() {
-    const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock) {
-      return Due::kNothing;  // a step is being taken
-    }
-    if (over_) {
-      return Due::kForget;
-    }
-    return core_->notify().IdValid(call_.notification.id) ? Due::kNothing : Due::kLeft;
-  }
-
-  [[nodiscard]] bool IsOver() {
-    const std::unique_lock lock(mutex_, std::try_to_lock);
-    return lock && over_;
-  }
-
-  // Gives the call up; waits for a step that is being taken.
-  void Abandon() {
-    const std::lock_guard lock(mutex_);
-    AbandonLocked();
-  }
-
-  // The same, unless a step is being taken.
-  void TryAbandon() {
-    const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (lock) {
-      AbandonLocked();
-    }
-  }
-
-  // Whether `other` is this call made again by the same thread, and its socket sets a time limit.
-  [[nodiscard]] bool IsTimedWaitOf(const Notification& other) {
-    const std::lock_guard lock(mutex_);
-    const Notification& own = call_.notification;
-    const bool interrupted = !over_ || (abandoned_ && Clock::now() - *abandoned_ < kRestartsWithin);
-    return interrupted && deadline_.has_value() && own.tid == other.tid && own.nr == other.nr &&
-           std::ranges::equal(own.args, other.args);
-  }
-
- private:
-  std::chrono::milliseconds ArmLocked() {
-    const Wait wait = operation_->wait();
-    if (wait.events == 0) {
-      return wait.retry;
-    }
-    epoll_event event = {};
-    event.events = wait.events | EPOLLONESHOT;
-    event.data.u64 = key_;
-    const int fd = operation_->socket_fd();
-    const int how = armed_ ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-    if (epoll_ctl(epoll_fd_, how, fd, &event) != 0) {
-      // What cannot be waited for is simply tried again.
-      return std::max(wait.retry, std::chrono::milliseconds(10));
-    }
-    armed_ = true;
-    return wait.retry;
-  }
-
-  void AbandonLocked() {
-    if (over_) {
-      return;
-    }
-    over_ = true;
-    abandoned_ = Clock::now();
-    core_->CountWaiting(-1);
-    if (on_thread_) {
-      core_->Forget(call_);
-      return;  // its thread is using the operation
-    }
-    if (auto answer = operation_->Abandon(); answer) {
-      core_->KeepForReplay(call_, std::move(*answer), operation_->socket_fd());
-    }
-    Release();
-    core_->Forget(call_);
-  }
-
-  void End(Answer answer) {
-    over_ = true;
-    core_->CountWaiting(-1);
-    const uint64_t cookie = answer.performed ? SocketCookie(operation_->socket_fd()) : 0;
-    Release();
-    core_->Deliver(call_, std::move(answer), cookie);
-    core_->Forget(call_);
-  }
-
-  // Closes the pinned descriptors at once: as long as they are open, the container's close(2) does
-  // not close the connection. epoll(7), Q6: the registration would stay with the open file.
-  void Release() {
-    if (armed_) {
-      epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, operation_->socket_fd(), nullptr);
-    }
-    operation_.reset();
-  }
-
-  const uint64_t key_;
-  const int epoll_fd_;
-  const std::shared_ptr<SessionCore> core_;
-  const GuardedCall call_;
-  const bool on_thread_;
-  std::optional<Clock::time_point> deadline_;
-  std::mutex mutex_;
-  std::unique_ptr<Operation> operation_;
-  bool armed_ = false;
-  bool over_ = false;
-  std::optional<Clock::time_point> abandoned_;
-  bool left_ = false;  // only the reactor's
-};
-
-namespace {
-
 constexpr std::chrono::milliseconds kSweepInterval{50};
+// To ask after all calls of a container takes time that grows with the square of their number. No
+// more than a hundredth of a processor is spent on it, and where it is more than a moment's work it
+// is done aside, so that other containers' calls do not wait for it.
+constexpr int kSweepPause = 99;  // times what the last sweep has taken
+constexpr size_t kMaxSweptHere = 16;
+constexpr std::chrono::microseconds kMoment{200};
+// What is tried again after a time, and not when it is ready: of one session so often at most.
+constexpr std::chrono::microseconds kRetryShare{200};  // for each call of it that waits
+constexpr int kMaxTimersATurn = 64;
 constexpr uint64_t kWakeKey = 0;
 
 // Each waiting call holds a duplicate of its socket. One session may have so many of them, and all
 // sessions together half of the agent's descriptors, but each some in any case.
-constexpr size_t kMaxWaitingOfSession = 4096;
+constexpr size_t kMaxWaitingOfSession = 1024;
 constexpr size_t kWaitingAlwaysAllowed = 32;
 constexpr size_t kMaxSpareRings = 16;
 
@@ -242,6 +46,31 @@ size_t MaxWaiting() {
   rlimit limit = {};
   return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur / 2 : kMaxWaitingOfSession;
 }
+
+std::chrono::nanoseconds ProcessorTime() {
+  timespec time = {};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+}
+
+// What a thousand calls of one session that try again and again leave of their haste.
+std::chrono::milliseconds Paced(std::chrono::milliseconds retry, const PendingCall& pending) {
+  if (retry.count() == 0) {
+    return retry;
+  }
+  const auto share = kRetryShare * static_cast<int64_t>(pending.owner()->waiting());
+  return std::max(retry, std::chrono::duration_cast<std::chrono::milliseconds>(share));
+}
+
+using Calls = std::vector<std::shared_ptr<PendingCall>>;
+
+// What was found when a session's calls were looked at.
+struct Swept {
+  const SessionCore* owner;
+  Calls left;                  // to be given up
+  std::vector<uint64_t> over;  // to be forgotten
+  std::chrono::nanoseconds took{0};
+};
 
 class EpollReactor final : public Reactor {
  public:
@@ -287,7 +116,10 @@ class EpollReactor final : public Reactor {
     pending->Abandon();
     if (pending->on_thread()) {
       (void)blocking_.Interrupt(pending->key());  // the sweep repeats it as long as it is needed
+      return;
     }
+    const std::lock_guard lock(inbox_mutex_);
+    over_.push_back(pending->key());
   }
 
  private:
@@ -315,9 +147,9 @@ class EpollReactor final : public Reactor {
       }
       TakeInbox();
       RunTimers();
-      if (Clock::now() >= next_sweep) {
-        Sweep();
-        next_sweep = Clock::now() + kSweepInterval;
+      if (const auto now = Clock::now(); now >= next_sweep) {
+        Sweep(now);
+        next_sweep = now + kSweepInterval;
       }
       calls_in_all_.store(calls_.size());
     }
@@ -341,12 +173,16 @@ class EpollReactor final : public Reactor {
   }
 
   void TakeInbox() {
-    std::vector<std::shared_ptr<PendingCall>> fresh;
+    Calls fresh;
     std::vector<std::pair<uint64_t, std::chrono::milliseconds>> retries;
+    std::vector<uint64_t> over;
+    std::vector<Swept> swept;
     {
       const std::lock_guard lock(inbox_mutex_);
       fresh.swap(inbox_);
       retries.swap(retries_);
+      over.swap(over_);
+      swept.swap(swept_);
     }
     for (const auto& [key, delay] : retries) {
       RetryAfter(key, delay);
@@ -354,6 +190,7 @@ class EpollReactor final : public Reactor {
     for (auto& pending : fresh) {
       const uint64_t key = pending->key();
       calls_.emplace(key, pending);
+      sessions_[pending->owner()].calls.emplace(key, pending);
       if (pending->on_thread()) {
         blocking_.Run(pending->owner(), key, [pending] {
           SetEffectiveCapabilities(kPerformerCapabilities);
@@ -366,9 +203,28 @@ class EpollReactor final : public Reactor {
       }
       std::chrono::milliseconds retry{0};
       if (pending->Arm(retry) == PendingCall::Turn::kWaiting) {
-        RetryAfter(key, retry);
+        RetryAfter(key, Paced(retry, *pending));
       }
     }
+    for (const uint64_t key : over) {
+      Forget(key);
+    }
+    for (const Swept& one : swept) {
+      TakeSwept(one);
+    }
+  }
+
+  void Forget(uint64_t key) {
+    const auto found = calls_.find(key);
+    if (found == calls_.end()) {
+      return;
+    }
+    const auto session = sessions_.find(found->second->owner());
+    session->second.calls.erase(key);
+    if (session->second.calls.empty()) {
+      sessions_.erase(session);
+    }
+    calls_.erase(found);
   }
 
   void RetryAfter(uint64_t key, std::chrono::milliseconds delay) {
@@ -388,9 +244,13 @@ class EpollReactor final : public Reactor {
   // Has `step` run on a thread of `steps_`.
   void RunAside(const std::shared_ptr<PendingCall>& pending,
                 std::function<void(PendingCall&)> step) {
-    steps_.Run(pending->owner(), next_step_++, [pending, step = std::move(step)] {
+    steps_.Run(pending->owner(), next_step_++, [this, pending, step = std::move(step)] {
       SetEffectiveCapabilities(kPerformerCapabilities);
       step(*pending);
+      if (pending->IsOver()) {
+        const std::lock_guard lock(inbox_mutex_);
+        over_.push_back(pending->key());
+      }
     });
   }
 
@@ -404,7 +264,7 @@ class EpollReactor final : public Reactor {
       spare_rings_.push_back(std::move(uring));
     }
     if (turn == PendingCall::Turn::kWaiting && retry.count() > 0) {
-      retries_.emplace_back(pending.key(), retry);
+      retries_.emplace_back(pending.key(), Paced(retry, pending));
       Wake();
     }
   }
@@ -427,7 +287,7 @@ class EpollReactor final : public Reactor {
 
   void RunTimers() {
     const Clock::time_point now = Clock::now();
-    while (!timers_.empty() && timers_.begin()->first <= now) {
+    for (int i = 0; i < kMaxTimersATurn && !timers_.empty() && timers_.begin()->first <= now; ++i) {
       const uint64_t key = timers_.begin()->second;
       timers_.erase(timers_.begin());
       const auto found = calls_.find(key);
@@ -444,25 +304,81 @@ class EpollReactor final : public Reactor {
   }
 
   // Finds calls whose caller has been interrupted or has died: the kernel does not tell.
-  void Sweep() {
-    for (auto it = calls_.begin(); it != calls_.end();) {
-      PendingCall& pending = *it->second;
-      const PendingCall::Due due = pending.Sweep();
-      if (due == PendingCall::Due::kLeft && !pending.on_thread()) {
-        if (pending.SetLeft()) {
-          RunAside(it->second, [](PendingCall& left) { left.Abandon(); });
-        }
-        ++it;
+  void Sweep(Clock::time_point now) {
+    std::vector<Swept> found;
+    for (auto& [owner, session] : sessions_) {
+      if (session.sweeping || now < session.next_sweep) {
+        continue;
+      }
+      session.sweeping = true;
+      Calls calls;
+      calls.reserve(session.calls.size());
+      for (const auto& [key, pending] : session.calls) {
+        calls.push_back(pending);
+      }
+      if (calls.size() <= kMaxSweptHere && session.last_sweep < kMoment) {
+        found.push_back(LookAt(owner, calls));
+        continue;
+      }
+      steps_.Run(owner, next_step_++, [this, owner = owner, calls = std::move(calls)] {
+        SetEffectiveCapabilities(kPerformerCapabilities);
+        Swept swept = LookAt(owner, calls);
+        const std::lock_guard lock(inbox_mutex_);
+        swept_.push_back(std::move(swept));
+        Wake();
+      });
+    }
+    for (const Swept& swept : found) {
+      TakeSwept(swept);
+    }
+  }
+
+  // Of one session. By any thread.
+  Swept LookAt(const SessionCore* owner, const Calls& calls) {
+    Swept swept{.owner = owner, .left = {}, .over = {}};
+    const auto begun = ProcessorTime();
+    for (const auto& pending : calls) {
+      const PendingCall::Due due = pending->Sweep();
+      if (due == PendingCall::Due::kLeft && !pending->on_thread()) {
+        swept.left.push_back(pending);
         continue;
       }
       if (due == PendingCall::Due::kLeft) {
-        pending.TryAbandon();  // which leaves the operation to its thread
+        pending->TryAbandon();  // which leaves the operation to its thread
       }
-      const bool over = due != PendingCall::Due::kNothing &&
-                        !(pending.on_thread() && blocking_.Interrupt(pending.key()));
-      it = over ? calls_.erase(it) : std::next(it);
+      if (due != PendingCall::Due::kNothing &&
+          !(pending->on_thread() && blocking_.Interrupt(pending->key()))) {
+        swept.over.push_back(pending->key());
+      }
+    }
+    swept.took = ProcessorTime() - begun;
+    return swept;
+  }
+
+  void TakeSwept(const Swept& swept) {
+    if (const auto found = sessions_.find(swept.owner); found != sessions_.end()) {
+      OfSession& session = found->second;
+      session.sweeping = false;
+      session.last_sweep = swept.took;
+      session.next_sweep = Clock::now() + kSweepPause * swept.took;
+    }
+    for (const auto& pending : swept.left) {
+      if (pending->SetLeft()) {
+        RunAside(pending, [](PendingCall& left) { left.Abandon(); });
+      }
+    }
+    for (const uint64_t key : swept.over) {
+      Forget(key);
     }
   }
+
+  // The calls of one session that wait; those that are over are soon forgotten.
+  struct OfSession {
+    std::unordered_map<uint64_t, std::shared_ptr<PendingCall>> calls;
+    bool sweeping = false;
+    std::chrono::nanoseconds last_sweep{0};
+    Clock::time_point next_sweep;
+  };
 
   UniqueFd epoll_;
   UniqueFd wake_;
@@ -472,12 +388,15 @@ class EpollReactor final : public Reactor {
   std::atomic<size_t> calls_in_all_{0};
   const size_t max_waiting_ = MaxWaiting();
   std::mutex inbox_mutex_;
-  std::vector<std::shared_ptr<PendingCall>> inbox_;
+  Calls inbox_;
   std::vector<std::pair<uint64_t, std::chrono::milliseconds>> retries_;
+  std::vector<uint64_t> over_;
+  std::vector<Swept> swept_;
   std::vector<std::unique_ptr<UringCalls>> spare_rings_;
   // The loop's own:
   uint64_t next_step_ = 0;
   std::unordered_map<uint64_t, std::shared_ptr<PendingCall>> calls_;
+  std::unordered_map<const SessionCore*, OfSession> sessions_;
   std::set<std::pair<Clock::time_point, uint64_t>> timers_;
   BlockingPool blocking_;  // whole calls, where io_uring is switched off
   BlockingPool steps_;     // whatever touches a container

@@ -17,7 +17,7 @@ class PendingCall;
 // One thread with an epoll instance for all sessions. It never touches a container's memory, files
 // or sockets and waits for no lock that is held while somebody does, so no call holds up another:
 // steps are taken by a pool of threads. Calls whose caller has left are found within
-// kSweepInterval.
+// kSweepInterval, or later where so many wait that finding out takes long (kSweepPause).
 class Reactor {
  public:
   // `use_io_uring` false: operations that need it run on threads of their own, at most
