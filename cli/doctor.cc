@@ -115,7 +115,8 @@ void Doctor::CheckKernel() {
 }
 
 void Doctor::CheckPolicy(const policy::Config& config) {
-  const auto set = policy::PolicySet::Load(world_.root + config.policy);
+  const auto set =
+      policy::PolicySet::Load(world_.root + config.policy, policy::PolicyUse::kEnforce);
   if (!set) {
     Fail("policy", set.error().ToString(), "correct it; oakum policy check says when it is right");
   } else if ((*set)->container_rules() == 0) {

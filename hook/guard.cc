@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
+#include "base/trusted_path.h"
 #include "base/unique_fd.h"
 #include "oci/config.h"
 #include "policy/plan.h"
@@ -52,6 +54,9 @@ Expected<void> CheckAgent(const std::string& socket_path) {
   if (!fd) {
     return ErrnoError("socket");
   }
+  if (auto ours = CheckOnlyOursToReplace(socket_path); !ours) {
+    return std::unexpected(std::move(ours.error()).Context("the agent's socket"));
+  }
   if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     const int error = errno;
     return MakeError(
@@ -60,6 +65,16 @@ Expected<void> CheckAgent(const std::string& socket_path) {
                     "\"systemctl start oakum-agent\" (rootless: \"podman unshare oakum-agent\") or "
                     "\"oakum-agent --socket {}\"",
                     socket_path, std::strerror(error), socket_path));
+  }
+  ucred server = {};  // of whoever called listen(2)
+  socklen_t length = sizeof server;
+  if (getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &server, &length) != 0) {
+    return ErrnoError("SO_PEERCRED");
+  }
+  if (!IsRootOrSelf(server.uid)) {
+    return MakeError(EPERM, fmt::format("the agent's socket {}: who listens there is user {}, "
+                                        "neither root nor user {}",
+                                        socket_path, server.uid, geteuid()));
   }
   return {};
 }

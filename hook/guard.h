@@ -22,7 +22,8 @@ inline constexpr size_t kMaxConfigJson = size_t{16} << 20;
                                                 const std::string& socket);
 
 // Whether an agent listens at `socket`: the runtime's own attempt comes late and its message does
-// not say whose socket that is. Errors: connect(2)'s, with what to do.
+// not say whose socket that is. It is to be root's or this process's user's, where nobody else can
+// put another. Errors: EPERM; connect(2)'s, with what to do.
 [[nodiscard]] Expected<void> CheckAgent(const std::string& socket);
 
 }  // namespace oakum::hook

@@ -63,7 +63,8 @@ Expected<std::string> Guard(const Options& options) {
   if (!config) {
     return std::unexpected(config.error());
   }
-  const auto policies = oakum::policy::PolicySet::Load(config->policy);
+  const auto policies =
+      oakum::policy::PolicySet::Load(config->policy, oakum::policy::PolicyUse::kEnforce);
   if (!policies) {
     return std::unexpected(policies.error());
   }

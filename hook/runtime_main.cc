@@ -43,7 +43,8 @@ Expected<std::string> RealPath(const std::string& path) {
 }
 
 Expected<void> GuardBundle(const RuntimeCommand& command, const oakum::policy::Config& config) {
-  const auto policies = oakum::policy::PolicySet::Load(config.policy);
+  const auto policies =
+      oakum::policy::PolicySet::Load(config.policy, oakum::policy::PolicyUse::kEnforce);
   if (!policies) {
     return std::unexpected(policies.error());
   }

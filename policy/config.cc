@@ -4,10 +4,13 @@
 
 #include <array>
 #include <cerrno>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "base/file.h"
+#include "base/trusted_path.h"
 #include "policy/jsonc.h"
 #include "policy/suggest.h"
 
@@ -23,12 +26,13 @@ struct Key {
   Meaning meaning;
 };
 
-constexpr std::array<Key, 6> kKeys = {{{"runtime", &Config::runtime, Meaning::kPathOrName},
+constexpr std::array<Key, 7> kKeys = {{{"runtime", &Config::runtime, Meaning::kPathOrName},
                                        {"socket", &Config::socket, Meaning::kPath},
                                        {"policy", &Config::policy, Meaning::kPath},
                                        {"events", &Config::events, Meaning::kPathOrDash},
                                        {"metrics", &Config::metrics, Meaning::kText},
-                                       {"control", &Config::control, Meaning::kPath}}};
+                                       {"control", &Config::control, Meaning::kPath},
+                                       {"control_group", &Config::control_group, Meaning::kText}}};
 
 // What is wrong with the value, or nothing.
 std::string_view Complaint(Meaning meaning, std::string_view text) {
@@ -103,6 +107,12 @@ Expected<Config> LoadConfig(const std::optional<std::string>& option, const char
                             const Locations& locations) {
   const bool from_variable = !option && variable != nullptr && *variable != '\0';
   const std::string path = option ? *option : from_variable ? variable : locations.config;
+  // Who can change it says which policy holds, and who decides by it.
+  std::error_code error;
+  const auto absolute = std::filesystem::absolute(path, error);
+  if (auto ours = error ? Expected<void>() : CheckNotEverybodysToChange(absolute); !ours) {
+    return std::unexpected(std::move(ours.error()).Context("configuration"));
+  }
   auto text = ReadFile(path, kMaxConfigSize);
   if (!text) {
     if (!option && !from_variable && text.error().code == ENOENT) {

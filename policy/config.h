@@ -22,6 +22,7 @@ struct Config {
   std::string events;                       // event log: a path or "-"; empty: not said
   std::string metrics;                      // ADDRESS:PORT; empty: none
   std::string control;                      // control socket; empty: not said
+  std::string control_group;                // who else may read there; empty: nobody
 };
 
 // Parses the text of a config file; `name` stands for it in messages. `locations` has what it does
@@ -33,7 +34,8 @@ struct Config {
 
 // Reads `option` (--config) if there is one, else the file that OAKUM_CONFIG names (`variable`,
 // null or empty when unset), else that of `locations`; only that last one may be missing.
-// Errors: ParseConfig's, open(2)'s and read(2)'s.
+// Errors: ParseConfig's, open(2)'s and read(2)'s; EPERM for one that everybody can change
+// (CheckNotEverybodysToChange).
 [[nodiscard]] Expected<Config> LoadConfig(const std::optional<std::string>& option,
                                           const char* variable,
                                           const Locations& locations = OwnLocations());

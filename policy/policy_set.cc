@@ -6,10 +6,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <map>
 #include <memory>
+#include <system_error>
 
 #include "base/file.h"
+#include "base/trusted_path.h"
 #include "policy/compiled.h"
 #include "policy/container_match.h"
 #include "policy/jsonc.h"
@@ -50,6 +53,17 @@ Expected<std::vector<std::string>> ListDirectory(const std::string& path) {
   }
   std::sort(files.begin(), files.end());
   return files;
+}
+
+Expected<void> CheckWriters(const std::string& path, PolicyUse use) {
+  std::error_code error;
+  const auto absolute = std::filesystem::absolute(path, error);
+  if (use == PolicyUse::kLookAt || error) {
+    return {};
+  }
+  auto checked = CheckNotEverybodysToChange(absolute);
+  return checked ? std::move(checked)
+                 : std::unexpected(std::move(checked.error()).Context("policy"));
 }
 
 }  // namespace
@@ -101,12 +115,15 @@ Expected<std::shared_ptr<const PolicySet::Impl>> PolicySet::Impl::Create(const S
 
 PolicySet::PolicySet(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
-Expected<std::shared_ptr<const PolicySet>> PolicySet::Load(const std::string& path) {
+Expected<std::shared_ptr<const PolicySet>> PolicySet::Load(const std::string& path, PolicyUse use) {
   struct stat status = {};
   if (stat(path.c_str(), &status) != 0) {
     return ErrnoError(fmt::format("policy {}", path));
   }
   std::vector<std::string> files = {path};
+  if (auto ours = CheckWriters(path, use); !ours) {
+    return std::unexpected(std::move(ours.error()));
+  }
   if (S_ISDIR(status.st_mode)) {
     auto listed = ListDirectory(path);
     if (!listed) {
@@ -116,6 +133,9 @@ Expected<std::shared_ptr<const PolicySet>> PolicySet::Load(const std::string& pa
   }
   Sources sources;
   for (std::string& file : files) {
+    if (auto ours = CheckWriters(file, use); !ours) {
+      return std::unexpected(std::move(ours.error()));
+    }
     auto text = ReadFile(file, kMaxFileSize);
     if (!text) {
       return std::unexpected(std::move(text.error()).Context("policy"));

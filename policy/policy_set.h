@@ -13,6 +13,9 @@
 
 namespace oakum::policy {
 
+// Files that everybody can change (CheckNotEverybodysToChange) may be looked at, not enforced.
+enum class PolicyUse : bool { kLookAt, kEnforce };
+
 class PolicySet {
  public:
   static constexpr size_t kMaxFileSize = size_t{64} << 20;  // bytes of one policy file
@@ -21,8 +24,9 @@ class PolicySet {
   // Reads one file, or all *.json and *.jsonc of a directory in the order of their names (policies
   // and proxies of all files form one name space; container rules are concatenated).
   // Errors: "FILE:LINE:COLUMN: what is wrong; a suggestion". What a later version brings to life is
-  // refused here with "not built yet".
-  [[nodiscard]] static Expected<std::shared_ptr<const PolicySet>> Load(const std::string& path);
+  // refused here with "not built yet". EPERM where `use` forbids it.
+  [[nodiscard]] static Expected<std::shared_ptr<const PolicySet>> Load(
+      const std::string& path, PolicyUse use = PolicyUse::kLookAt);
   // The same from memory; `name` stands for the file in messages.
   [[nodiscard]] static Expected<std::shared_ptr<const PolicySet>> Parse(std::string_view text,
                                                                         std::string_view name);

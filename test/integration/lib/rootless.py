@@ -51,6 +51,9 @@ class User:
         try:
             self._add()
             self.uid = pwd.getpwnam(self.name).pw_uid
+            # Whose a directory in /tmp is that belongs to the machine's root cannot be told in podman's
+            # user namespace, so that nothing there is believed.
+            os.chown(self.base, self.uid, -1)
             self.runtime_dir = f"/run/user/{self.uid}"
             self._holder = Process(
                 [env.tool("unshare"), "-m", "--propagation", "private", "sh", "-c", _PREPARE, "sh",

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -93,8 +94,9 @@ TEST(Guard, AMalformedConfigSaysWhere) {
 }
 
 TEST(Guard, SeesWhetherAnAgentListens) {
-  const std::string path = testing::TempDir() + "oakum-guard-test.sock";
-  unlink(path.c_str());
+  std::string directory = testing::TempDir() + "oakum-guard-XXXXXX";
+  ASSERT_NE(mkdtemp(directory.data()), nullptr);
+  const std::string path = directory + "/agent.sock";
   auto checked = CheckAgent(path);
   ASSERT_FALSE(checked);
   EXPECT_EQ(checked.error().code, ENOENT);
@@ -109,7 +111,10 @@ TEST(Guard, SeesWhetherAnAgentListens) {
   EXPECT_EQ(checked.error().code, ECONNREFUSED);
   ASSERT_EQ(listen(listener.get(), 1), 0);
   EXPECT_TRUE(CheckAgent(path));
+  ASSERT_EQ(chmod(directory.c_str(), 0777), 0);
+  EXPECT_EQ(CheckAgent(path).error().code, EPERM) << "it could be anybody's";
   unlink(path.c_str());
+  rmdir(directory.c_str());
   EXPECT_EQ(CheckAgent(std::string(200, 'x')).error().code, ENAMETOOLONG);
 }
 
