@@ -1,11 +1,13 @@
 #include "agent/agent.h"
 
 #include <fmt/format.h>
+#include <grp.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <chrono>
 #include <csignal>
 #include <ctime>
@@ -13,6 +15,7 @@
 
 #include "agent/control.h"
 #include "agent/metrics.h"
+#include "base/trusted_path.h"
 
 namespace oakum::agent {
 
@@ -37,6 +40,26 @@ std::string ReloadingMessage() {
 void Notify(const std::string& message) { sd_notify(0, message.c_str()); }
 
 }  // namespace
+
+Expected<gid_t> FindGroup(const std::string& group) {
+  gid_t number = 0;
+  const auto [end, error] = std::from_chars(group.data(), group.data() + group.size(), number);
+  if (error == std::errc() && end == group.data() + group.size()) {
+    return number;
+  }
+  constexpr size_t kMaxGroupEntry = size_t{1} << 20;
+  std::vector<char> buffer(kMaxGroupEntry);
+  ::group entry = {};
+  ::group* found = nullptr;
+  if (const int code = getgrnam_r(group.c_str(), &entry, buffer.data(), buffer.size(), &found);
+      code != 0) {
+    return ErrnoError(code, fmt::format("control group {}", group));
+  }
+  if (found == nullptr) {
+    return MakeError(ENOENT, fmt::format("control group {}: there is no such group", group));
+  }
+  return found->gr_gid;
+}
 
 Expected<UniqueFd> BlockSignals() {
   sigset_t set;
@@ -89,7 +112,7 @@ Expected<void> Agent::Start(const MakeSessions& make_sessions, std::vector<KeptI
     return std::unexpected(std::move(loop.error()));
   }
   loop_ = std::move(*loop);
-  auto policies = policy::PolicySet::Load(options_.policy);
+  auto policies = policy::PolicySet::Load(options_.policy, policy::PolicyUse::kEnforce);
   if (!policies) {
     return std::unexpected(std::move(policies.error()));
   }
@@ -123,7 +146,14 @@ Expected<void> Agent::Start(const MakeSessions& make_sessions, std::vector<KeptI
 }
 
 Expected<void> Agent::StartControl() {
-  auto control_socket = UnixListener::Create(options_.control);
+  if (!options_.control_group.empty()) {
+    const auto group = FindGroup(options_.control_group);
+    if (!group) {
+      return std::unexpected(group.error());
+    }
+    control_group_ = *group;
+  }
+  auto control_socket = UnixListener::Create(options_.control, SOCK_STREAM, control_group_);
   if (!control_socket) {
     return std::unexpected(std::move(control_socket.error()).Context("control"));
   }
@@ -135,8 +165,14 @@ Expected<void> Agent::StartControl() {
        .too_long = ControlError(fmt::format("a request is at most {} bytes", kMaxControlRequest)),
        .max_clients = kMaxControlClients,
        .max_request = kMaxControlRequest},
-      [this](std::string_view request) {
-        return TextServer::Reply{.text = AnswerControl(request, [this] { return Status(); })};
+      [this](int socket_fd) { return AdmitToControl(socket_fd); },
+      [this](std::string_view request, const Peer& client) {
+        return TextServer::Reply{
+            .text = AnswerControl(
+                request, IsRootOrSelf(client.uid) ? ControlRights::kAll : ControlRights::kRead,
+                {.status = [this] { return Status(); },
+                 .reload = [this] { return Reload(); },
+                 .reopen = [this] { events_->Reopen(); }})};
       },
       log_);
   if (!control) {
@@ -144,6 +180,19 @@ Expected<void> Agent::StartControl() {
   }
   control_ = std::move(*control);
   return {};
+}
+
+std::optional<Peer> Agent::AdmitToControl(int socket_fd) {
+  const auto peer = PeerOf(socket_fd);
+  if (peer &&
+      (IsRootOrSelf(peer->uid) || (control_group_ && PeerHasGroup(socket_fd, *control_group_)))) {
+    return *peer;
+  }
+  if (const auto more = refusals_.Ask(EventLoop::Clock::now()); more) {
+    log_.Warning("control: user {} is neither root nor the agent's own, nor in its group{}",
+                 peer ? static_cast<int64_t>(peer->uid) : -1, *more);
+  }
+  return std::nullopt;
 }
 
 Expected<void> Agent::StartMetrics() {
@@ -159,7 +208,10 @@ Expected<void> Agent::StartMetrics() {
        .too_long = HttpError("431 Request Header Fields Too Large"),
        .max_clients = kMaxHttpClients,
        .max_request = kMaxHttpRequest},
-      [this](std::string_view head) { return AnswerHttp(head, [this] { return Status(); }); },
+      [](int) { return Peer(); },
+      [this](std::string_view head, const Peer&) {
+        return AnswerHttp(head, [this] { return Status(); });
+      },
       log_);
   if (!metrics) {
     return std::unexpected(std::move(metrics.error()).Context("metrics"));
@@ -215,7 +267,7 @@ void Agent::HandleSignal() {
   struct signalfd_siginfo info = {};
   while (read(signals_.get(), &info, sizeof(info)) == sizeof(info)) {
     if (info.ssi_signo == SIGHUP) {
-      Reload();
+      (void)Reload();
     } else {
       log_.Info("ending on {}", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
       loop_->Stop();
@@ -223,13 +275,13 @@ void Agent::HandleSignal() {
   }
 }
 
-void Agent::Reload() {
+Expected<void> Agent::Reload() {
   Notify(ReloadingMessage());
   events_->Reopen();
   ++status_.reloads;
-  auto policies = policy::PolicySet::Load(options_.policy);
+  auto policies = policy::PolicySet::Load(options_.policy, policy::PolicyUse::kEnforce);
   if (policies) {
-    policies_ = std::move(*policies);
+    policies_ = *policies;
     sessions_->SetPolicies(policies_);
     ++status_.policy_generation;
     status_.policies = policies_->names();
@@ -242,6 +294,7 @@ void Agent::Reload() {
     log_.Error("{}; the policy that was read before stays in force", policies.error().what);
   }
   Notify("READY=1");
+  return policies ? Expected<void>() : std::unexpected(std::move(policies.error()));
 }
 
 AgentStatus Agent::Status() const {

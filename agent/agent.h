@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "agent/event_loop.h"
 #include "agent/kept/fd_store.h"
 #include "agent/listener.h"
+#include "agent/log_limit.h"
 #include "agent/session_manager.h"
 #include "agent/text_server.h"
 #include "agent/unix_socket.h"
@@ -25,12 +27,16 @@ namespace oakum::agent {
 
 struct AgentOptions {
   std::string version;
-  std::string socket;        // where runtimes connect
-  std::string policy;        // file or directory
-  std::string events = "-";  // file, or "-" for the standard output
-  std::string control;       // control socket; empty: "control.sock" beside `socket`
-  std::string metrics;       // ADDRESS:PORT; empty: none
+  std::string socket;         // where runtimes connect
+  std::string policy;         // file or directory
+  std::string events = "-";   // file, or "-" for the standard output
+  std::string control;        // control socket; empty: "control.sock" beside `socket`
+  std::string control_group;  // whose members may read there, name or number; empty: nobody else
+  std::string metrics;        // ADDRESS:PORT; empty: none
 };
+
+// The group of that name or number. Errors: ENOENT, those of getgrnam_r(3).
+[[nodiscard]] Expected<gid_t> FindGroup(const std::string& group);
 
 // Blocks SIGHUP, SIGTERM and SIGINT in the calling thread, and so in all that it starts later, and
 // returns a signalfd(2) for them. To be called before any thread is started: one that has them
@@ -59,8 +65,8 @@ class Agent {
   // epoll_wait(2)'s.
   [[nodiscard]] Expected<void> Run();
   // Reads the policy again and has the event log opened anew, as SIGHUP does. A bad policy leaves
-  // the old one in force.
-  void Reload();
+  // the old one in force: the error says why, and so does the log.
+  Expected<void> Reload();
   [[nodiscard]] AgentStatus Status() const;
   [[nodiscard]] EventLoop& loop() { return *loop_; }
 
@@ -69,6 +75,7 @@ class Agent {
   [[nodiscard]] Expected<void> Start(const MakeSessions& make_sessions, std::vector<KeptItem> kept);
   [[nodiscard]] Expected<void> StartServers();
   [[nodiscard]] Expected<void> StartControl();
+  [[nodiscard]] std::optional<Peer> AdmitToControl(int socket_fd);
   [[nodiscard]] Expected<void> StartMetrics();
   void HandleSignal();
   void KickWatchdog();
@@ -77,6 +84,7 @@ class Agent {
   const Log& log_;
   AgentStatus status_;  // what does not change by itself
   UniqueFd signals_;
+  LogLimit refusals_;
   uint64_t watchdog_us_ = 0;  // how often systemd wants to hear from us; 0: never
 
   // In the order of their dependence: what is below uses what is above.
@@ -86,6 +94,7 @@ class Agent {
   std::unique_ptr<SessionManager> sessions_;
   std::unique_ptr<Listener> listener_;
   std::unique_ptr<UnixListener> control_socket_;
+  std::optional<gid_t> control_group_;
   std::unique_ptr<TextServer> control_;
   UniqueFd metrics_socket_;
   std::unique_ptr<TextServer> metrics_;

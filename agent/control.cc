@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 
 #include "agent/event_json.h"
@@ -19,6 +21,10 @@ std::string Line(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+std::string Cut(const std::string& text) {
+  return text.size() <= kMaxControlText ? text : text.substr(0, kMaxControlText) + "...";
+}
+
 std::string Time(int64_t time_ns) {
   std::string text;
   AppendTimestamp(time_ns, text);
@@ -28,10 +34,10 @@ std::string Time(int64_t time_ns) {
 Json SessionJson(const SessionInfo& session) {
   Json json;
   json["session"] = session.session;
-  json["container_id"] = session.container_id;
-  json["name"] = session.name;
-  json["image"] = session.image;
-  json["policy"] = session.policy;
+  json["container_id"] = Cut(session.container_id);
+  json["name"] = Cut(session.name);
+  json["image"] = Cut(session.image);
+  json["policy"] = Cut(session.policy);
   json["mode"] = ToString(session.mode);
   json["init_pid"] = session.init_pid;
   json["attached"] = Time(session.attached_ns);
@@ -75,9 +81,48 @@ Json StatusJson(const AgentStatus& status) {
   counters["events_suppressed"] = status.events.suppressed;
   counters["event_write_errors"] = status.events.write_errors;
   counters["connections_refused"] = status.listener.refused;
+  counters["connections_evicted"] = status.listener.evicted;
   counters["connections_failed"] = status.listener.failed;
   return json;
 }
+
+Json ListJson(const AgentStatus& status) {
+  Json answer{{"ok", true}, {"sessions", Json::array()}};
+  for (const SessionInfo& session : status.sessions) {
+    answer["sessions"].push_back(SessionJson(session));
+  }
+  return answer;
+}
+
+Json Reload(const ControlActions& actions) {
+  if (const auto reloaded = actions.reload(); !reloaded) {
+    return {{"ok", false}, {"error", reloaded.error().what}};
+  }
+  const AgentStatus status = actions.status();
+  return {{"ok", true},
+          {"policy",
+           {{"path", status.policy_path},
+            {"generation", status.policy_generation},
+            {"names", status.policies}}}};
+}
+
+Json Reopen(const ControlActions& actions) {
+  actions.reopen();
+  return {{"ok", true}};
+}
+
+struct Op {
+  std::string_view name;
+  ControlRights needs;
+  Json (*answer)(const ControlActions& actions);
+};
+
+constexpr std::array kOps = {
+    Op{"status", ControlRights::kRead,
+       [](const ControlActions& actions) { return StatusJson(actions.status()); }},
+    Op{"ps", ControlRights::kRead,
+       [](const ControlActions& actions) { return ListJson(actions.status()); }},
+    Op{"reload", ControlRights::kAll, Reload}, Op{"reopen", ControlRights::kAll, Reopen}};
 
 }  // namespace
 
@@ -89,27 +134,27 @@ std::string ControlError(std::string_view what) {
   return Line(Json{{"ok", false}, {"error", what}});
 }
 
-std::string AnswerControl(std::string_view request, const std::function<AgentStatus()>& status) {
+std::string AnswerControl(std::string_view request, ControlRights rights,
+                          const ControlActions& actions) {
   const auto json = oci::ParseJson(request, "request");
   if (!json) {
     return ControlError(json.error().what);
   }
   if (!json->is_object() || !json->contains("op") || !json->at("op").is_string()) {
-    return ControlError(R"(a request is an object with "op": "status" or "ps")");
+    return ControlError(
+        R"(a request is an object with "op": "status", "ps", "reload" or "reopen")");
   }
   const auto& op = json->at("op").get_ref<const std::string&>();
-  if (op == "status") {
-    return Line(StatusJson(status()));
+  const auto* const known = std::ranges::find(kOps, op, &Op::name);
+  if (known != kOps.end() && known->needs == ControlRights::kAll && rights != ControlRights::kAll) {
+    return ControlError(
+        fmt::format(R"("{}" changes something: it is for root and the agent's own user)", op));
   }
-  if (op == "ps") {
-    Json answer{{"ok", true}, {"sessions", Json::array()}};
-    for (const SessionInfo& session : status().sessions) {
-      answer["sessions"].push_back(SessionJson(session));
-    }
-    return Line(answer);
+  if (known != kOps.end()) {
+    return Line(known->answer(actions));
   }
-  return ControlError(
-      fmt::format(R"(unknown op "{}"; known are "status" and "ps")", Escape(op, 64)));
+  return ControlError(fmt::format(
+      R"(unknown op "{}"; known are "status", "ps", "reload" and "reopen")", Escape(op, 64)));
 }
 
 }  // namespace oakum::agent

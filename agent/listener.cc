@@ -2,15 +2,17 @@
 
 #include <fmt/format.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <iterator>
 #include <utility>
 
+#include "agent/fair_share.h"
 #include "base/shortage.h"
+#include "base/trusted_path.h"
 
 namespace oakum::agent {
 
@@ -24,6 +26,17 @@ constexpr int kAcceptsAtOnce = 64;
 constexpr auto kAcceptPause = std::chrono::seconds(1);
 // How long nothing is read from a connection then.
 constexpr auto kReadPause = std::chrono::milliseconds(50);
+constexpr rlim_t kShareOfDescriptors = 4;
+constexpr size_t kFewestConnections = 16;
+
+size_t MaxConnections() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    return kFewestConnections;
+  }
+  return std::clamp<size_t>(limit.rlim_cur / kShareOfDescriptors, kFewestConnections,
+                            kMaxRuntimeConnections);
+}
 
 }  // namespace
 
@@ -48,7 +61,8 @@ Listener::Listener(EventLoop& loop, UnixListener socket, Attach attach, const Lo
       socket_(std::move(socket)),
       attach_(std::move(attach)),
       log_(log),
-      buffer_(kReadBytes) {}
+      buffer_(kReadBytes),
+      max_connections_(MaxConnections()) {}
 
 Listener::~Listener() {
   loop_.RemoveTimer(resume_);
@@ -92,37 +106,65 @@ void Listener::PauseAccepting(const Error& error) {
   });
 }
 
-// One more connection is allowed, if need be in the place of one that has nothing left to say.
-bool Listener::MakeRoom() {
-  if (connections_.size() >= kMaxRuntimeConnections && !done_.empty()) {
-    Close(done_.front());
+// One more connection is allowed, if need be in the place of one that has nothing left to say, or
+// whose user or process has more than its share.
+bool Listener::MakeRoomFor(const Peer& newcomer) {
+  if (connections_.size() < max_connections_) {
+    return true;
   }
-  return connections_.size() < kMaxRuntimeConnections;
+  if (!done_.empty()) {
+    Close(done_.front());
+    return true;
+  }
+  std::vector<Place> places;
+  places.reserve(connections_.size());
+  for (const auto& [fd, connection] : connections_) {
+    places.push_back({fd, connection.peer, connection.progress});
+  }
+  const auto fd = PlaceFor(newcomer, places);
+  if (!fd) {
+    return false;
+  }
+  ++counts_.evicted;
+  const Peer& peer = connections_.at(*fd).peer;
+  if (const auto more = evictions_.Ask(EventLoop::Clock::now()); more) {
+    log_.Error(
+        "listener {}: a connection of process {} (user {}) is closed: there are {}, most of "
+        "them its own{}",
+        socket_.path(), peer.pid, peer.uid, connections_.size(), *more);
+  }
+  Close(*fd);
+  return true;
+}
+
+void Listener::Refuse(std::string_view what) {
+  ++counts_.refused;
+  if (const auto more = refusals_.Ask(EventLoop::Clock::now()); more) {
+    log_.Error("listener {}: a connection is refused: {}{}", socket_.path(), what, *more);
+  }
 }
 
 void Listener::Admit(UniqueFd socket) {
-  const auto uid = PeerUid(socket.get());
-  if (!uid || (*uid != 0 && *uid != geteuid())) {
-    ++counts_.refused;
-    log_.Warning(
-        "listener {}: a connection is refused: {}", socket_.path(),
-        uid ? fmt::format("user {} is neither root nor the agent's own", *uid) : uid.error().what);
+  const auto peer = PeerOf(socket.get());
+  if (!peer || !IsRootOrSelf(peer->uid)) {
+    Refuse(peer ? fmt::format("user {} is neither root nor the agent's own", peer->uid)
+                : peer.error().what);
     return;
   }
-  if (!MakeRoom()) {
-    ++counts_.refused;
-    log_.Error("listener {}: a connection is refused: {} are open already", socket_.path(),
-               kMaxRuntimeConnections);
+  if (!MakeRoomFor(*peer)) {
+    Refuse(fmt::format("{} are open already", connections_.size()));
     return;
   }
   const int fd = socket.get();
   if (auto added = Watch(fd); !added) {
-    ++counts_.refused;
-    log_.Error("listener {}: a connection is refused: {}", socket_.path(), added.error().what);
+    Refuse(added.error().what);
     return;
   }
   ++counts_.accepted;
-  connections_[fd].socket = std::move(socket);
+  Connection& connection = connections_[fd];
+  connection.socket = std::move(socket);
+  connection.peer = *peer;
+  connection.progress = EventLoop::Clock::now();
 }
 
 Expected<void> Listener::Watch(int fd) {
@@ -182,17 +224,38 @@ bool Listener::ReadOnce(int fd, Connection& connection) {
     return false;
   }
   connection.bytes += received->bytes;
+  connection.progress = EventLoop::Clock::now();
   std::ranges::move(received->fds, std::back_inserter(connection.fds));
   if (auto taken = Take(connection, {buffer_.data(), received->bytes}); !taken) {
     Fail(fd, taken.error().what);
     return false;
   }
-  return true;
+  Count(connection, connection.framer.size(), connection.fds.size());
+  if (pending_bytes_ > kMaxPendingStateBytes) {
+    Fail(Heaviest([](const Connection& one) { return one.counted_bytes; }),
+         "all states that are not complete are too long together, and this one is the longest");
+  } else if (pending_fds_ > kMaxPendingDescriptors) {
+    Fail(Heaviest([](const Connection& one) { return one.counted_fds; }),
+         "all states that are not complete have too many descriptors together, and this one most");
+  }
+  return connections_.contains(fd);
+}
+
+void Listener::Count(Connection& connection, size_t bytes, size_t fds) {
+  pending_bytes_ += bytes - std::exchange(connection.counted_bytes, bytes);
+  pending_fds_ += fds - std::exchange(connection.counted_fds, fds);
+}
+
+int Listener::Heaviest(size_t (*weight)(const Connection&)) const {
+  return std::ranges::max_element(connections_, {},
+                                  [&](const auto& entry) { return weight(entry.second); })
+      ->first;
 }
 
 Expected<void> Listener::Take(Connection& connection, std::string_view piece) {
   if (connection.position) {
-    if (!connection.fds.empty() || piece.find_first_not_of(" \t\r\n") != std::string_view::npos) {
+    if (!connection.fds.empty() || connection.bytes > kMaxStateBytes ||
+        piece.find_first_not_of(" \t\r\n") != std::string_view::npos) {
       return MakeError(EPROTO, "something follows the container process state");
     }
     return {};
@@ -234,14 +297,18 @@ void Listener::Fail(int fd, std::string_view what) {
   if (!connection.position) {
     ++counts_.failed;
   }
-  log_.Error("listener {}: {} (after {} bytes and {} descriptors); the connection is closed",
-             socket_.path(), what, connection.bytes, connection.fds.size());
+  if (const auto more = failures_.Ask(EventLoop::Clock::now()); more) {
+    log_.Error("listener {}: {} (after {} bytes and {} descriptors); the connection is closed{}",
+               socket_.path(), what, connection.bytes, connection.fds.size(), *more);
+  }
   Close(fd);
 }
 
 void Listener::Close(int fd) {
   loop_.Remove(fd);
+  later_.erase(fd);
   const auto found = connections_.find(fd);
+  Count(found->second, 0, 0);
   if (found->second.position) {
     done_.erase(*found->second.position);
   }

@@ -29,6 +29,7 @@
 #include "agent/metrics.h"
 #include "agent/privileges.h"
 #include "agent/session_manager.h"
+#include "agent/unix_socket.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/unique_fd.h"
@@ -49,6 +50,7 @@ struct CommandLine {
   std::optional<std::string> events;
   std::optional<std::string> metrics;
   std::optional<std::string> control;
+  std::optional<std::string> control_group;
   std::string log_level = "info";
   std::string keeper;
   bool no_io_uring = false;
@@ -70,6 +72,9 @@ void Describe(CLI::App& app, CommandLine& line) {
   app.add_option("--control", line.control,
                  "Socket for `oakum ps` and others; control.sock beside the socket if not given")
       ->type_name("PATH");
+  app.add_option("--control-group", line.control_group,
+                 "Group whose members may ask there, and change nothing")
+      ->type_name("GROUP");
   app.add_option("--log-level", line.log_level, "error, warning, notice, info or debug")
       ->check(CLI::IsMember({"error", "warning", "notice", "info", "debug"}));
   app.add_flag("--no-io-uring", line.no_io_uring, "Perform what may block in threads");
@@ -102,11 +107,12 @@ Expected<AgentOptions> Resolve(const CommandLine& line) {
   options.events = line.events.value_or(config->events.empty() ? "-" : config->events);
   options.metrics = line.metrics.value_or(config->metrics);
   options.control = line.control.value_or(config->control);
+  options.control_group = line.control_group.value_or(config->control_group);
   return options;
 }
 
 int Check(const AgentOptions& options, const Log& log) {
-  const auto policies = policy::PolicySet::Load(options.policy);
+  const auto policies = policy::PolicySet::Load(options.policy, policy::PolicyUse::kEnforce);
   if (!policies) {
     log.Error("{}", policies.error().what);
     return kExitFailure;
@@ -114,6 +120,12 @@ int Check(const AgentOptions& options, const Log& log) {
   if (!options.metrics.empty()) {
     if (const auto valid = CheckTcpAddress(options.metrics); !valid) {
       log.Error("{}", valid.error().what);
+      return kExitFailure;
+    }
+  }
+  if (!options.control_group.empty()) {
+    if (const auto group = FindGroup(options.control_group); !group) {
+      log.Error("{}", group.error().what);
       return kExitFailure;
     }
   }
@@ -199,6 +211,13 @@ int Serve(AgentOptions options, const CommandLine& line, const Log& log) {
   umask(022);
   signal(SIGPIPE, SIG_IGN);
   RaiseDescriptorLimit();
+  // Before anything is taken over.
+  for (const std::string& path : {options.socket, options.control}) {
+    if (auto ours = path.empty() ? Expected<void>() : CheckSocketPath(path); !ours) {
+      log.Error("{}", ours.error().what);
+      return kExitFailure;
+    }
+  }
   OpenedStore opened;
   if (!line.no_keeper) {
     auto store = OpenStore(options.socket);

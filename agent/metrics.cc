@@ -118,6 +118,7 @@ void RenderAgent(const AgentStatus& status, Page& page) {
               status.listener.attached);
   page.Sample("oakum_runtime_connections_total", R"({result="failed"})", status.listener.failed);
   page.Sample("oakum_runtime_connections_total", R"({result="refused"})", status.listener.refused);
+  page.Sample("oakum_runtime_connections_total", R"({result="evicted"})", status.listener.evicted);
 }
 
 std::string HttpAnswer(std::string_view status, std::string_view type, std::string_view body,

@@ -1,14 +1,19 @@
 #include "agent/notify_fd.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/kcmp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <string_view>
 
 // Younger than the headers of Debian 12 (Linux 6.6 and 5.14).
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
@@ -17,6 +22,14 @@
 #endif
 #ifndef SECCOMP_ADDFD_FLAG_SEND
 #define SECCOMP_ADDFD_FLAG_SEND (1UL << 1)
+#endif
+
+// Linux 6.10.
+#ifndef F_DUPFD_QUERY
+#define F_DUPFD_QUERY (F_LINUX_SPECIFIC_BASE + 3)
+#endif
+#ifndef F_LINUX_SPECIFIC_BASE
+#define F_LINUX_SPECIFIC_BASE 1024
 #endif
 
 #include "agent/kept/journal.h"
@@ -45,10 +58,28 @@ Notification ReadNotification(const seccomp_notif& raw) {
 }
 
 bool NotifyFd::IsListener(int fd) {
+  // What is something else is not spoken to: the ioctl(2) of a device may do anything, and that of
+  // a file server (fuse(4)) may never return.
+  constexpr std::string_view kName = "anon_inode:seccomp notify";
+  std::array<char, kName.size() + 1> name;
+  const ssize_t length =
+      readlink(fmt::format("/proc/self/fd/{}", fd).c_str(), name.data(), name.size());
+  if (std::string_view(name.data(), static_cast<size_t>(std::max<ssize_t>(0, length))) != kName) {
+    return false;
+  }
   // No notification has the id 0: a listener says ENOENT, whatever is not a listener says ENOTTY or
   // EINVAL.
   uint64_t id = 0;
   return ioctl(fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0 || errno == ENOENT;
+}
+
+bool NotifyFd::IsSameAs(int other_fd) const {
+  const int answer = fcntl(fd_.get(), F_DUPFD_QUERY, other_fd);
+  if (answer >= 0) {
+    return answer == 1;
+  }
+  const pid_t self = getpid();
+  return syscall(SYS_kcmp, self, self, KCMP_FILE, fd_.get(), other_fd) == 0;
 }
 
 Expected<NotifyFd> NotifyFd::Create(UniqueFd fd) {

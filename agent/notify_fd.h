@@ -30,6 +30,9 @@ class NotifyFd {
  public:
   // Whether `fd` is a seccomp listener.
   [[nodiscard]] static bool IsListener(int fd);
+  // Whether both are of one listener (fcntl(2), F_DUPFD_QUERY; kcmp(2)). False where the kernel has
+  // neither.
+  [[nodiscard]] bool IsSameAs(int other_fd) const;
   // Errors: EINVAL when `fd` is not a seccomp listener.
   [[nodiscard]] static Expected<NotifyFd> Create(UniqueFd fd);
 

@@ -20,14 +20,13 @@
 #include "agent/kept/session_keeping.h"
 #include "agent/reactor.h"
 #include "agent/session.h"
+#include "agent/session_bounds.h"
 #include "agent/wakeable_epoll.h"
 
 namespace oakum::agent {
 
 namespace {
 
-// Each session is a thread and a few descriptors.
-constexpr size_t kMaxSessions = 8192;
 constexpr uint64_t kWakeKey = 0;
 
 class Sessions final : public SessionManager {
@@ -69,8 +68,16 @@ class Sessions final : public SessionManager {
       return std::unexpected(std::move(notify.error()));
     }
     const std::lock_guard lock(mutex_);
-    if (sessions_.size() >= kMaxSessions) {
-      return MakeError(EAGAIN, fmt::format("there are {} sessions already", kMaxSessions));
+    for (const auto& [number, session] : sessions_) {
+      if (notify->IsSameAs(session->core()->notify().fd())) {
+        return MakeError(EEXIST, fmt::format("its listener is that of session {} already, which "
+                                             "goes on as it was",
+                                             number));
+      }
+    }
+    const size_t state_bytes = StateBytes(state);
+    if (auto room = bounds_.Admit(state.id, state_bytes); !room) {
+      return room;
     }
     auto source = SourceOf(state);
     UniqueFd init_pidfd = InitPidfd(state);
@@ -85,7 +92,7 @@ class Sessions final : public SessionManager {
                                               state.init_pid, std::move(init_pidfd),
                                               std::move(parts), events_, std::move(kept));
     ReportInherited(state, *core);
-    return Begin(std::move(core));
+    return Begin(std::move(core), state_bytes);
   }
 
   Expected<size_t> Adopt(std::vector<KeptItem> items) override {
@@ -187,15 +194,17 @@ class Sessions final : public SessionManager {
   }
 
   // Under mutex_, as all that follow.
-  Expected<void> Begin(std::shared_ptr<SessionCore> core) {
+  Expected<void> Begin(std::shared_ptr<SessionCore> core, size_t state_bytes) {
     const uint64_t number = next_number_++;
     const auto source = core->source();
     auto session = Session::Start(core, *reactor_, options_, [this, number] { Ended(number); });
     if (!session) {
+      bounds_.Release(source->container_id, state_bytes);
       Forget(*core);
       return std::unexpected(std::move(session.error()));
     }
     sessions_.emplace(number, std::move(*session));
+    state_bytes_.emplace(number, state_bytes);
     epoll_event event = {};
     event.data.u64 = number;  // no events: EPOLLHUP is always reported
     if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, core->notify().fd(), &event) != 0) {
@@ -210,8 +219,9 @@ class Sessions final : public SessionManager {
   }
 
   Expected<void> AdoptOne(AdoptedSession one) {
-    if (sessions_.size() >= kMaxSessions) {
-      return MakeError(EAGAIN, fmt::format("there are {} sessions already", kMaxSessions));
+    const size_t state_bytes = StateBytes(one.state.container);
+    if (auto room = bounds_.Admit(one.state.container.id, state_bytes); !room) {
+      return room;
     }
     auto source = std::make_shared<EventSource>(*SourceOf(one.state.container));
     source->policy_name = one.state.policy;
@@ -225,8 +235,9 @@ class Sessions final : public SessionManager {
                                                BorrowedCarrier());
     }
     return Begin(std::make_shared<SessionCore>(
-        next_number_, std::move(one.notify), std::move(source), init_pid, std::move(one.init_pidfd),
-        std::move(parts), events_, std::move(one.kept)));
+                     next_number_, std::move(one.notify), std::move(source), init_pid,
+                     std::move(one.init_pidfd), std::move(parts), events_, std::move(one.kept)),
+                 state_bytes);
   }
 
   // A session that is not kept goes on all the same, as long as this agent lives.
@@ -308,12 +319,18 @@ class Sessions final : public SessionManager {
     return source;
   }
 
+  // Runtimes with different state directories may use the same id.
+  static bool IsOf(const SessionCore& core, const std::string& container_id, pid_t init_pid) {
+    return core.source()->container_id == container_id &&
+           (init_pid <= 0 || core.init_pid() == init_pid);
+  }
+
   // The container's init: by the runtime's word, or, for an exec where crun says 0, from the
   // session that the container began with.
   [[nodiscard]] UniqueFd InitPidfd(const oci::ContainerProcessState& state) const {
     for (const auto& [number, session] : sessions_) {
       const UniqueFd& known = session->core()->init_pidfd();
-      if (known && session->core()->source()->container_id == state.id) {
+      if (known && IsOf(*session->core(), state.id, state.init_pid)) {
         return UniqueFd(dup(known.get()));
       }
     }
@@ -327,11 +344,8 @@ class Sessions final : public SessionManager {
   [[nodiscard]] std::shared_ptr<ContainerParts> PartsOf(const std::string& container_id,
                                                         pid_t init_pid) const {
     for (const auto& [number, session] : sessions_) {
-      // Runtimes with different state directories may use the same id.
-      const SessionCore& core = *session->core();
-      if (core.source()->container_id == container_id &&
-          (init_pid <= 0 || core.init_pid() == init_pid)) {
-        return core.container();
+      if (IsOf(*session->core(), container_id, init_pid)) {
+        return session->core()->container();
       }
     }
     return nullptr;
@@ -413,6 +427,9 @@ class Sessions final : public SessionManager {
         }
         session = std::move(found->second);
         sessions_.erase(found);
+        if (const auto bytes = state_bytes_.extract(number)) {
+          bounds_.Release(session->core()->source()->container_id, bytes.mapped());
+        }
         Add(session->core()->Info(), ended_);
       }
       epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, session->core()->notify().fd(), nullptr);
@@ -432,6 +449,8 @@ class Sessions final : public SessionManager {
   std::shared_ptr<const policy::PolicySet> policies_;
   FilterCheck filters_;
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
+  std::map<uint64_t, size_t> state_bytes_;  // of each session
+  SessionBounds bounds_;
   uint64_t next_number_ = kWakeKey + 1;
   SessionTotals ended_;  // of sessions that are no more in `sessions_`
   std::mutex dead_mutex_;

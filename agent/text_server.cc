@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/fair_share.h"
 #include "agent/unix_socket.h"
 
 namespace oakum::agent {
@@ -15,14 +16,17 @@ namespace oakum::agent {
 namespace {
 
 constexpr auto kSweepInterval = std::chrono::seconds(1);
+// Of one turn of the loop.
+constexpr int kAcceptsAtOnce = 64;
+constexpr int kAnswersAtOnce = 8;
 
 }  // namespace
 
 Expected<std::unique_ptr<TextServer>> TextServer::Create(EventLoop& loop, int listener_fd,
-                                                         TextServerOptions options, Handler handler,
-                                                         const Log& log) {
-  std::unique_ptr<TextServer> server(
-      new TextServer(loop, listener_fd, std::move(options), std::move(handler), log));
+                                                         TextServerOptions options, Admit admit,
+                                                         Handler handler, const Log& log) {
+  std::unique_ptr<TextServer> server(new TextServer(loop, listener_fd, std::move(options),
+                                                    std::move(admit), std::move(handler), log));
   auto added = loop.Add(listener_fd, EPOLLIN, [raw = server.get()](uint32_t) { raw->AcceptAll(); });
   if (!added) {
     return std::unexpected(std::move(added.error()));
@@ -30,11 +34,12 @@ Expected<std::unique_ptr<TextServer>> TextServer::Create(EventLoop& loop, int li
   return server;
 }
 
-TextServer::TextServer(EventLoop& loop, int listener_fd, TextServerOptions options, Handler handler,
-                       const Log& log)
+TextServer::TextServer(EventLoop& loop, int listener_fd, TextServerOptions options, Admit admit,
+                       Handler handler, const Log& log)
     : loop_(loop),
       listener_fd_(listener_fd),
       options_(std::move(options)),
+      admit_(std::move(admit)),
       handler_(std::move(handler)),
       log_(log) {}
 
@@ -61,7 +66,7 @@ void TextServer::ArmSweep() {
 
 void TextServer::AcceptAll() {
   ArmSweep();
-  for (;;) {
+  for (int i = 0; i < kAcceptsAtOnce; ++i) {
     auto socket = Accept(listener_fd_);
     if (!socket) {
       const int code = socket.error().code;
@@ -72,34 +77,95 @@ void TextServer::AcceptAll() {
       }
       return;
     }
-    if (clients_.size() >= options_.max_clients) {
-      continue;  // closes it
+    Welcome(std::move(*socket));
+  }
+}
+
+// Or closes it.
+void TextServer::Welcome(UniqueFd socket) {
+  const auto peer = admit_(socket.get());
+  if (!peer || !MakeRoomFor(*peer)) {
+    return;
+  }
+  const int fd = socket.get();
+  if (loop_.Add(fd, EPOLLIN, [this, fd](uint32_t events) { Handle(fd, events); })) {
+    Client& client = clients_[fd];
+    client.socket = std::move(socket);
+    client.peer = *peer;
+    client.progress = EventLoop::Clock::now();
+  }
+}
+
+bool TextServer::MakeRoomFor(const Peer& newcomer) {
+  if (clients_.size() < options_.max_clients) {
+    return true;
+  }
+  std::vector<Place> places;
+  for (const auto& [fd, client] : clients_) {
+    places.push_back({fd, client.peer, client.progress});
+  }
+  const auto fd = PlaceFor(newcomer, places);
+  if (fd) {
+    Close(*fd);
+  }
+  return fd.has_value();
+}
+
+bool TextServer::HasRequest(const Client& client) const {
+  return client.in.size() > options_.max_request ||
+         client.in.find(options_.terminator) != std::string::npos;
+}
+
+void TextServer::CloseWhoDoNotRead(int but_fd) {
+  size_t unread = 0;
+  for (const auto& [fd, client] : clients_) {
+    unread += client.out.size() - client.sent;
+  }
+  while (unread > options_.max_unread) {
+    const Client* slowest = nullptr;
+    int slowest_fd = -1;
+    for (const auto& [fd, client] : clients_) {
+      if (fd != but_fd && !client.out.empty() &&
+          (slowest == nullptr || client.progress < slowest->progress)) {
+        slowest = &client;
+        slowest_fd = fd;
+      }
     }
-    const int fd = socket->get();
-    if (loop_.Add(fd, EPOLLIN, [this, fd](uint32_t events) { Handle(fd, events); })) {
-      Client& client = clients_[fd];
-      client.socket = std::move(*socket);
-      client.progress = EventLoop::Clock::now();
+    if (slowest == nullptr) {
+      return;  // one answer alone
     }
+    unread -= slowest->out.size() - slowest->sent;
+    Close(slowest_fd);
   }
 }
 
 void TextServer::Handle(int fd, uint32_t events) {
-  Client& client = clients_.at(fd);
+  const auto found = clients_.find(fd);
+  if (found == clients_.end()) {
+    return;  // closed in the same turn, for another one's sake
+  }
+  Client& client = found->second;
   if ((events & (EPOLLERR | EPOLLHUP)) != 0 && (events & EPOLLIN) == 0) {
     Close(fd);
     return;
   }
-  if (client.out.empty() && !Read(client)) {
+  if (client.out.empty() && !HasRequest(client) && !Read(client)) {
     Close(fd);
     return;
   }
-  Answer(client);
-  if (!Write(client)) {
-    Close(fd);
-    return;
+  // Others have their turn before the next requests of one that sends many.
+  for (int i = 0; i < kAnswersAtOnce; ++i) {
+    Answer(client);
+    if (!Write(client)) {
+      Close(fd);
+      return;
+    }
+    if (!client.out.empty() || !HasRequest(client)) {
+      break;
+    }
   }
-  WaitFor(fd, client.out.empty() ? EPOLLIN : EPOLLOUT);
+  WaitFor(fd, client.out.empty() && !HasRequest(client) ? EPOLLIN : EPOLLOUT);
+  CloseWhoDoNotRead(fd);
 }
 
 bool TextServer::Read(Client& client) {
@@ -124,7 +190,7 @@ void TextServer::Answer(Client& client) {
     client.out = options_.too_long;
     client.close = true;
   } else if (end != std::string::npos) {
-    Reply reply = handler_(std::string_view(client.in).substr(0, end));
+    Reply reply = handler_(std::string_view(client.in).substr(0, end), client.peer);
     client.in.erase(0, end + options_.terminator.size());
     client.out = std::move(reply.text);
     client.close = reply.close;
@@ -132,16 +198,17 @@ void TextServer::Answer(Client& client) {
 }
 
 bool TextServer::Write(Client& client) {
-  while (!client.out.empty()) {
-    const ssize_t put = send(client.socket.get(), client.out.data(), client.out.size(),
-                             MSG_NOSIGNAL | MSG_DONTWAIT);
+  while (client.sent < client.out.size()) {
+    const ssize_t put = send(client.socket.get(), client.out.data() + client.sent,
+                             client.out.size() - client.sent, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (put < 0) {
       return errno == EAGAIN || errno == EINTR;
     }
     client.progress = EventLoop::Clock::now();
-    client.out.erase(0, static_cast<size_t>(put));
-    Answer(client);
+    client.sent += static_cast<size_t>(put);
   }
+  client.out = std::string();
+  client.sent = 0;
   return !client.close;
 }
 

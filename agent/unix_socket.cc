@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/fsuid.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -17,11 +18,14 @@
 #include <system_error>
 #include <utility>
 
+#include "base/trusted_path.h"
+
 namespace oakum::agent {
 
 namespace {
 
 constexpr int kBacklog = 1'024;
+constexpr size_t kMaxGroups = 65'536;  // NGROUPS_MAX
 
 Expected<struct sockaddr_un> Address(const std::string& path) {
   struct sockaddr_un address = {};
@@ -47,7 +51,11 @@ const struct sockaddr* Generic(const struct sockaddr_un& address) {
   return reinterpret_cast<const struct sockaddr*>(&address);
 }
 
+// Looked at before and after: what is missing is made where nobody else can.
 Expected<void> MakeDirectory(const std::string& path) {
+  if (auto ours = CheckSocketPath(path); !ours) {
+    return ours;
+  }
   const auto parent = std::filesystem::path(path).parent_path();
   if (parent.empty()) {
     return {};
@@ -56,6 +64,35 @@ Expected<void> MakeDirectory(const std::string& path) {
   std::filesystem::create_directories(parent, error);
   if (error) {
     return ErrnoError(error.value(), fmt::format("make the directory {}", parent.string()));
+  }
+  return CheckSocketPath(path);
+}
+
+// What this thread makes belongs to a group meanwhile, as far as it may say so: setfsgid(2) needs
+// CAP_SETGID, or the group as one of the process's own ids.
+class MakesFor {
+ public:
+  explicit MakesFor(std::optional<gid_t> group) : old_(static_cast<gid_t>(setfsgid(-1))) {
+    if (group) {
+      setfsgid(*group);
+    }
+  }
+  ~MakesFor() { setfsgid(old_); }
+  MakesFor(const MakesFor&) = delete;
+  MakesFor& operator=(const MakesFor&) = delete;
+
+ private:
+  const gid_t old_;
+};
+
+// The group's members may connect from here on. Who owns a file may give it to a supplementary
+// group of theirs (chown(2)).
+Expected<void> OpenToGroup(const std::string& path, const struct stat& status, gid_t group) {
+  if (status.st_gid != group && lchown(path.c_str(), static_cast<uid_t>(-1), group) != 0) {
+    return ErrnoError(fmt::format("socket {}: give it to group {}", path, group));
+  }
+  if (chmod(path.c_str(), 0660) != 0) {
+    return ErrnoError(fmt::format("socket {}: chmod", path));
   }
   return {};
 }
@@ -106,7 +143,8 @@ Expected<void> RemoveDeadSocket(const std::string& path, const struct sockaddr_u
 
 }  // namespace
 
-Expected<UnixListener> UnixListener::Create(const std::string& path, int type) {
+Expected<UnixListener> UnixListener::Create(const std::string& path, int type,
+                                            std::optional<gid_t> group) {
   const auto address = Address(path);
   if (!address) {
     return std::unexpected(address.error());
@@ -131,13 +169,21 @@ Expected<UnixListener> UnixListener::Create(const std::string& path, int type) {
   if (fchmod(socket->get(), 0600) != 0) {
     return ErrnoError(fmt::format("socket {}: fchmod", path));
   }
-  if (bind(socket->get(), Generic(*address), sizeof(*address)) != 0) {
-    return ErrnoError(fmt::format("socket {}: bind", path));
+  {
+    const MakesFor makes_for(group);
+    if (bind(socket->get(), Generic(*address), sizeof(*address)) != 0) {
+      return ErrnoError(fmt::format("socket {}: bind", path));
+    }
   }
   struct stat status = {};
   if (lstat(path.c_str(), &status) == 0) {
     listener.device_ = status.st_dev;
     listener.inode_ = status.st_ino;
+  }
+  if (group) {
+    if (auto opened = OpenToGroup(path, status, *group); !opened) {
+      return std::unexpected(std::move(opened.error()));
+    }
   }
   if (listen(socket->get(), kBacklog) != 0) {
     return ErrnoError(fmt::format("socket {}: listen", path));
@@ -154,6 +200,16 @@ UnixListener::~UnixListener() {
   }
 }
 
+Expected<void> CheckSocketPath(const std::string& path) {
+  std::error_code error;
+  const auto absolute = std::filesystem::absolute(path, error);
+  if (error) {
+    return ErrnoError(error.value(), fmt::format("socket {}", path));
+  }
+  auto ours = CheckOnlyOursToReplace(absolute);
+  return ours ? std::move(ours) : std::unexpected(std::move(ours.error()).Context("socket"));
+}
+
 Expected<UniqueFd> Accept(int listener_fd) {
   UniqueFd fd(accept4(listener_fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (!fd) {
@@ -162,13 +218,26 @@ Expected<UniqueFd> Accept(int listener_fd) {
   return fd;
 }
 
-Expected<uid_t> PeerUid(int socket_fd) {
+Expected<Peer> PeerOf(int socket_fd) {
   struct ucred credentials = {};
   socklen_t length = sizeof(credentials);
   if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) {
     return ErrnoError("SO_PEERCRED");
   }
-  return credentials.uid;
+  return Peer{.uid = credentials.uid, .gid = credentials.gid, .pid = credentials.pid};
+}
+
+bool PeerHasGroup(int socket_fd, gid_t group) {
+  if (const auto peer = PeerOf(socket_fd); peer && peer->gid == group) {
+    return true;
+  }
+  std::vector<gid_t> groups(kMaxGroups);
+  auto length = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+  if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &length) != 0) {
+    return false;
+  }
+  groups.resize(length / sizeof(gid_t));
+  return std::ranges::find(groups, group) != groups.end();
 }
 
 namespace {

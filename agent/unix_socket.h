@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,13 +20,16 @@ namespace oakum::agent {
 // goes with it.
 class UnixListener {
  public:
-  // Listens at `path` with mode 0600, from its first moment on. Directories that are missing are
-  // made (0755). A socket that a dead agent left behind is replaced.
+  // Listens at `path` with mode 0600, from its first moment on; with a `group`, that group's and
+  // 0660. Directories that are missing are made (0755). A socket that a dead agent left behind is
+  // replaced.
   // Errors: EADDRINUSE when somebody listens there, EEXIST when the path is something other than a
-  // socket, ENAMETOOLONG beyond sun_path, and those of the calls.
+  // socket, ENAMETOOLONG beyond sun_path, EPERM where somebody else could put a socket in its place
+  // (CheckOnlyOursToReplace), and those of the calls.
   // `type`: SOCK_STREAM or SOCK_SEQPACKET.
   [[nodiscard]] static Expected<UnixListener> Create(const std::string& path,
-                                                     int type = SOCK_STREAM);
+                                                     int type = SOCK_STREAM,
+                                                     std::optional<gid_t> group = std::nullopt);
   UnixListener(UnixListener&&) = default;
   UnixListener& operator=(UnixListener&&) = delete;
   ~UnixListener();
@@ -43,11 +47,22 @@ class UnixListener {
   ino_t inode_ = 0;
 };
 
+// Whether nobody else could put a socket at `path` (CheckOnlyOursToReplace).
+[[nodiscard]] Expected<void> CheckSocketPath(const std::string& path);
+
 // Accepts one connection: non-blocking, close-on-exec. Errors: accept4(2)'s (EAGAIN: none waits).
 [[nodiscard]] Expected<UniqueFd> Accept(int listener_fd);
 
-// The user at the other end when it connected. Errors: getsockopt(2)'s.
-[[nodiscard]] Expected<uid_t> PeerUid(int socket_fd);
+// Who was at the other end when it connected, as this process's namespaces number it.
+struct Peer {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  pid_t pid = 0;  // 0: not seen from here
+};
+// Errors: getsockopt(2)'s.
+[[nodiscard]] Expected<Peer> PeerOf(int socket_fd);
+// Whether it had that group, as its effective or a supplementary one.
+[[nodiscard]] bool PeerHasGroup(int socket_fd, gid_t group);
 
 // Descriptors that one message may carry. A runtime sends one; the kernel's own limit is 253.
 inline constexpr size_t kMaxDescriptorsPerMessage = 16;

@@ -103,6 +103,10 @@ Expected<oci::Json> AskAgent(const std::string& control_path, const std::string&
   if (!answer) {
     return std::unexpected(std::move(answer.error()));
   }
+  if (answer->is_object() && answer->value("ok", oci::Json()) == false &&
+      answer->value("error", oci::Json()).is_string()) {
+    return MakeError(EREMOTEIO, answer->at("error").get<std::string>());
+  }
   if (!answer->is_object() || !answer->contains("ok") || answer->at("ok") != true) {
     return MakeError(EPROTO, fmt::format("the agent at {} says: {}", control_path,
                                          Escape(answer->dump(-1, ' ', true))));

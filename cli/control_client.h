@@ -24,7 +24,8 @@ void AddAgentChoice(CLI::App& command, AgentChoice& choice);
 [[nodiscard]] Expected<std::string> ControlPath(const AgentChoice& choice, const Context& context);
 
 // Sends {"op": OP} and returns the answer. Errors: connect(2)'s, ETIMEDOUT after five seconds of
-// silence, EPROTO when the answer is none or says that something is wrong.
+// silence, EREMOTEIO with the agent's own words when it says that something is wrong, EPROTO when
+// the answer is none.
 [[nodiscard]] Expected<oci::Json> AskAgent(const std::string& control_path, const std::string& op);
 
 // The file to which the agent writes its events. Errors: AskAgent's; ENOENT when it writes to its

@@ -12,6 +12,7 @@
 #include "agent/event_json.h"
 #include "base/file.h"
 #include "cli/command.h"
+#include "cli/policy_reload.h"
 #include "cli/request_text.h"
 #include "cli/seccomp_profile.h"
 #include "oci/json.h"
@@ -435,6 +436,7 @@ void AddPolicyCommand(CLI::App& program, Context& context) {
   command->require_subcommand(1);
   AddCheck(*command, context);
   AddExplain(*command, context);
+  AddPolicyReload(*command, context);
   AddSchema(*command, context);
   AddSeccomp(*command, context);
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <limits>
 #include <utility>
 
@@ -142,6 +143,12 @@ Expected<ContainerProcessState> ParseContainerProcessState(std::string_view json
   ReadAnnotations(inner, state.annotations);
   if (state.id.empty()) {
     inner.Fail("id", "is empty");
+  }
+  if (state.id.size() > kMaxContainerId) {
+    inner.Fail("id", fmt::format("has {} bytes; {} is the most", state.id.size(), kMaxContainerId));
+  }
+  if (state.bundle.size() >= PATH_MAX) {
+    inner.Fail("bundle", "is longer than a path");
   }
   if (!inner.error().empty()) {
     return MakeError(EINVAL, inner.error());

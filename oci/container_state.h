@@ -28,6 +28,9 @@ struct ContainerProcessState {
   std::map<std::string, std::string> annotations;  // state.annotations
 };
 
+// The longest id: runc and crun have a directory of that name (NAME_MAX).
+inline constexpr size_t kMaxContainerId = 255;
+
 // Errors: EINVAL with "container process state:LINE:COLUMN: ..." or the key that is missing or has
 // the wrong type.
 [[nodiscard]] Expected<ContainerProcessState> ParseContainerProcessState(std::string_view json);
@@ -51,6 +54,8 @@ class ObjectFramer {
   [[nodiscard]] Expected<std::optional<std::string>> Feed(std::string_view piece);
   // Whether some of an object has arrived.
   [[nodiscard]] bool started() const { return !text_.empty(); }
+  // How much of it.
+  [[nodiscard]] size_t size() const { return text_.size(); }
 
  private:
   size_t limit_;

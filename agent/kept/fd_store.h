@@ -23,7 +23,7 @@ struct KeptItem {
   std::vector<UniqueFd> fds;  // in no certain order
 };
 
-// Thread-safe; nothing here waits for the other side.
+// Thread-safe; nothing here waits for the other side for more than a tenth of a second.
 class FdStore {
  public:
   virtual ~FdStore() = default;

@@ -9,18 +9,22 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <deque>
 #include <map>
 #include <utility>
 #include <vector>
 
 #include "agent/kept/fd_store.h"
 #include "agent/kept/keeper_protocol.h"
+#include "agent/log_limit.h"
 #include "agent/privileges.h"
 #include "agent/unix_socket.h"
 #include "base/file.h"
+#include "base/trusted_path.h"
 
 namespace oakum::agent {
 
@@ -28,6 +32,9 @@ namespace {
 
 // A session of an agent each; it has no more of them.
 constexpr size_t kMaxItems = 16'384;
+// Connections that have said nothing yet: an agent says something at once. Beyond it the oldest
+// goes.
+constexpr size_t kMaxStrangers = 64;
 // An agent that does not take what it is handed, or says nothing, is not waited for longer.
 constexpr timeval kPatience = {5, 0};
 // For the agent that has started this process.
@@ -99,6 +106,13 @@ class Keeper {
     std::vector<UniqueFd> fds;
   };
 
+  // Has connected and said nothing yet.
+  struct Stranger {
+    uint64_t key = 0;
+    UniqueFd socket;
+    pid_t pid = 0;
+  };
+
   [[nodiscard]] bool Watch(int fd, uint32_t what, uint64_t key) const {
     epoll_event event = {};
     event.events = what;
@@ -118,10 +132,10 @@ class Keeper {
         ending_ = true;
         return;
       default:
-        // A container has ended. With an agent there, that is for the agent to say.
-        if (!agent_) {
-          DropEnded();
+        if (HearStranger(key)) {
+          return;
         }
+        DropEnded(key);
     }
   }
 
@@ -130,22 +144,45 @@ class Keeper {
     if (!accepted) {
       return;
     }
-    ucred peer = {};
-    socklen_t length = sizeof peer;
-    if (getsockopt(accepted->get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0 ||
-        (peer.uid != 0 && peer.uid != geteuid())) {
-      log_.Warning("keeper: a connection is refused: user {} is neither root nor the keeper's own",
-                   peer.uid);
+    const auto peer = PeerOf(accepted->get());
+    if (!peer || !IsRootOrSelf(peer->uid)) {
+      if (const auto more = refusals_.Ask(LogLimit::Clock::now()); more) {
+        log_.Warning(
+            "keeper: a connection is refused: user {} is neither root nor the keeper's own{}",
+            peer ? static_cast<int64_t>(peer->uid) : -1, *more);
+      }
       return;
     }
-    // From here on it is waited for, for a bounded time; nobody else is of any interest meanwhile.
-    (void)fcntl(accepted->get(), F_SETFL, 0);
-    (void)setsockopt(accepted->get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
-    (void)setsockopt(accepted->get(), SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience);
-    const auto hello = ReceiveFromPeer(accepted->get());
-    if (!hello || !*hello || (*hello)->word != KeeperWord::kHello) {
-      return;
+    if (strangers_.size() >= kMaxStrangers) {
+      strangers_.pop_front();
     }
+    const uint64_t key = next_key_++;
+    if (Watch(accepted->get(), EPOLLIN, key)) {
+      strangers_.push_back({key, std::move(*accepted), peer->pid});
+    }
+  }
+
+  // One that has connected has said something, or has gone. False: there is none with that key.
+  bool HearStranger(uint64_t key) {
+    const auto found = std::ranges::find(strangers_, key, &Stranger::key);
+    if (found == strangers_.end()) {
+      return false;
+    }
+    Stranger stranger = std::move(*found);
+    strangers_.erase(found);
+    (void)epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, stranger.socket.get(), nullptr);
+    const auto hello = ReceiveFromPeer(stranger.socket.get());
+    if (hello && *hello && (*hello)->word == KeeperWord::kHello) {
+      Welcome(std::move(stranger.socket), stranger.pid, (*hello)->version);
+    }
+    return true;
+  }
+
+  void Welcome(UniqueFd socket, pid_t pid, uint32_t version) {
+    // What is said to it is waited for, for a bounded time; nobody else is of any interest
+    // meanwhile.
+    (void)fcntl(socket.get(), F_SETFL, 0);
+    (void)setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience);
     Hear();  // whatever the agent before has left, its end included
     if (agent_ && HasEnded(agent_pid_)) {
       log_.Warning("keeper: agent {} has ended, and a thread of it is held up in the kernel",
@@ -153,14 +190,14 @@ class Keeper {
       LoseAgent();
     }
     if (agent_) {
-      (void)SendToPeer(accepted->get(), KeeperWord::kBusy, {}, {}, 0);
+      (void)SendToPeer(socket.get(), KeeperWord::kBusy, {}, {}, 0);
       return;
     }
-    if ((*hello)->version != kKeeperVersion) {
-      (void)SendToPeer(accepted->get(), KeeperWord::kReady, {}, {}, 0);  // says our version
+    if (version != kKeeperVersion) {
+      (void)SendToPeer(socket.get(), KeeperWord::kReady, {}, {}, 0);  // says our version
       return;
     }
-    Serve(std::move(*accepted), peer.pid);
+    Serve(std::move(socket), pid);
   }
 
   void Serve(UniqueFd socket, pid_t pid) {
@@ -218,10 +255,16 @@ class Keeper {
     }
     Item item{next_key_++, std::move(message.fds)};
     if (!item.fds.empty()) {
-      // The listener comes first. Told once, when it hangs up.
+      // The listener comes first. Told once, when it hangs up: the agent has it as well.
       (void)Watch(item.fds.front().get(), EPOLLET, item.key);
     }
     items_.insert_or_assign(std::move(message.name), std::move(item));
+  }
+
+  // Of this item the listener has hung up: nobody is left whose calls it could be for. An agent
+  // says so as well, unless its words did not fit any more.
+  void DropEnded(uint64_t key) {
+    std::erase_if(items_, [key](const auto& entry) { return entry.second.key == key; });
   }
 
   void LoseAgent() {
@@ -245,6 +288,8 @@ class Keeper {
   bool ending_ = false;
   UniqueFd agent_;
   pid_t agent_pid_ = 0;
+  std::deque<Stranger> strangers_;  // oldest first
+  LogLimit refusals_;
   uint64_t next_key_ = kFirstItemKey;
   std::map<std::string, Item> items_;
 };

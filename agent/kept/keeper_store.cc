@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <spawn.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -18,6 +19,7 @@
 
 #include "agent/kept/keeper_protocol.h"
 #include "agent/unix_socket.h"
+#include "base/trusted_path.h"
 
 namespace oakum::agent {
 
@@ -29,16 +31,24 @@ constexpr std::chrono::milliseconds kBetweenTries{5};
 // A keeper answers at once; one that is being started takes a moment on a busy machine.
 constexpr std::chrono::seconds kAnswersWithin{10};
 
+// A keeper that many sessions have begun and ended for is behind for a moment.
+constexpr int kTakesWithinMs = 100;
+
 class KeeperStore final : public FdStore {
  public:
   explicit KeeperStore(UniqueFd socket) : socket_(std::move(socket)) {}
 
   Expected<void> Keep(const std::string& name, std::span<const int> fds) override {
     auto sent = SendToPeer(socket_.get(), KeeperWord::kKeep, name, fds, MSG_DONTWAIT);
+    pollfd room = {socket_.get(), POLLOUT, 0};
+    if (!sent && sent.error().code == EAGAIN && poll(&room, 1, kTakesWithinMs) == 1) {
+      sent = SendToPeer(socket_.get(), KeeperWord::kKeep, name, fds, MSG_DONTWAIT);
+    }
     return sent ? std::move(sent)
                 : std::unexpected(std::move(sent.error()).Context("hand over to the keeper"));
   }
   void Forget(const std::string& name) override {
+    // One that does not fit is not missed: the keeper hears the listener hang up.
     (void)SendToPeer(socket_.get(), KeeperWord::kForget, name, {}, MSG_DONTWAIT);
   }
 
@@ -95,8 +105,7 @@ Expected<UniqueFd> Connect(const std::string& path) {
   if (connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     return ErrnoError(fmt::format("keeper {}", path));
   }
-  const auto user = PeerUid(socket.get());
-  if (!user || (*user != 0 && *user != geteuid())) {
+  if (const auto peer = PeerOf(socket.get()); !peer || !IsRootOrSelf(peer->uid)) {
     return MakeError(EPERM, fmt::format("keeper {}: it is another user's", path));
   }
   return socket;

@@ -1,5 +1,6 @@
 #include "agent/control.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -14,8 +15,20 @@ namespace {
 using nlohmann::json;
 using ::testing::HasSubstr;
 
-json Answer(std::string_view request) {
-  const std::string line = AnswerControl(request, testing::Status);
+int reloads = 0;
+int reopens = 0;
+std::string refuse;  // what is wrong with the policy
+
+json Answer(std::string_view request, ControlRights rights = ControlRights::kAll) {
+  const std::string line =
+      AnswerControl(request, rights,
+                    {.status = testing::Status,
+                     .reload =
+                         [] {
+                           ++reloads;
+                           return refuse.empty() ? Expected<void>() : MakeError(EINVAL, refuse);
+                         },
+                     .reopen = [] { ++reopens; }});
   EXPECT_EQ(line.find('\n'), line.size() - 1);
   return json::parse(line);
 }
@@ -43,6 +56,49 @@ TEST(Control, PsListsSessionsWhateverTheirNames) {
   EXPECT_EQ(session["waiting"], 1);
   EXPECT_EQ(session["stale_filter"], json::parse(R"(["bind","listen"])"));
   EXPECT_EQ(session["refused_by_filter"], json::array());
+}
+
+TEST(Control, ReloadSaysWhyItIsRefused) {
+  reloads = 0;
+  json answer = Answer(R"({"op":"reload"})");
+  EXPECT_EQ(answer["ok"], true);
+  EXPECT_EQ(answer["policy"]["names"], json::parse(R"(["a","b"])"));
+  refuse = "/etc/oakum/policy.json:3:4: unknown key";
+  answer = Answer(R"({"op":"reload"})");
+  EXPECT_EQ(answer["ok"], false);
+  EXPECT_EQ(answer["error"], refuse);
+  refuse.clear();
+  EXPECT_EQ(reloads, 2);
+}
+
+TEST(Control, ReadersChangeNothing) {
+  reloads = reopens = 0;
+  for (const char* op : {"status", "ps"}) {
+    EXPECT_EQ(Answer(fmt::format(R"({{"op":"{}"}})", op), ControlRights::kRead)["ok"], true) << op;
+  }
+  for (const char* op : {"reload", "reopen"}) {
+    const json answer = Answer(fmt::format(R"({{"op":"{}"}})", op), ControlRights::kRead);
+    EXPECT_EQ(answer["ok"], false) << op;
+    EXPECT_THAT(answer["error"].get<std::string>(), HasSubstr("for root and the agent's own user"));
+  }
+  EXPECT_EQ(reloads + reopens, 0);
+  EXPECT_EQ(Answer(R"({"op":"reopen"})")["ok"], true);
+  EXPECT_EQ(reopens, 1);
+}
+
+TEST(Control, LongTextsAreCutOff) {
+  const std::string line = AnswerControl(R"({"op":"ps"})", ControlRights::kRead,
+                                         {.status =
+                                              [] {
+                                                AgentStatus status = testing::Status();
+                                                status.sessions[0].name = std::string(1 << 20, 'n');
+                                                status.sessions[0].image =
+                                                    std::string(1 << 20, 'i');
+                                                return status;
+                                              },
+                                          .reload = {},
+                                          .reopen = {}});
+  EXPECT_LT(line.size(), 4 * kMaxControlText);
 }
 
 TEST(Control, BadRequestsAreAnsweredWithWhatIsWrong) {

@@ -1,6 +1,7 @@
 #include "agent/listener.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
@@ -11,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -60,12 +62,16 @@ class ListenerTest : public ::testing::Test {
         open((dir_ + "/diagnostics").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
     log_ = std::make_unique<Log>("test", LogLevel::kDebug, false, diagnostics_fd_.get());
     loop_ = EventLoop::Create().value();
+    Remake();
+  }
+  void Remake() {
+    listener_.reset();
     auto listener = Listener::Create(
         *loop_, path_,
         [this](const oci::ContainerProcessState& state, UniqueFd fd) -> Expected<void> {
           states_.push_back(state);
           fds_.push_back(std::move(fd));
-          return {};
+          return answer_;
         },
         *log_);
     ASSERT_TRUE(listener) << listener.error().what;
@@ -152,6 +158,7 @@ class ListenerTest : public ::testing::Test {
   std::unique_ptr<Listener> listener_;
   std::vector<oci::ContainerProcessState> states_;
   std::vector<UniqueFd> fds_;
+  Expected<void> answer_;
 };
 
 TEST_F(ListenerTest, TakesTheCompactForm) {
@@ -319,6 +326,106 @@ TEST_F(ListenerTest, HalfOpenConnectionsHoldNobodyUp) {
   EXPECT_TRUE(RunUntil([&] { return states_.size() == 2; }));
   idle.clear();
   EXPECT_TRUE(RunUntil([&] { return listener_->Counts().connections == 1; }));
+}
+
+// The limit of descriptors is lowered for a listener that is made with it.
+TEST_F(ListenerTest, OneProcessDoesNotKeepOthersOut) {
+  struct rlimit old = {};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &old), 0);
+  struct rlimit low = old;
+  low.rlim_cur = 200;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+  Remake();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &old), 0);
+  std::vector<UniqueFd> idle;
+  for (int i = 0; i < 200; ++i) {
+    idle.push_back(Connect());
+    ASSERT_TRUE(idle.back());
+    if (i % 2 == 1) {
+      Send(idle.back(), "{\"ociVersion\":", 1);
+    }
+  }
+  EXPECT_TRUE(RunUntil([&] { return listener_->Counts().refused == 150; }));
+  EXPECT_EQ(listener_->Counts().connections, 50);
+  const pid_t child = fork();
+  if (child == 0) {
+    const UniqueFd client = Connect();
+    Send(client, kCompact, 1);
+    _exit(0);
+  }
+  ASSERT_EQ(waitpid(child, nullptr, 0), child);
+  EXPECT_TRUE(RunUntil([&] { return states_.size() == 1; }));
+  EXPECT_EQ(listener_->Counts().evicted, 1);
+  EXPECT_TRUE(Closed(idle[0]));
+  EXPECT_THAT(Diagnostics(), HasSubstr(fmt::format("process {} (user", getpid())));
+  const std::string said = Diagnostics();
+  EXPECT_LT(std::ranges::count(said, '\n'), 50) << "a flood is not logged line by line";
+}
+
+TEST_F(ListenerTest, StatesThatAreNotCompleteAreBoundedTogether) {
+  std::vector<UniqueFd> clients;
+  const std::string most(kMaxStateBytes - 100, ' ');
+  const std::string piece = "{\"a\":\"" + most.substr(0, 40'000);
+  size_t bytes = 0;
+  for (size_t i = 0; i < 64; ++i) {
+    clients.push_back(Connect());
+    for (size_t part = 0; part < 20; ++part) {
+      Send(clients.back(), part == 0 ? piece : std::string(40'000, 'x'));
+      bytes += 40'000;
+      EXPECT_TRUE(loop_->RunOnce(milliseconds(5)));
+    }
+  }
+  ASSERT_GT(bytes, kMaxPendingStateBytes);
+  EXPECT_TRUE(RunUntil([&] { return listener_->Counts().failed > 0; }));
+  EXPECT_LT(listener_->Counts().failed, 40);
+  EXPECT_THAT(Diagnostics(), HasSubstr("too long together"));
+  // Closed ones are no longer counted.
+  clients.clear();
+  EXPECT_TRUE(RunUntil([&] { return listener_->Counts().connections == 0; }));
+  const UniqueFd client = Connect();
+  Send(client, kCompact, 1);
+  EXPECT_TRUE(RunUntil([&] { return states_.size() == 1; }));
+}
+
+TEST_F(ListenerTest, DescriptorsOfAllAreBounded) {
+  const size_t before = OpenDescriptors();
+  {
+    std::vector<UniqueFd> clients;
+    for (size_t i = 0; i < kMaxPendingDescriptors / 10 + 10; ++i) {
+      clients.push_back(Connect());
+      Send(clients.back(), "{", 10);
+      Settle();
+    }
+    EXPECT_TRUE(RunUntil([&] { return listener_->Counts().failed == 10; }));
+    EXPECT_LE(OpenDescriptors(), before + 2 * clients.size() + kMaxPendingDescriptors);
+  }
+  EXPECT_TRUE(RunUntil([&] { return listener_->Counts().connections == 0; }));
+  EXPECT_EQ(OpenDescriptors(), before);
+}
+
+TEST_F(ListenerTest, IdsOfAnyBytesAreEscapedAndBounded) {
+  const auto with_id = [](std::string_view id) {
+    std::string text(kCompact);
+    return text.replace(text.find("\"c1\""), 4, fmt::format("\"{}\"", id));
+  };
+  answer_ = MakeError(EINVAL, "no");
+  const UniqueFd odd = Connect();
+  Send(odd, with_id(R"(\u0000\u001b[2J\n../..//\"%s\u009b)"), 1);
+  ASSERT_TRUE(RunUntil([&] { return states_.size() == 1; }));
+  EXPECT_EQ(states_[0].id, std::string_view("\0\x1b[2J\n../..//\"%s\xc2\x9b", 18));
+  EXPECT_THAT(Diagnostics(), HasSubstr(R"(container \x00\x1b[2J\n../..//\"%s\xc2\x9b: no)"));
+  size_t ended = 1;
+  for (const size_t size : {size_t{255}, size_t{256}, size_t{900'000}}) {
+    const UniqueFd client = Connect();
+    const std::string text = with_id(std::string(size, 'i'));
+    ++ended;
+    std::thread sender([&] { Send(client, text, 1); });
+    EXPECT_TRUE(RunUntil([&] { return states_.size() + listener_->Counts().failed == ended; }));
+    sender.join();
+    EXPECT_EQ(Closed(client), size > oci::kMaxContainerId) << size;
+  }
+  EXPECT_EQ(states_.size(), 2);
+  EXPECT_LT(Diagnostics().size(), 4'000);
 }
 
 TEST_F(ListenerTest, SecondStateOnAConnectionIsRefused) {

@@ -42,8 +42,12 @@ class TextServerTest : public ::testing::Test {
                    .too_long = "too long\n",
                    .max_clients = 4,
                    .max_request = 100,
+                   .max_unread = max_unread_,
                    .max_idle = max_idle},
-                  [this](std::string_view request) {
+                  [this](int) -> std::optional<Peer> {
+                    return peers_.empty() ? Peer() : peers_[admitted_++ % peers_.size()];
+                  },
+                  [this](std::string_view request, const Peer&) {
                     ++requests_;
                     return TextServer::Reply{
                         .text = std::string(repeat_, 'x') + std::string(request) + "\n",
@@ -86,6 +90,9 @@ class TextServerTest : public ::testing::Test {
   std::unique_ptr<UnixListener> socket_;
   std::unique_ptr<TextServer> server_;
   size_t repeat_ = 0;
+  size_t max_unread_ = 64'000'000;
+  std::vector<Peer> peers_;  // who come, one after the other
+  size_t admitted_ = 0;
   int requests_ = 0;
 };
 
@@ -135,6 +142,54 @@ TEST_F(TextServerTest, ClientsAreBoundedAndIdleOnesClosed) {
   EXPECT_EQ(server_->clients(), 4);
   EXPECT_EQ(Receive(idle[0], 1), "!") << "after its time";
   EXPECT_EQ(server_->clients(), 0);
+}
+
+TEST_F(TextServerTest, OneUserDoesNotKeepAnotherOut) {
+  for (pid_t pid = 1; pid <= 5; ++pid) {
+    peers_.push_back({.uid = 1000, .gid = 1000, .pid = pid});  // a process each
+  }
+  peers_.push_back({.uid = 0, .gid = 0, .pid = 6});
+  std::vector<UniqueFd> users;
+  for (int i = 0; i < 4; ++i) {
+    users.push_back(Connect());
+    EXPECT_TRUE(loop_->RunOnce(milliseconds(5)));
+  }
+  const UniqueFd fifth = Connect();
+  EXPECT_EQ(Receive(fifth, 1), "!") << "has as much as any process of its user";
+  const UniqueFd root = Connect();
+  Send(root, "root\n");
+  EXPECT_EQ(Receive(root, 5), "root\n");
+  EXPECT_EQ(Receive(users[0], 1), "!") << "who came first and has said nothing";
+  EXPECT_EQ(server_->clients(), 4);
+}
+
+TEST_F(TextServerTest, AnswersThatNobodyReadsAreBounded) {
+  max_unread_ = 10'000'000;
+  Serve(milliseconds(60'000));
+  repeat_ = 4'000'000;
+  std::vector<UniqueFd> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.push_back(Connect());
+    Send(clients.back(), "a\n");
+    for (int turn = 0; turn < 3; ++turn) {
+      EXPECT_TRUE(loop_->RunOnce(milliseconds(5)));
+    }
+  }
+  EXPECT_EQ(server_->clients(), 2) << "the oldest have gone";
+  EXPECT_EQ(Receive(clients[3], 4'000'002).size(), 4'000'002);
+}
+
+TEST_F(TextServerTest, OneThatSendsManyRequestsDelaysNobody) {
+  const UniqueFd busy = Connect();
+  std::string many;
+  for (int i = 0; i < 1'000; ++i) {
+    many += "r\n";
+  }
+  Send(busy, many);
+  EXPECT_TRUE(loop_->RunOnce(milliseconds(5)));
+  EXPECT_TRUE(loop_->RunOnce(milliseconds(5)));
+  EXPECT_LT(requests_, 100);
+  EXPECT_EQ(Receive(busy, 2'000), many);
 }
 
 TEST_F(TextServerTest, ClientThatLeavesInTheMiddleIsForgotten) {
