@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -20,6 +21,10 @@
 namespace oakum::agent {
 
 namespace {
+
+// How long until another attempt to find a keeper, and to hand it what it could not take.
+constexpr std::chrono::seconds kRenewAgain{1};
+constexpr std::chrono::milliseconds kKeepRestAfter{20};
 
 int64_t RealtimeNs() {
   using std::chrono::nanoseconds;
@@ -103,6 +108,7 @@ Agent::Agent(AgentOptions options, UniqueFd signals, const Log& log)
 Agent::~Agent() {
   if (loop_) {
     loop_->Remove(signals_.get());
+    loop_->Remove(store_fd_);
   }
 }
 
@@ -142,7 +148,54 @@ Expected<void> Agent::Start(const MakeSessions& make_sessions, std::vector<KeptI
       !added) {
     return added;
   }
+  WatchStore();
   return StartServers();
+}
+
+// Who keeps the sessions serves one agent at a time: another one that still listens is ending.
+std::chrono::milliseconds Agent::Patience() const {
+  constexpr std::chrono::milliseconds kPatience{3'000};
+  return options_.store != nullptr ? kPatience : std::chrono::milliseconds(0);
+}
+
+void Agent::WatchStore() {
+  store_fd_ = options_.store != nullptr ? options_.store->lost_fd() : -1;
+  if (store_fd_ < 0) {
+    return;
+  }
+  const auto added = loop_->Add(store_fd_, EPOLLIN | EPOLLRDHUP, [this](uint32_t) {
+    loop_->Remove(std::exchange(store_fd_, -1));
+    log_.Warning("the keeper has ended: another one is started");
+    RenewStore();
+  });
+  if (!added) {
+    log_.Error("keeper: {}", added.error().ToString());
+  }
+}
+
+void Agent::RenewStore() {
+  if (const auto renewed = options_.store->Renew(); !renewed) {
+    if (!std::exchange(store_lost_, true)) {
+      log_.Error("{}; what containers call will fail when this agent ends, until there is a keeper",
+                 renewed.error().ToString());
+    }
+    loop_->AddTimer(kRenewAgain, [this] { RenewStore(); });
+    return;
+  }
+  store_lost_ = false;
+  WatchStore();
+  sessions_->KeepAgain();
+  KeepRest();
+}
+
+// A keeper takes them in its own time.
+void Agent::KeepRest() {
+  const auto left = sessions_->KeepRest();
+  if (left == 0) {
+    log_.Notice("what there is to keep is kept again");
+  } else if (!store_lost_) {
+    loop_->AddTimer(kKeepRestAfter, [this] { KeepRest(); });
+  }
 }
 
 Expected<void> Agent::StartControl() {
@@ -153,7 +206,8 @@ Expected<void> Agent::StartControl() {
     }
     control_group_ = *group;
   }
-  auto control_socket = UnixListener::Create(options_.control, SOCK_STREAM, control_group_);
+  auto control_socket =
+      UnixListener::Create(options_.control, SOCK_STREAM, control_group_, Patience());
   if (!control_socket) {
     return std::unexpected(std::move(control_socket.error()).Context("control"));
   }
@@ -233,9 +287,13 @@ Expected<void> Agent::StartServers() {
   auto listener = Listener::Create(
       *loop_, options_.socket,
       [this](const oci::ContainerProcessState& state, UniqueFd notify_fd) {
-        return sessions_->Attach(state, std::move(notify_fd));
+        auto attached = sessions_->Attach(state, std::move(notify_fd));
+        if (sessions_->left_to_keep() && store_fd_ >= 0) {
+          loop_->AddTimer(kKeepRestAfter, [this] { KeepRest(); });
+        }
+        return attached;
       },
-      log_);
+      log_, Patience());
   if (!listener) {
     return std::unexpected(std::move(listener.error()));
   }

@@ -2,6 +2,7 @@
 #ifndef OAKUM_AGENT_AGENT_H_
 #define OAKUM_AGENT_AGENT_H_
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -33,6 +34,7 @@ struct AgentOptions {
   std::string control;        // control socket; empty: "control.sock" beside `socket`
   std::string control_group;  // whose members may read there, name or number; empty: nobody else
   std::string metrics;        // ADDRESS:PORT; empty: none
+  FdStore* store = nullptr;   // where the sessions are kept; outlives the agent; null: nowhere
 };
 
 // The group of that name or number. Errors: ENOENT, those of getgrnam_r(3).
@@ -78,6 +80,10 @@ class Agent {
   [[nodiscard]] std::optional<Peer> AdmitToControl(int socket_fd);
   [[nodiscard]] Expected<void> StartMetrics();
   void HandleSignal();
+  [[nodiscard]] std::chrono::milliseconds Patience() const;
+  void WatchStore();
+  void RenewStore();
+  void KeepRest();
   void KickWatchdog();
 
   AgentOptions options_;
@@ -85,6 +91,8 @@ class Agent {
   AgentStatus status_;  // what does not change by itself
   UniqueFd signals_;
   LogLimit refusals_;
+  int store_fd_ = -1;         // that is watched
+  bool store_lost_ = false;   // and nobody keeps anything
   uint64_t watchdog_us_ = 0;  // how often systemd wants to hear from us; 0: never
 
   // In the order of their dependence: what is below uses what is above.

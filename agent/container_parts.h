@@ -2,6 +2,8 @@
 #ifndef OAKUM_AGENT_CONTAINER_PARTS_H_
 #define OAKUM_AGENT_CONTAINER_PARTS_H_
 
+#include <fcntl.h>
+
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -46,9 +48,16 @@ struct ContainerParts {
       }
       carried_ =
           std::make_shared<ContainerCarrier>(*carrier_, pid_, ParseResolvConf(*resolv_conf_));
+      if (names_file_) {
+        carried_->names().KeepIn(UniqueFd(fcntl(names_file_.get(), F_DUPFD_CLOEXEC, 0)));
+      }
     });
     return carried_;
   }
+  // Has the names that it is told outlive the agent in `file` (NamesFile), and takes over those
+  // that are in there: before carried() is called.
+  void KeepNames(UniqueFd file) { names_file_ = std::move(file); }
+  [[nodiscard]] int names_fd() const { return names_file_.get(); }
   // The resolv.conf that carried() goes by, after its first call.
   [[nodiscard]] const std::optional<std::string>& resolv_conf() const { return resolv_conf_; }
 
@@ -59,6 +68,7 @@ struct ContainerParts {
  private:
   const pid_t pid_;
   const std::shared_ptr<Carrier> carrier_;
+  UniqueFd names_file_;
   std::once_flag made_;
   std::optional<std::string> resolv_conf_;
   std::shared_ptr<ContainerCarrier> carried_;

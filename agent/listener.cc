@@ -41,8 +41,9 @@ size_t MaxConnections() {
 }  // namespace
 
 Expected<std::unique_ptr<Listener>> Listener::Create(EventLoop& loop, const std::string& path,
-                                                     Attach attach, const Log& log) {
-  auto socket = UnixListener::Create(path);
+                                                     Attach attach, const Log& log,
+                                                     std::chrono::milliseconds patience) {
+  auto socket = UnixListener::Create(path, SOCK_STREAM, std::nullopt, patience);
   if (!socket) {
     return std::unexpected(std::move(socket.error()));
   }

@@ -58,10 +58,11 @@ class Listener {
   using Attach =
       std::function<Expected<void>(const oci::ContainerProcessState& state, UniqueFd notify_fd)>;
 
-  // `loop` and `log` outlive the listener. Errors: UnixListener::Create's, epoll_ctl(2)'s.
-  [[nodiscard]] static Expected<std::unique_ptr<Listener>> Create(EventLoop& loop,
-                                                                  const std::string& path,
-                                                                  Attach attach, const Log& log);
+  // `loop` and `log` outlive the listener. `patience`: UnixListener::Create's. Errors:
+  // UnixListener::Create's, epoll_ctl(2)'s.
+  [[nodiscard]] static Expected<std::unique_ptr<Listener>> Create(
+      EventLoop& loop, const std::string& path, Attach attach, const Log& log,
+      std::chrono::milliseconds patience = {});
   ~Listener();
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;

@@ -24,6 +24,7 @@
 #include "agent/agent.h"
 #include "agent/kept/keeper.h"
 #include "agent/kept/keeper_protocol.h"
+#include "agent/kept/keeper_spawner.h"
 #include "agent/kept/keeper_store.h"
 #include "agent/kept/systemd_store.h"
 #include "agent/metrics.h"
@@ -55,7 +56,7 @@ struct CommandLine {
   std::string keeper;
   bool no_io_uring = false;
   bool no_keeper = false;
-  bool while_needed = false;
+  bool spawner = false;
   bool check = false;
 };
 
@@ -81,7 +82,7 @@ void Describe(CLI::App& app, CommandLine& line) {
   app.add_flag("--no-keeper", line.no_keeper, "Keep nothing for an agent after this one");
   app.add_option("--keeper", line.keeper, "Be the keeper of agents with the socket SOCKET")
       ->type_name("SOCKET");
-  app.add_flag(kWhileNeededOption, line.while_needed, "With --keeper: until nothing is kept")
+  app.add_flag(kSpawnerOption, line.spawner, "With --keeper: start one when asked to")
       ->group("");  // for agents that start one
   app.add_flag("--check", line.check, "Check configuration and policy, and exit");
 }
@@ -193,14 +194,14 @@ Expected<OpenedStore> OpenStore(const std::string& socket) {
                   : OpenKeeperStore(socket, kPatience);
 }
 
-int Keep(const std::string& socket, bool for_ever, const Log& log) {
+int Keep(const std::string& socket, bool spawner, const Log& log) {
   umask(022);
   for (const int number : {SIGPIPE, SIGHUP, SIGINT}) {
     signal(number, SIG_IGN);
   }
   RaiseDescriptorLimit();
-  const auto ran = RunKeeper(KeeperPath(socket),
-                             for_ever ? KeeperLife::kForEver : KeeperLife::kWhileNeeded, log);
+  const auto ran = spawner ? RunKeeperSpawner(socket, log)
+                           : RunKeeper(KeeperPath(socket), KeeperLife::kForEver, log);
   if (!ran) {
     log.Error("{}", ran.error().ToString());
   }
@@ -239,6 +240,7 @@ int Serve(AgentOptions options, const CommandLine& line, const Log& log) {
     log.Error("{}", signals.error().what);
     return kExitFailure;
   }
+  options.store = opened.store.get();
   auto agent = Agent::Create(
       std::move(options), std::move(*signals),
       [use_io_uring = !line.no_io_uring, store = opened.store.get()](
@@ -285,7 +287,7 @@ int Main(int argc, char** argv) {
   // journald sets JOURNAL_STREAM for whom it listens to (systemd.exec(5)).
   const Log log("oakum-agent", Level(line.log_level), std::getenv("JOURNAL_STREAM") != nullptr);
   if (!line.keeper.empty()) {
-    return Keep(line.keeper, !line.while_needed, log);
+    return Keep(line.keeper, line.spawner, log);
   }
   auto options = Resolve(line);
   if (!options) {

@@ -55,6 +55,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   [[nodiscard]] const NotifyFd& notify() const { return notify_; }
   // Null: nobody would go on with this session after this agent.
   [[nodiscard]] Journal* journal() { return kept_ ? &kept_->journal : nullptr; }
+  [[nodiscard]] const KeptSession* kept() const { return kept_ ? &*kept_ : nullptr; }
   // The name by which it is kept; empty if it is not.
   [[nodiscard]] std::string kept_name() const { return kept_ ? kept_->name : std::string(); }
   // Has the next agent know which files the view remembers.

@@ -16,6 +16,7 @@
 #include <set>
 #include <thread>
 
+#include "agent/dns/names_file.h"
 #include "agent/filter_check.h"
 #include "agent/kept/session_keeping.h"
 #include "agent/reactor.h"
@@ -84,6 +85,9 @@ class Sessions final : public SessionManager {
     auto parts = PartsOf(state.id, state.init_pid);
     if (parts == nullptr) {
       parts = std::make_shared<ContainerParts>(state.init_pid, cgroups_, BorrowedCarrier());
+      if (options_.store != nullptr) {
+        parts->KeepNames(NamesFile::Make());
+      }
     }
     // Reads what the container has not yet had a hand in: also for a policy that comes later.
     (void)parts->carried();
@@ -148,6 +152,30 @@ class Sessions final : public SessionManager {
       }
       Use(*session, std::move(source));
     }
+  }
+
+  void KeepAgain() override {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [number, session] : sessions_) {
+      to_keep_.insert(number);
+    }
+  }
+
+  size_t KeepRest() override {
+    const std::lock_guard lock(mutex_);
+    while (!to_keep_.empty()) {
+      const auto found = sessions_.find(*to_keep_.begin());
+      if (found != sessions_.end() && !HandOverAgain(*found->second->core())) {
+        break;
+      }
+      to_keep_.erase(to_keep_.begin());
+    }
+    return to_keep_.size();
+  }
+
+  bool left_to_keep() const override {
+    const std::lock_guard lock(mutex_);
+    return !to_keep_.empty();
   }
 
   std::vector<SessionInfo> List() const override {
@@ -233,6 +261,7 @@ class Sessions final : public SessionManager {
       parts = std::make_shared<ContainerParts>(init_pid, std::move(one.origin),
                                                std::move(one.state.resolv_conf), cgroups_,
                                                BorrowedCarrier());
+      parts->KeepNames(std::move(one.names));
     }
     return Begin(std::make_shared<SessionCore>(
                      next_number_, std::move(one.notify), std::move(source), init_pid,
@@ -254,14 +283,35 @@ class Sessions final : public SessionManager {
                            std::chrono::system_clock::now().time_since_epoch())
                            .count();
     kept.resolv_conf = parts.resolv_conf();
-    auto session =
-        KeepSession(*options_.store, listener_fd, init_pidfd, std::move(kept), parts.view.Origin());
+    const auto origin = parts.view.Origin();
+    auto session = MakeKept(std::move(kept), origin);
     if (!session) {
       log_.Warning("container {}: {}; its calls will fail when this agent ends", Escape(state.id),
                    session.error().ToString());
       return std::nullopt;
     }
+    const int root_fd = origin ? origin->root.get() : -1;
+    if (auto handed =
+            HandOver(*options_.store, *session, listener_fd, init_pidfd, root_fd, parts.names_fd());
+        !handed) {
+      log_.Warning("container {}: {}; until that is done its calls fail when this agent ends",
+                   Escape(state.id), handed.error().ToString());
+      to_keep_.insert(next_number_);
+    }
     return std::move(*session);
+  }
+
+  // Under mutex_. True when there is nothing to hand over, too.
+  [[nodiscard]] bool HandOverAgain(const SessionCore& core) const {
+    const KeptSession* kept = core.kept();
+    if (options_.store == nullptr || kept == nullptr) {
+      return true;
+    }
+    const auto origin = core.container()->view.Origin();
+    const auto handed =
+        HandOver(*options_.store, *kept, core.notify().fd(), core.init_pidfd().get(),
+                 origin ? origin->root.get() : -1, core.container()->names_fd());
+    return handed.has_value();
   }
 
   void Forget(const SessionCore& core) {
@@ -452,7 +502,8 @@ class Sessions final : public SessionManager {
   std::map<uint64_t, size_t> state_bytes_;  // of each session
   SessionBounds bounds_;
   uint64_t next_number_ = kWakeKey + 1;
-  SessionTotals ended_;  // of sessions that are no more in `sessions_`
+  std::set<uint64_t> to_keep_;  // sessions that the store is still to be handed
+  SessionTotals ended_;         // of sessions that are no more in `sessions_`
   std::mutex dead_mutex_;
   std::vector<uint64_t> dead_;
   std::atomic<bool> stopping_{false};

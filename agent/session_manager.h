@@ -81,6 +81,13 @@ class SessionManager {
   // Errors: ENOTSUP when one of them has a format of another version; nothing has been changed
   // then.
   [[nodiscard]] virtual Expected<size_t> Adopt(std::vector<KeptItem> items) = 0;
+  // The store keeps nothing any more of what it was handed (FdStore::Renew): all is to be handed
+  // over again, by KeepRest().
+  virtual void KeepAgain() {}
+  // Hands over what the store has not, for whatever reason, yet been handed. Returns how many
+  // sessions are left.
+  virtual size_t KeepRest() { return 0; }
+  [[nodiscard]] virtual bool left_to_keep() const { return false; }
   // From the next call on, sessions use the policy of the same name in `policies`; a session whose
   // policy is gone denies everything. Each call is decided under one policy, as a whole. What a
   // container's filter does not do of what the new policy needs is logged, once a container.

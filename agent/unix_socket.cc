@@ -16,8 +16,10 @@
 #include <cstring>
 #include <filesystem>
 #include <system_error>
+#include <thread>
 #include <utility>
 
+#include "base/file.h"
 #include "base/trusted_path.h"
 
 namespace oakum::agent {
@@ -141,10 +143,41 @@ Expected<void> RemoveDeadSocket(const std::string& path, const struct sockaddr_u
   return {};
 }
 
+// Takes its names from a socket and a lock that are a process's which has ended, but for a thread
+// that the kernel does not let go of: nobody will ever answer there.
+void ForgetEnded(const std::string& path, int type) {
+  const auto address = Address(path);
+  auto probe = UnixSocket(type);
+  ucred peer = {};
+  socklen_t length = sizeof peer;
+  // The credentials are those of whoever called listen(2) (unix(7)).
+  if (address && probe && connect(probe->get(), Generic(*address), sizeof(*address)) == 0 &&
+      getsockopt(probe->get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 &&
+      ProcessHasEnded(peer.pid)) {
+    unlink(path.c_str());
+    unlink((path + ".lock").c_str());
+  }
+}
+
 }  // namespace
 
 Expected<UnixListener> UnixListener::Create(const std::string& path, int type,
-                                            std::optional<gid_t> group) {
+                                            std::optional<gid_t> group,
+                                            std::chrono::milliseconds patience) {
+  constexpr std::chrono::milliseconds kBetweenTries{5};
+  const auto until = std::chrono::steady_clock::now() + patience;
+  for (;;) {
+    auto made = TryToCreate(path, type, group);
+    if (made || made.error().code != EADDRINUSE || std::chrono::steady_clock::now() >= until) {
+      return made;
+    }
+    ForgetEnded(path, type);
+    std::this_thread::sleep_for(kBetweenTries);
+  }
+}
+
+Expected<UnixListener> UnixListener::TryToCreate(const std::string& path, int type,
+                                                 std::optional<gid_t> group) {
   const auto address = Address(path);
   if (!address) {
     return std::unexpected(address.error());
@@ -208,6 +241,20 @@ Expected<void> CheckSocketPath(const std::string& path) {
   }
   auto ours = CheckOnlyOursToReplace(absolute);
   return ours ? std::move(ours) : std::unexpected(std::move(ours.error()).Context("socket"));
+}
+
+bool ProcessHasEnded(pid_t pid) {
+  if (pid <= 0) {
+    return false;  // in a pid namespace that is not seen from here
+  }
+  constexpr size_t kMaxStat = 4096;
+  const auto text = ReadFile(fmt::format("/proc/{}/stat", pid), kMaxStat);
+  if (!text) {
+    return text.error().code == ENOENT;
+  }
+  const size_t at = text->rfind(") ");
+  return at != std::string::npos && at + 2 < text->size() &&
+         ((*text)[at + 2] == 'Z' || (*text)[at + 2] == 'X');
 }
 
 Expected<UniqueFd> Accept(int listener_fd) {

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstddef>
 #include <optional>
 #include <span>
@@ -26,10 +27,13 @@ class UnixListener {
   // Errors: EADDRINUSE when somebody listens there, EEXIST when the path is something other than a
   // socket, ENAMETOOLONG beyond sun_path, EPERM where somebody else could put a socket in its place
   // (CheckOnlyOursToReplace), and those of the calls.
-  // `type`: SOCK_STREAM or SOCK_SEQPACKET.
+  // `type`: SOCK_STREAM or SOCK_SEQPACKET. `patience`: how long somebody who is ending may take to
+  // be gone, for a caller who knows that nobody else means to listen there: a process that has
+  // ended, though a thread of it is held up in the kernel, is not waited for then.
   [[nodiscard]] static Expected<UnixListener> Create(const std::string& path,
                                                      int type = SOCK_STREAM,
-                                                     std::optional<gid_t> group = std::nullopt);
+                                                     std::optional<gid_t> group = std::nullopt,
+                                                     std::chrono::milliseconds patience = {});
   UnixListener(UnixListener&&) = default;
   UnixListener& operator=(UnixListener&&) = delete;
   ~UnixListener();
@@ -38,6 +42,8 @@ class UnixListener {
   [[nodiscard]] const std::string& path() const { return path_; }
 
  private:
+  [[nodiscard]] static Expected<UnixListener> TryToCreate(const std::string& path, int type,
+                                                          std::optional<gid_t> group);
   UnixListener(std::string path, UniqueFd lock) : path_(std::move(path)), lock_(std::move(lock)) {}
 
   std::string path_;
@@ -52,6 +58,10 @@ class UnixListener {
 
 // Accepts one connection: non-blocking, close-on-exec. Errors: accept4(2)'s (EAGAIN: none waits).
 [[nodiscard]] Expected<UniqueFd> Accept(int listener_fd);
+
+// The state in proc_pid_stat(5) says that a process has ended, though a thread of it may still be
+// held up in the kernel, and with it the process's descriptors. False where it cannot be told.
+[[nodiscard]] bool ProcessHasEnded(pid_t pid);
 
 // Who was at the other end when it connected, as this process's namespaces number it.
 struct Peer {

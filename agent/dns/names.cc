@@ -8,8 +8,11 @@
 #include <list>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 #include <utility>
+
+#include "agent/dns/names_file.h"
 
 namespace oakum::agent {
 
@@ -89,7 +92,11 @@ struct Learned {
   IpAddress ip;
   std::string name;
   Names::Clock::time_point until;
+  Names::Clock::time_point kept;  // `until` as it is in the file
 };
+
+// A name that is told for longer by no more than this is not written again.
+constexpr std::chrono::seconds kKeptWithin{30};
 
 }  // namespace
 
@@ -97,8 +104,14 @@ struct Names::Impl {
   explicit Impl(std::function<Clock::time_point()> clock) : now(std::move(clock)) {}
 
   const Place& PlaceOf(std::string_view name);
+  void Remove(std::list<Place>::iterator which);
+  void MakeRoom(size_t name_size);
   uint32_t FreePlace(uint64_t hash) const;
   void Forget(std::list<Learned>::iterator which);
+  void Restore(const NamesFile::Record& record);
+  void Write(const NamesFile::Record& record);
+  [[nodiscard]] NamesFile::Record RecordOf(const Place& place) const;
+  [[nodiscard]] NamesFile::Record RecordOf(const Learned& learned) const;
 
   const std::function<Clock::time_point()> now;
   std::mutex mutex;
@@ -108,6 +121,7 @@ struct Names::Impl {
   std::map<std::string_view, std::list<Place>::iterator> by_name;
   std::unordered_map<uint32_t, std::list<Place>::iterator> by_place;
   size_t name_bytes = 0;
+  std::optional<NamesFile> file;
 
   std::list<Learned> learned;                                            // the one told last first
   std::map<IpAddress, std::vector<std::list<Learned>::iterator>> by_ip;  // in the same order
@@ -139,19 +153,26 @@ uint32_t Names::Impl::FreePlace(uint64_t hash) const {
   }
 }
 
+void Names::Impl::Remove(std::list<Place>::iterator which) {
+  by_name.erase(which->name);
+  by_place.erase(which->place);
+  name_bytes -= which->name.size();
+  places.erase(which);
+}
+
+void Names::Impl::MakeRoom(size_t name_size) {
+  while (!places.empty() &&
+         (places.size() >= kMaxSynthetic || name_bytes + name_size > kMaxSyntheticBytes)) {
+    Remove(std::prev(places.end()));
+  }
+}
+
 const Place& Names::Impl::PlaceOf(std::string_view name) {
   if (const auto found = by_name.find(name); found != by_name.end()) {
     places.splice(places.begin(), places, found->second);
     return places.front();
   }
-  while (!places.empty() &&
-         (places.size() >= kMaxSynthetic || name_bytes + name.size() > kMaxSyntheticBytes)) {
-    const Place& oldest = places.back();
-    by_name.erase(oldest.name);
-    by_place.erase(oldest.place);
-    name_bytes -= oldest.name.size();
-    places.pop_back();
-  }
+  MakeRoom(name.size());
   const uint64_t hash = Hash(name);
   places.push_front({.name = std::string(name),
                      .check = static_cast<uint32_t>(hash >> 32),
@@ -159,7 +180,59 @@ const Place& Names::Impl::PlaceOf(std::string_view name) {
   by_name.emplace(places.front().name, places.begin());
   by_place.emplace(places.front().place, places.begin());
   name_bytes += name.size();
+  Write(RecordOf(places.front()));
   return places.front();
+}
+
+NamesFile::Record Names::Impl::RecordOf(const Place& place) const {
+  return {.name = place.name, .ip = PoolV4(place.place), .until_ns = 0};
+}
+
+NamesFile::Record Names::Impl::RecordOf(const Learned& told) const {
+  const auto until = std::chrono::system_clock::now() + (told.until - now());
+  return {
+      .name = told.name,
+      .ip = told.ip,
+      .until_ns =
+          std::chrono::duration_cast<std::chrono::nanoseconds>(until.time_since_epoch()).count()};
+}
+
+void Names::Impl::Write(const NamesFile::Record& record) {
+  if (!file) {
+    return;
+  }
+  file->Append(record);
+  const size_t live = (places.size() + learned.size()) * NamesFile::SizeOf({}) + name_bytes +
+                      learned.size() * NamesFile::kMaxName / 4;
+  if (file->WantsRewrite(live)) {
+    file->Rewrite([this](const auto& put) {
+      // The one used last comes last, as it was told.
+      for (auto place = places.rbegin(); place != places.rend(); ++place) {
+        put(RecordOf(*place));
+      }
+      for (auto told = learned.rbegin(); told != learned.rend(); ++told) {
+        put(RecordOf(*told));
+      }
+    });
+  }
+}
+
+void Names::Impl::Restore(const NamesFile::Record& record) {
+  const uint32_t number = GetBigEndian(&record.ip.bytes()[12]) - kFirstV4;
+  // Whoever had the name's other place, or this place, has been forgotten since.
+  if (const auto known = by_name.find(record.name); known != by_name.end()) {
+    Remove(known->second);
+  }
+  if (const auto taken = by_place.find(number); taken != by_place.end()) {
+    Remove(taken->second);
+  }
+  MakeRoom(record.name.size());
+  places.push_front({.name = std::string(record.name),
+                     .check = static_cast<uint32_t>(Hash(record.name) >> 32),
+                     .place = number});
+  by_name.emplace(places.front().name, places.begin());
+  by_place.emplace(number, places.begin());
+  name_bytes += record.name.size();
 }
 
 void Names::Impl::Forget(std::list<Learned>::iterator which) {
@@ -175,6 +248,28 @@ Names::Names() : Names(&Clock::now) {}
 Names::Names(std::function<Clock::time_point()> now)
     : impl_(std::make_unique<Impl>(std::move(now))) {}
 Names::~Names() = default;
+
+void Names::KeepIn(UniqueFd fd) {
+  auto file = NamesFile::Open(std::move(fd));
+  if (!file) {
+    return;
+  }
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  file->Read([&](const NamesFile::Record& record) {
+    if (record.until_ns == 0 && IsPoolV4(record.ip)) {
+      const std::lock_guard lock(impl_->mutex);
+      impl_->Restore(record);
+      return;
+    }
+    const auto left = std::chrono::duration_cast<std::chrono::seconds>(
+        std::chrono::nanoseconds(record.until_ns) - now);
+    if (left > std::chrono::seconds(0)) {
+      Learn(record.name, record.ip, left - kGrace);
+    }
+  });
+  const std::lock_guard lock(impl_->mutex);
+  impl_->file.emplace(std::move(*file));
+}
 
 IpAddress Names::SyntheticV4(std::string_view name) {
   const std::lock_guard lock(impl_->mutex);
@@ -205,11 +300,15 @@ void Names::Learn(std::string_view name, const IpAddress& ip, std::chrono::secon
   const auto known = std::ranges::find_if(of_ip, [&](const auto& at) { return at->name == name; });
   if (known != of_ip.end()) {
     (*known)->until = std::max((*known)->until, until);
+    if ((*known)->until - (*known)->kept > kKeptWithin) {
+      (*known)->kept = (*known)->until;
+      impl_->Write(impl_->RecordOf(**known));
+    }
     impl_->learned.splice(impl_->learned.begin(), impl_->learned, *known);
     std::rotate(of_ip.begin(), known, known + 1);
     return;
   }
-  impl_->learned.push_front({.ip = ip, .name = std::string(name), .until = until});
+  impl_->learned.push_front({.ip = ip, .name = std::string(name), .until = until, .kept = until});
   of_ip.insert(of_ip.begin(), impl_->learned.begin());
   if (of_ip.size() > kMaxNamesOfAddress) {
     impl_->Forget(of_ip.back());
@@ -217,6 +316,7 @@ void Names::Learn(std::string_view name, const IpAddress& ip, std::chrono::secon
   if (impl_->learned.size() > kMaxLearned) {
     impl_->Forget(std::prev(impl_->learned.end()));
   }
+  impl_->Write(impl_->RecordOf(impl_->learned.front()));
 }
 
 std::vector<std::string> Names::Of(const IpAddress& ip) {

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "policy/address.h"
 
 namespace oakum::agent {
@@ -40,10 +41,16 @@ class Names {
   Names(const Names&) = delete;
   Names& operator=(const Names&) = delete;
 
+  // From now on all this is written into `file` (NamesFile) as well, for the next agent; what is
+  // there already is taken over first. To be called before anything else. Without a file that is
+  // known, nothing is.
+  void KeepIn(UniqueFd file);
+
   // The synthetic addresses of a name: of 198.18.0.0/15 (RFC 2544) and of fd6f:616b:756d::/64 (RFC
   // 4193). The same as long as it is in use; when all are taken, that of the name used longest ago.
   // Where in the pool follows from the name alone as long as nobody else is there, so that after a
-  // restart of the agent an address that a program has kept is the same name's or nobody's.
+  // restart of an agent that kept nothing an address that a program has kept is the same name's or
+  // nobody's.
   [[nodiscard]] policy::IpAddress SyntheticV4(std::string_view name);
   [[nodiscard]] policy::IpAddress SyntheticV6(std::string_view name);
   // Whether an address is of the pool, whoever may have it.

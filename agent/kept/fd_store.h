@@ -15,8 +15,9 @@ namespace oakum::agent {
 // The name of a session's descriptors: this, and 16 hexadecimal digits of chance.
 inline constexpr char kKeptSessionPrefix[] = "session-";
 inline constexpr size_t kMaxKeptName = 64;
-// A listener, a journal, and the pidfd of the container's first process.
-inline constexpr size_t kMaxKeptFds = 4;
+// A listener, a journal, the pidfd of the container's first process, its root, and what names it
+// was told.
+inline constexpr size_t kMaxKeptFds = 5;
 
 struct KeptItem {
   std::string name;
@@ -32,6 +33,11 @@ class FdStore {
   [[nodiscard]] virtual Expected<void> Keep(const std::string& name, std::span<const int> fds) = 0;
   // Closes the copies.
   virtual void Forget(const std::string& name) = 0;
+  // Becomes readable (poll(2)) when whoever keeps is gone, and all that was kept; -1: never.
+  // Another one after Renew().
+  [[nodiscard]] virtual int lost_fd() const { return -1; }
+  // Then: finds somebody else, who keeps nothing yet. Waits for it, for a bounded time.
+  [[nodiscard]] virtual Expected<void> Renew() { return {}; }
 };
 
 // A store, and what was in it.

@@ -23,7 +23,6 @@
 #include "agent/log_limit.h"
 #include "agent/privileges.h"
 #include "agent/unix_socket.h"
-#include "base/file.h"
 #include "base/trusted_path.h"
 
 namespace oakum::agent {
@@ -44,22 +43,6 @@ constexpr uint64_t kListenerKey = 0;
 constexpr uint64_t kAgentKey = 1;
 constexpr uint64_t kSignalKey = 2;
 constexpr uint64_t kFirstItemKey = 16;
-
-// The state in proc_pid_stat(5) says that the process has ended, though a thread of it may still be
-// held up in the kernel, and with it the process's descriptors: its connections stay open then.
-bool HasEnded(pid_t pid) {
-  if (pid <= 0) {
-    return false;  // in a pid namespace that is not seen from here
-  }
-  constexpr size_t kMaxStat = 4096;
-  const auto text = ReadFile(fmt::format("/proc/{}/stat", pid), kMaxStat);
-  if (!text) {
-    return text.error().code == ENOENT;
-  }
-  const size_t at = text->rfind(") ");
-  return at != std::string::npos && at + 2 < text->size() &&
-         ((*text)[at + 2] == 'Z' || (*text)[at + 2] == 'X');
-}
 
 class Keeper {
  public:
@@ -184,7 +167,7 @@ class Keeper {
     (void)fcntl(socket.get(), F_SETFL, 0);
     (void)setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience);
     Hear();  // whatever the agent before has left, its end included
-    if (agent_ && HasEnded(agent_pid_)) {
+    if (agent_ && ProcessHasEnded(agent_pid_)) {
       log_.Warning("keeper: agent {} has ended, and a thread of it is held up in the kernel",
                    agent_pid_);
       LoseAgent();

@@ -1,23 +1,20 @@
 #include "agent/kept/keeper_store.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <spawn.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
+#include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
 
 #include "agent/kept/keeper_protocol.h"
+#include "agent/kept/keeper_spawner.h"
 #include "agent/unix_socket.h"
 #include "base/trusted_path.h"
 
@@ -30,64 +27,9 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kBetweenTries{5};
 // A keeper answers at once; one that is being started takes a moment on a busy machine.
 constexpr std::chrono::seconds kAnswersWithin{10};
-
+constexpr std::chrono::milliseconds kBetweenSpawns{200};
 // A keeper that many sessions have begun and ended for is behind for a moment.
 constexpr int kTakesWithinMs = 100;
-
-class KeeperStore final : public FdStore {
- public:
-  explicit KeeperStore(UniqueFd socket) : socket_(std::move(socket)) {}
-
-  Expected<void> Keep(const std::string& name, std::span<const int> fds) override {
-    auto sent = SendToPeer(socket_.get(), KeeperWord::kKeep, name, fds, MSG_DONTWAIT);
-    pollfd room = {socket_.get(), POLLOUT, 0};
-    if (!sent && sent.error().code == EAGAIN && poll(&room, 1, kTakesWithinMs) == 1) {
-      sent = SendToPeer(socket_.get(), KeeperWord::kKeep, name, fds, MSG_DONTWAIT);
-    }
-    return sent ? std::move(sent)
-                : std::unexpected(std::move(sent.error()).Context("hand over to the keeper"));
-  }
-  void Forget(const std::string& name) override {
-    // One that does not fit is not missed: the keeper hears the listener hang up.
-    (void)SendToPeer(socket_.get(), KeeperWord::kForget, name, {}, MSG_DONTWAIT);
-  }
-
- private:
-  const UniqueFd socket_;
-};
-
-// A process of this program that keeps. Its parent's signals, terminal and streams are not its own.
-Expected<pid_t> Spawn(const std::string& agent_socket) {
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
-  }
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  sigset_t none;
-  sigset_t all;
-  sigemptyset(&none);
-  sigfillset(&all);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setsigdefault(&attributes, &all);
-  posix_spawnattr_setflags(
-      &attributes,
-      static_cast<short>(POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF));
-  std::string name = "oakum-keeper";
-  std::string option = "--keeper=" + agent_socket;
-  std::string life = kWhileNeededOption;
-  std::array<char*, 4> arguments = {name.data(), option.data(), life.data(), nullptr};
-  pid_t pid = -1;
-  const int error =
-      posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, arguments.data(), environ);
-  posix_spawnattr_destroy(&attributes);
-  posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) {
-    return ErrnoError(error, "start a keeper");
-  }
-  return pid;
-}
 
 Expected<UniqueFd> Connect(const std::string& path) {
   sockaddr_un address = {};
@@ -111,13 +53,19 @@ Expected<UniqueFd> Connect(const std::string& path) {
   return socket;
 }
 
+// A keeper that serves this agent, and what it has kept.
+struct Served {
+  UniqueFd socket;
+  std::vector<KeptItem> items;
+};
+
 // Nothing when this keeper ends, or serves another agent.
-Expected<std::optional<OpenedStore>> Ask(const std::string& path, UniqueFd socket, bool& busy) {
+Expected<std::optional<Served>> Ask(const std::string& path, UniqueFd socket, bool& busy) {
   busy = false;
   if (!SendToPeer(socket.get(), KeeperWord::kHello, {}, {}, 0)) {
     return std::nullopt;
   }
-  OpenedStore opened;
+  Served opened;
   for (;;) {
     auto message = ReceiveFromPeer(socket.get());
     if (!message && message.error().code == EAGAIN) {
@@ -139,7 +87,7 @@ Expected<std::optional<OpenedStore>> Ask(const std::string& path, UniqueFd socke
         opened.items.push_back({std::move((*message)->name), std::move((*message)->fds)});
         break;
       case KeeperWord::kReady:
-        opened.store = std::make_unique<KeeperStore>(std::move(socket));
+        opened.socket = std::move(socket);
         return opened;
       case KeeperWord::kBusy:
         busy = true;
@@ -152,13 +100,12 @@ Expected<std::optional<OpenedStore>> Ask(const std::string& path, UniqueFd socke
   }
 }
 
-}  // namespace
-
-Expected<OpenedStore> OpenKeeperStore(const std::string& agent_socket,
-                                      std::chrono::milliseconds patience) {
+// A keeper is started where there is none.
+Expected<Served> Find(const std::string& agent_socket, KeeperSpawner& spawner,
+                      std::chrono::milliseconds patience) {
   const std::string path = KeeperPath(agent_socket);
   const Clock::time_point start = Clock::now();
-  pid_t child = -1;
+  Clock::time_point next_spawn = start;
   for (;;) {
     bool busy = false;
     auto socket = Connect(path);
@@ -172,12 +119,11 @@ Expected<OpenedStore> OpenKeeperStore(const std::string& agent_socket,
       }
     } else if (socket.error().code != ECONNREFUSED && socket.error().code != ENOENT) {
       return std::unexpected(std::move(socket.error()));
-    } else if (child < 0 || waitpid(child, nullptr, WNOHANG) == child) {
-      auto spawned = Spawn(agent_socket);
-      if (!spawned) {
+    } else if (Clock::now() >= next_spawn) {
+      if (auto spawned = spawner.Spawn(); !spawned) {
         return std::unexpected(std::move(spawned.error()));
       }
-      child = *spawned;
+      next_spawn = Clock::now() + kBetweenSpawns;
     }
     const auto waited = Clock::now() - start;
     if (busy && waited > patience) {
@@ -188,6 +134,68 @@ Expected<OpenedStore> OpenKeeperStore(const std::string& agent_socket,
     }
     std::this_thread::sleep_for(kBetweenTries);
   }
+}
+
+class KeeperStore final : public FdStore {
+ public:
+  KeeperStore(std::string agent_socket, KeeperSpawner spawner, UniqueFd socket)
+      : agent_socket_(std::move(agent_socket)),
+        spawner_(std::move(spawner)),
+        socket_(std::move(socket)) {}
+
+  Expected<void> Keep(const std::string& name, std::span<const int> fds) override {
+    const std::lock_guard lock(mutex_);
+    auto sent = SendToPeer(socket_.get(), KeeperWord::kKeep, name, fds, MSG_DONTWAIT);
+    pollfd room = {socket_.get(), POLLOUT, 0};
+    if (!sent && sent.error().code == EAGAIN && poll(&room, 1, kTakesWithinMs) == 1) {
+      sent = SendToPeer(socket_.get(), KeeperWord::kKeep, name, fds, MSG_DONTWAIT);
+    }
+    return sent ? std::move(sent)
+                : std::unexpected(std::move(sent.error()).Context("hand over to the keeper"));
+  }
+  void Forget(const std::string& name) override {
+    const std::lock_guard lock(mutex_);
+    // One that does not fit is not missed: the keeper hears the listener hang up.
+    (void)SendToPeer(socket_.get(), KeeperWord::kForget, name, {}, MSG_DONTWAIT);
+  }
+  int lost_fd() const override {
+    const std::lock_guard lock(mutex_);
+    return socket_.get();
+  }
+  Expected<void> Renew() override {
+    auto found = Find(agent_socket_, spawner_, {});
+    if (!found) {
+      return std::unexpected(std::move(found.error()));
+    }
+    const std::lock_guard lock(mutex_);
+    socket_ = std::move(found->socket);
+    return {};
+  }
+
+ private:
+  const std::string agent_socket_;
+  KeeperSpawner spawner_;
+  mutable std::mutex mutex_;
+  UniqueFd socket_;
+};
+
+}  // namespace
+
+Expected<OpenedStore> OpenKeeperStore(const std::string& agent_socket,
+                                      std::chrono::milliseconds patience) {
+  auto spawner = KeeperSpawner::Start(agent_socket);
+  if (!spawner) {
+    return std::unexpected(std::move(spawner.error()));
+  }
+  auto found = Find(agent_socket, *spawner, patience);
+  if (!found) {
+    return std::unexpected(std::move(found.error()));
+  }
+  OpenedStore opened;
+  opened.store =
+      std::make_unique<KeeperStore>(agent_socket, std::move(*spawner), std::move(found->socket));
+  opened.items = std::move(found->items);
+  return opened;
 }
 
 }  // namespace oakum::agent

@@ -10,14 +10,11 @@
 
 namespace oakum::agent {
 
-inline constexpr char kWhileNeededOption[] = "--while-needed";
-
 // Takes what the keeper of agents with this socket has kept, and becomes the agent that it serves.
-// Where there is no keeper, one is started: this program with --keeper and kWhileNeededOption, in a
-// session of its own. An agent that is
-// ending has `patience` to be gone. Errors: EADDRINUSE when another agent is served, ENOTSUP when
-// the keeper speaks another version, EPERM when it is another user's, ETIMEDOUT, those of the
-// calls.
+// Where there is no keeper, one is started (KeeperSpawner), and later another one in the place of
+// one that is gone. An agent that is ending has `patience` to be gone. Errors: EADDRINUSE when
+// another agent is served, ENOTSUP when the keeper speaks another version, EPERM when it is another
+// user's, ETIMEDOUT, those of the calls.
 [[nodiscard]] Expected<OpenedStore> OpenKeeperStore(const std::string& agent_socket,
                                                     std::chrono::milliseconds patience);
 

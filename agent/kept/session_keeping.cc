@@ -12,6 +12,7 @@
 #include <string_view>
 #include <utility>
 
+#include "agent/dns/names_file.h"
 #include "base/file.h"
 
 namespace oakum::agent {
@@ -44,8 +45,7 @@ bool IsSession(const KeptItem& item) { return item.name.starts_with(kKeptSession
 
 }  // namespace
 
-Expected<KeptSession> KeepSession(FdStore& store, int listener_fd, int init_pidfd, KeptState state,
-                                  const std::optional<ContainerOrigin>& origin) {
+Expected<KeptSession> MakeKept(KeptState state, const std::optional<ContainerOrigin>& origin) {
   uint64_t chance = 0;
   if (getrandom(&chance, sizeof chance, 0) != sizeof chance) {
     return ErrnoError("getrandom");
@@ -59,17 +59,18 @@ Expected<KeptSession> KeepSession(FdStore& store, int listener_fd, int init_pidf
     return std::unexpected(std::move(journal.error()));
   }
   std::string name = fmt::format("{}{:016x}", kKeptSessionPrefix, chance);
-  std::vector<int> fds = {listener_fd, journal->fd()};
-  if (init_pidfd >= 0) {
-    fds.push_back(init_pidfd);
-  }
-  if (origin) {
-    fds.push_back(origin->root.get());
-  }
-  if (auto kept = store.Keep(name, fds); !kept) {
-    return std::unexpected(std::move(kept.error()));
-  }
   return KeptSession{std::move(name), std::move(*journal), state.attached_ns};
+}
+
+Expected<void> HandOver(FdStore& store, const KeptSession& kept, int listener_fd, int init_pidfd,
+                        int root_fd, int names_fd) {
+  std::vector<int> fds = {listener_fd, kept.journal.fd()};
+  for (const int fd : {init_pidfd, root_fd, names_fd}) {
+    if (fd >= 0) {
+      fds.push_back(fd);
+    }
+  }
+  return store.Keep(kept.name, fds);
 }
 
 Expected<AdoptedSession> OpenKept(KeptItem item) {
@@ -77,8 +78,10 @@ Expected<AdoptedSession> OpenKept(KeptItem item) {
   UniqueFd file;
   UniqueFd pidfd;
   UniqueFd root;
+  UniqueFd names;
   for (UniqueFd& fd : item.fds) {
-    UniqueFd& place = IsFileInMemory(fd.get())         ? file
+    UniqueFd& place = NamesFile::IsOne(fd.get())       ? names
+                      : IsFileInMemory(fd.get())       ? file
                       : NotifyFd::IsListener(fd.get()) ? listener
                       : IsDirectory(fd.get())          ? root
                                                        : pidfd;
@@ -113,15 +116,23 @@ Expected<AdoptedSession> OpenKept(KeptItem item) {
   state->container.init_pid = pidfd ? PidOf(pidfd.get()) : 0;
   const int64_t attached_ns = state->attached_ns;
   ContainerOrigin origin{std::move(root), state->root_path, state->mounts, std::move(*remembered)};
-  return AdoptedSession{std::move(*notify),
-                        KeptSession{std::move(item.name), std::move(*journal), attached_ns},
-                        std::move(*state), std::move(pidfd), std::move(origin)};
+  return AdoptedSession{
+      std::move(*notify), KeptSession{std::move(item.name), std::move(*journal), attached_ns},
+      std::move(*state),  std::move(pidfd),
+      std::move(origin),  std::move(names)};
 }
 
 Expected<void> CheckVersions(const std::vector<KeptItem>& items) {
   for (const KeptItem& item : items) {
     for (const UniqueFd& fd : item.fds) {
       if (!IsSession(item) || !IsFileInMemory(fd.get())) {
+        continue;
+      }
+      if (NamesFile::IsOne(fd.get())) {
+        const auto opened = NamesFile::Open(UniqueFd(fcntl(fd.get(), F_DUPFD_CLOEXEC, 0)));
+        if (!opened && opened.error().code == ENOTSUP) {
+          return std::unexpected(opened.error());
+        }
         continue;
       }
       if (auto known = Journal::Check(fd.get()); !known && known.error().code == ENOTSUP) {

@@ -22,13 +22,14 @@ struct KeptSession {
   int64_t attached_ns = 0;  // CLOCK_REALTIME
 };
 
-// Hands a session's listener to `store`, with `state` and the pidfd of the container's first
-// process
-// (-1: unknown). `origin`, if there is one, is added to the state. Errors: the store's,
+// What is to be kept of a new session. `origin`, if there is one, is added to the state. Errors:
 // Journal::Create's.
-[[nodiscard]] Expected<KeptSession> KeepSession(FdStore& store, int listener_fd, int init_pidfd,
-                                                KeptState state,
-                                                const std::optional<ContainerOrigin>& origin);
+[[nodiscard]] Expected<KeptSession> MakeKept(KeptState state,
+                                             const std::optional<ContainerOrigin>& origin);
+// Hands a session's listener to `store`, with its state, the pidfd of the container's first
+// process, the container's root and the names that it was told (-1: unknown). Errors: the store's.
+[[nodiscard]] Expected<void> HandOver(FdStore& store, const KeptSession& kept, int listener_fd,
+                                      int init_pidfd, int root_fd, int names_fd);
 
 // A session that an earlier agent has kept.
 struct AdoptedSession {
@@ -37,6 +38,7 @@ struct AdoptedSession {
   KeptState state;      // `container.init_pid` as it is now, 0 when that process has ended
   UniqueFd init_pidfd;  // invalid when unknown
   ContainerOrigin origin;
+  UniqueFd names;  // NamesFile; invalid when unknown
 };
 
 // Errors: EINVAL when something is missing or damaged, ENOTSUP for another version.

@@ -65,24 +65,28 @@ class Program(case.Case):
         manual = read(os.path.join(env.SOURCE_DIR, "docs/operations.md"))
         self.assertEqual(sorted(re.findall(r"^\| `(CAP_[A-Z_]+)` \|", manual, re.MULTILINE)), sorted(names))
 
-    def keeper(self):
-        """The process id of the agent's keeper: whoever has its socket among the arguments."""
+    def keepers(self):
+        """The process ids of the agent's keeper and of what starts it: whoever has its socket among
+        the arguments, by their names."""
+        found = {}
         wanted = f"--keeper={self.agent.socket}"
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
                 if wanted in read(f"/proc/{pid}/cmdline").split("\0"):
-                    return pid
+                    found[read(f"/proc/{pid}/comm").strip()] = pid
             except OSError:
                 pass
-        return None
+        return found
 
     def test_its_keeper_keeps_nothing(self):
         self.agent.start()
-        pid = wait_until(self.keeper, 5, "the keeper is there")
-        status = dict(line.split(":\t", 1) for line in read(f"/proc/{pid}/status").splitlines())
-        for which in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
-            self.assertEqual(int(status[which], 16), 0, which)
-        self.assertEqual((status["NoNewPrivs"], status["Seccomp"]), ("1", "2"))
+        keepers = self.keepers()
+        self.assertEqual(sorted(keepers), ["oakum-keeper", "oakum-spawner"])
+        for pid in keepers.values():
+            status = dict(line.split(":\t", 1) for line in read(f"/proc/{pid}/status").splitlines())
+            for which in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+                self.assertEqual(int(status[which], 16), 0, which)
+            self.assertEqual((status["NoNewPrivs"], status["Seccomp"]), ("1", "2"))
 
     def test_it_confines_itself(self):
         self.agent.start()

@@ -52,6 +52,19 @@ for step in sys.argv[1:]:
 """ % NAME
 
 
+# Looks up a name, and connects when a file is there.
+REMEMBER = """
+import errno, os, socket, sys, time
+address = socket.getaddrinfo(sys.argv[1], 80, socket.AF_INET)[0][4]
+print('asked', flush=True)
+while not os.path.exists(sys.argv[2]):
+    time.sleep(0.01)
+with socket.socket() as made:
+    made.settimeout(20)
+    print(errno.errorcode.get(made.connect_ex(address), 'OK'), flush=True)
+"""
+
+
 def addresses(text, *, but=()):
     """The IP addresses that are words of a text, as a set of strings."""
     found = set()
@@ -96,9 +109,8 @@ class Dns(case.Case):
         server.wait_for(lambda: os.path.exists(ready), 20, "the name server listens")
         return server
 
-    def run_program(self, *args, policy=None, engine="runc", resolv_conf="plain", check=True,
-                    **environment):
-        """A program of the machine's in a container; without a policy unguarded. A Result."""
+    def bundle(self, args, policy=None, resolv_conf="plain", **environment):
+        """A container with a program of the machine's."""
         with open(self.rootfs + "/etc/resolv.conf", "w", encoding="ascii") as out:
             out.write(RESOLV_CONF[resolv_conf])
         config = bundle.make_config(
@@ -110,9 +122,34 @@ class Dns(case.Case):
         config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "hard": 4096, "soft": 4096}]
         config["root"]["readonly"] = True
         config["mounts"] += host_rootfs.mounts(self.rootfs, {"/dns": WORKLOADS, "/data": self.data})
-        path = bundle.make_bundle(os.path.join(self.directory, runtime.Runtime.new_id()), config)
+        return bundle.make_bundle(os.path.join(self.directory, runtime.Runtime.new_id()), config)
+
+    def run_program(self, *args, policy=None, engine="runc", resolv_conf="plain", check=True,
+                    **environment):
+        """Runs it; without a policy unguarded. A Result."""
+        path = self.bundle(args, policy, resolv_conf, **environment)
         return self.engines[engine][0].run(path, guarded=policy is not None, check=check,
                                            timeout=120)
+
+    def test_names_outlive_the_agent(self):
+        """What a name was told for before the agent was killed still stands for it afterwards."""
+        guard = agent.Agent(self.directory, POLICY).start()
+        self.addCleanup(guard.stop)
+        engine = runtime.Runtime("runc", self.directory, config=guard.config)
+        self.addCleanup(engine.close)
+        # Without the names: EHOSTUNREACH for an address that stands for none, and EACCES.
+        for policy, wanted in (("proxy", "ECONNREFUSED"), ("allow", "OK")):
+            path = self.bundle(["/usr/bin/python3", "-c", REMEMBER, NAME, f"/data/go-{policy}"], policy)
+            _, process = engine.start(path, path + ".log")
+            self.addCleanup(process.stop)
+            process.wait_for(lambda: "asked" in process.output(), 20, "it has asked")
+            for _ in range(2):
+                guard.kill()
+                guard.start()
+            with open(os.path.join(self.data, f"go-{policy}"), "w", encoding="ascii"):
+                pass
+            process.wait(30)
+            self.assertEqual(process.output().split()[1:], [wanted], guard.log())
 
     def synthetic(self):
         """The two addresses that stand for NAME: the same in each container that is new."""

@@ -161,6 +161,45 @@ class Restarts(steady.SteadyCase):
         engine.delete(container)
         proc.wait_until(lambda: not os.path.exists(guard.socket + ".keeper"), 5, "the keeper's end")
 
+    def test_a_keeper_that_is_gone_is_replaced(self):
+        guard, engine = self.start("runc")
+        container, ask = self.probing(engine)
+        self.assertGuarded(ask()())
+        for _ in range(2):
+            keeper = guard.keeper_pid()
+            os.kill(keeper, signal.SIGKILL)
+            guard.process.wait_for(lambda: self.count_kept(guard) == 1, 20, "another keeper")
+            self.assertNotEqual(guard.keeper_pid(), keeper)
+            self.assertGuarded(ask()())
+            # A session that comes later is kept by it too.
+            proc.run(engine.command("exec", container, "/bin/true"))
+            guard.kill()
+            answer = ask()
+            time.sleep(0.3)
+            self.assertFalse(answer.there())
+            os.truncate(guard.log_path, 0)
+            guard.start()
+            self.assertGuarded(answer())
+        engine.delete(container)
+        guard.stop()
+        proc.wait_until(lambda: not os.path.exists(guard.socket + ".keeper"), 5, "the keeper's end")
+
+    @staticmethod
+    def count_kept(guard):
+        return guard.log().count("is kept again")
+
+    def test_without_agent_and_keeper_calls_fail(self):
+        guard, engine = self.start("runc")
+        _, ask = self.probing(engine)
+        self.assertGuarded(ask()())
+        guard.process.send_signal(signal.SIGSTOP)  # it does nothing about its keeper
+        os.kill(guard.keeper_pid(), signal.SIGKILL)
+        guard.kill()
+        self.far.reset()
+        for step in ask()()[:2]:
+            self.assertFailed(step, "ENOSYS")
+        self.assertEqual(self.far.packets(), 0)
+
     def test_another_version_is_refused_and_takes_nothing(self):
         guard, engine = self.start("runc")
         _, ask = self.probing(engine)

@@ -63,7 +63,8 @@ class Faults:
         self._full_until = self._poor_until = None
         self.denied = 0  # of event files that are gone
         self.counts = {}
-        self._kinds = [self.stop, self.reload, self.reload_bad, self.fill, self.starve, self.rotate]
+        self._kinds = [self.stop, self.reload, self.reload_bad, self.fill, self.starve, self.rotate,
+                       self.kill_keeper]
         if kills:
             self._kinds += [self.kill, self.kill, self.kill, self.end, self.upgrade]
 
@@ -102,6 +103,15 @@ class Faults:
         self._poor_until = None
         self._guard.replace(signal.SIGKILL if env.SANITIZED else
                             self._chance.choice((signal.SIGKILL, signal.SIGTERM)))
+
+    def kill_keeper(self):
+        """Another one has all when this returns."""
+        if self._poor_until is not None:
+            return
+        before = self._guard.log().count("is kept again")
+        os.kill(self._guard.keeper_pid(), signal.SIGKILL)
+        self._guard.process.wait_for(lambda: self._guard.log().count("is kept again") > before,
+                                     20, "another keeper")
 
     def stop(self):
         self._guard.process.send_signal(signal.SIGSTOP)

@@ -1,13 +1,18 @@
 // The pool of synthetic addresses, and what real answers bind.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <map>
 #include <string>
 #include <thread>
 
 #include "agent/dns/names.h"
+#include "agent/dns/names_file.h"
 #include "test/unit/agent/dns_testing.h"
 
 namespace oakum::agent {
@@ -32,6 +37,70 @@ TEST(DnsNames, SyntheticAddressesAreOfThePoolAndStay) {
   EXPECT_THAT(names.Of(v6), ElementsAre("example.com"));
   // Another agent's container has the same for the same name.
   EXPECT_EQ(Names().SyntheticV4("example.com"), v4);
+}
+
+UniqueFd Copy(const UniqueFd& fd) { return UniqueFd(dup(fd.get())); }
+
+TEST(DnsNames, OutliveWhoeverTellsThem) {
+  const UniqueFd file = NamesFile::Make();
+  ASSERT_TRUE(file.valid());
+  policy::IpAddress v4;
+  policy::IpAddress v6;
+  {
+    Names names;
+    names.KeepIn(Copy(file));
+    v4 = names.SyntheticV4("example.com");
+    v6 = names.SyntheticV6("example.com");
+    names.Learn("example.org", Ip("192.0.2.1"), seconds(60));
+  }
+  for (int i = 0; i < 3; ++i) {
+    Names names;
+    names.KeepIn(Copy(file));
+    EXPECT_THAT(names.Of(v4), ElementsAre("example.com"));
+    EXPECT_THAT(names.Of(v6), ElementsAre("example.com"));
+    EXPECT_THAT(names.Of(Ip("192.0.2.1")), ElementsAre("example.org"));
+    EXPECT_EQ(names.SyntheticV4("example.com"), v4);
+    // A place that another name has taken by chance stays with it.
+    (void)names.SyntheticV4(NameOf(static_cast<size_t>(i)));
+  }
+}
+
+TEST(DnsNames, WhatIsKeptIsBounded) {
+  const UniqueFd file = NamesFile::Make();
+  constexpr size_t kCount = 300'000;
+  std::map<policy::IpAddress, std::string> last;
+  {
+    Names names;
+    names.KeepIn(Copy(file));
+    for (size_t i = 0; i < kCount; ++i) {
+      last[names.SyntheticV4(NameOf(i))] = NameOf(i);
+    }
+  }
+  struct stat status = {};
+  ASSERT_EQ(fstat(file.get(), &status), 0);
+  EXPECT_LT(status.st_blocks * 512, off_t{48} << 20);
+  Names names;
+  names.KeepIn(Copy(file));
+  size_t known = 0;
+  for (const auto& [ip, name] : last) {
+    const auto found = names.Of(ip);
+    known += found.empty() ? 0 : 1;
+    EXPECT_TRUE(found.empty() || found.front() == name) << ip.ToString();
+  }
+  EXPECT_EQ(known, Names::kMaxSynthetic);
+}
+
+TEST(DnsNames, AFileOfAnotherKindIsRefused) {
+  UniqueFd other(memfd_create("other", MFD_CLOEXEC));
+  EXPECT_FALSE(NamesFile::IsOne(other.get()));
+  EXPECT_EQ(NamesFile::Open(std::move(other)).error().code, EINVAL);
+  UniqueFd later = NamesFile::Make();
+  const uint32_t version = NamesFile::kVersion + 1;
+  ASSERT_EQ(pwrite(later.get(), &version, sizeof version, 8), 4);
+  EXPECT_EQ(NamesFile::Open(Copy(later)).error().code, ENOTSUP);
+  Names names;
+  names.KeepIn(std::move(later));  // does without
+  EXPECT_THAT(names.Of(names.SyntheticV4("example.com")), ElementsAre("example.com"));
 }
 
 TEST(DnsNames, WhoseAddressNobodyHasIsNobody) {

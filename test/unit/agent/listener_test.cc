@@ -4,20 +4,26 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -494,6 +500,72 @@ TEST_F(ListenerTest, SecondAgentOnThePathIsRefused) {
   EXPECT_EQ(second.error().code, EADDRINUSE);
   EXPECT_THAT(second.error().what, HasSubstr("another agent listens there"));
   EXPECT_TRUE(Connect()) << "the first one is still reached";
+}
+
+// A child that listens and ends, while another one that shares its descriptors holds them: to the
+// kernel what an agent is of which it does not let go of a thread.
+TEST(UnixListenerTest, TakesThePlaceOfAProcessThatHasEnded) {
+  std::string directory = testing::TempDir() + "ended-XXXXXX";
+  ASSERT_NE(mkdtemp(directory.data()), nullptr);
+  const std::string path = directory + "/agent.sock";
+  std::array<int, 2> ready = {};
+  ASSERT_EQ(pipe(ready.data()), 0);
+  const pid_t holder_parent = fork();
+  ASSERT_GE(holder_parent, 0);
+  if (holder_parent == 0) {
+    auto theirs = UnixListener::Create(path);
+    const auto holder = static_cast<pid_t>(syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0));
+    if (holder == 0) {
+      pause();
+    }
+    (void)!write(ready[1], &holder, sizeof holder);
+    _exit(0);  // without the destructor, as if killed
+  }
+  pid_t holder = 0;
+  ASSERT_EQ(read(ready[0], &holder, sizeof holder), static_cast<ssize_t>(sizeof holder));
+  siginfo_t ended = {};
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(holder_parent), &ended, WEXITED | WNOWAIT), 0);
+  EXPECT_EQ(UnixListener::Create(path).error().code, EADDRINUSE) << "who has no reason to think so";
+  {
+    const auto ours =
+        UnixListener::Create(path, SOCK_STREAM, std::nullopt, std::chrono::seconds(30));
+    EXPECT_TRUE(ours) << ours.error().what;
+  }
+  kill(holder, SIGKILL);
+  waitpid(holder_parent, nullptr, 0);
+  std::filesystem::remove_all(directory);
+  close(ready[0]);
+  close(ready[1]);
+}
+
+TEST_F(ListenerTest, SecondAgentWaitsForOneThatEnds) {
+  const std::string path = dir_ + "/ending.sock";
+  auto first = std::make_unique<UnixListener>(std::move(*UnixListener::Create(path)));
+  std::thread ends([&] {
+    std::this_thread::sleep_for(milliseconds(50));
+    first.reset();
+  });
+  const auto second =
+      UnixListener::Create(path, SOCK_STREAM, std::nullopt, std::chrono::seconds(30));
+  ends.join();
+  EXPECT_TRUE(second) << second.error().what;
+}
+
+TEST_F(ListenerTest, NoRoomForADescriptorLosesNone) {
+  EventLoop* const loop = loop_.get();
+  const UniqueFd runtime = Connect();
+  ASSERT_TRUE(RunUntil([&] { return listener_->Counts().accepted == 1; }));
+  Send(runtime, kCompact, 1);
+  struct rlimit old = {};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &old), 0);
+  struct rlimit low = old;
+  low.rlim_cur = static_cast<rlim_t>(UniqueFd(eventfd(0, EFD_CLOEXEC)).get());  // the next one
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+  const auto ran = loop->RunOnce(milliseconds(10));
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &old), 0);
+  EXPECT_TRUE(ran);
+  EXPECT_EQ(states_.size(), 0);
+  EXPECT_TRUE(RunUntil([&] { return states_.size() == 1; })) << "once there is room";
 }
 
 TEST_F(ListenerTest, LivingStrangerIsRefusedAndADeadOneReplaced) {

@@ -96,7 +96,8 @@ class RecoveryTest : public ::testing::Test {
     state.container = State();
     state.policy = "p";
     state.attached_ns = 1'000'000'000;
-    auto kept = KeepSession(store_, notify->fd(), pidfd.get(), std::move(state), std::nullopt);
+    auto kept = MakeKept(std::move(state), std::nullopt);
+    ASSERT_TRUE(kept && HandOver(store_, *kept, notify->fd(), pidfd.get(), -1, -1));
     ASSERT_TRUE(kept.has_value()) << kept.error().ToString();
     process_->Go();
     JournalSlot* slot = kept->journal.Take();
