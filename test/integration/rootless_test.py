@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import time
 
 from lib import case, env, rootfs, rootless, runtime
 from lib.agent import field
@@ -156,6 +157,36 @@ class RootlessCase:
 
     def test_crun_guards_as_well(self):
         self.assertGuarded(before=["--runtime", env.tool("crun")], options=["--cgroups", "disabled"])
+
+    def test_the_next_agent_goes_on(self):
+        """A container at work when the user's agent is killed: its call waits for the next one."""
+        shared = os.path.dirname(self.user.write(f"shared-{self.id()}/first", ""))
+        steps = f"'{self.to(self.bad)}' '{self.to(self.good)}' 'tcp {SOMEWHERE} 80 hello'"
+        script = (f"/bin/probe {steps}; while [ ! -e /shared/go ]; do sleep 0.1; done; "
+                  f"touch /shared/asks; /bin/probe {steps}")
+        process = self.user.start(
+            env.tool("podman"), "run", "--rm", "--network", "host", "-v", f"{shared}:/shared",
+            rootless.IMAGE, "/bin/sh", "-c", script,
+            log=os.path.join(self.directory, f"container-{next(_IDS)}.log"))
+        self.addCleanup(process.stop)
+        said = lambda: runtime.parse_probe(process.output())
+        process.wait_for(lambda: len(said()) == 3, 60, "it is guarded")
+        for pid in self.user.processes(env.program("oakum-agent")):
+            os.kill(pid, signal.SIGKILL)
+        self.agent.wait(15)
+        bad = self.bad.peers
+        os.close(os.open(os.path.join(shared, "go"), os.O_CREAT | os.O_WRONLY))
+        wait_until(lambda: os.path.exists(os.path.join(shared, "asks")), 20, "it goes on")
+        time.sleep(0.3)
+        self.assertEqual(len(said()), 3)
+        self.start_agent()
+        self.assertIn("1 session of an agent before this one go on", self.agent.output())
+        process.wait_for(lambda: len(said()) == 6, 30, "its answers")
+        for denied, allowed, carried in (said()[:3], said()[3:]):
+            self.assertFailed(denied, "EACCES")
+            self.assertWorked(allowed)
+            self.assertEqual(carried["data"], "hello")
+        self.assertEqual(self.bad.peers, bad)
 
     def test_a_port_below_1024_is_for_who_may(self):
         """Also where the agent owns the user namespace, and so the kernel would ask nothing."""
