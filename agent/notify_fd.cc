@@ -51,6 +51,7 @@ Notification ReadNotification(const seccomp_notif& raw) {
   out.tid = static_cast<pid_t>(raw.pid);
   out.nr = raw.data.nr;
   out.arch = raw.data.arch;
+  out.instruction_pointer = raw.data.instruction_pointer;
   for (size_t i = 0; i < 6; ++i) {
     out.args[i] = raw.data.args[i];
   }

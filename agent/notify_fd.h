@@ -19,6 +19,7 @@ struct Notification {
   pid_t tid = 0;
   int nr = 0;
   uint32_t arch = 0;  // AUDIT_ARCH_*
+  uint64_t instruction_pointer = 0;
   uint64_t args[6] = {};
 };
 

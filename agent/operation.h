@@ -66,6 +66,7 @@ struct Answer {
   uint32_t fd_flags = 0;
   bool sigpipe = false;    // EPIPE on a stream: the thread also gets SIGPIPE, as natively
   bool performed = false;  // something happened that must not happen twice
+  int repeats = 0;         // how often it has been given to a call that was answered (Delivered)
   // Puts what was taken back in its place when the caller is not there to get it; then the answer
   // is not kept for a replay. For calls whose result is more than a number.
   std::function<void()> take_back;
@@ -92,6 +93,12 @@ struct Answer {
     answer.kind = Kind::kNone;
     return answer;
   }
+  // To a caller that a signal interrupts before anything was done: the kernel makes the call again,
+  // or says EINTR, as the signal's handler wants it (SA_RESTART). Only for a caller of which it is
+  // sure that TIF_SIGPENDING is set: without it the number (include/linux/errno.h) would reach the
+  // program.
+  [[nodiscard]] static Answer Restart() { return Error(kRestartSystemCall); }
+  static constexpr int kRestartSystemCall = 512;  // ERESTARTSYS
   // The outcome of something that was performed: 0 or an errno value.
   [[nodiscard]] static Answer Performed(int64_t value, int error) {
     Answer answer;

@@ -55,17 +55,28 @@ PendingCall::Turn PendingCall::Advance(const Stepper& stepper, std::chrono::mill
 }
 
 void PendingCall::RunBlocking() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (over_) {
+      // Its caller had left before a thread was there. It may be making the call again by now.
+      Release();
+      return;
+    }
+    running_ = true;
+  }
   Answer answer = operation_->RunBlocking();
   const std::lock_guard lock(mutex_);
   if (!over_) {
-    End(std::move(answer));
-    return;
+    End(signalled_.load() && answer.error == EINTR ? InterruptedAnswer() : std::move(answer));
+  } else {
+    // EINTR here is our own request to give up: the caller has left.
+    if (answer.performed && answer.error != EINTR) {
+      core_->KeepForReplay(call_, std::move(answer), operation_->socket_fd());
+    }
+    Release();
   }
-  // EINTR here is our own request to give up: the caller has left.
-  if (answer.performed && answer.error != EINTR) {
-    core_->KeepForReplay(call_, std::move(answer), operation_->socket_fd());
-  }
-  Release();
+  running_ = false;
+  thread_ended_.notify_all();
 }
 
 void PendingCall::TimeOut() {
@@ -73,6 +84,20 @@ void PendingCall::TimeOut() {
   if (!over_) {
     End(operation_->TimedOut());
   }
+}
+
+void PendingCall::Interrupt() {
+  const std::lock_guard lock(mutex_);
+  if (over_ || running_) {
+    return;  // its thread is using the operation
+  }
+  auto done = operation_->Abandon();
+  End(done ? std::move(*done) : InterruptedAnswer());
+}
+
+Answer PendingCall::InterruptedAnswer() const {
+  // sock_intr_errno(), include/net/sock.h
+  return deadline_ ? Answer::Error(EINTR) : Answer::Restart();
 }
 
 PendingCall::Due PendingCall::Sweep() {
@@ -101,6 +126,11 @@ void PendingCall::TryAbandon() {
   if (lock) {
     AbandonLocked();
   }
+}
+
+bool PendingCall::WaitForThread(std::chrono::milliseconds moment) {
+  std::unique_lock lock(mutex_);
+  return thread_ended_.wait_for(lock, moment, [this] { return !running_; });
 }
 
 bool PendingCall::IsTimedWaitOf(const Notification& other) {
@@ -136,6 +166,7 @@ void PendingCall::AbandonLocked() {
   over_ = true;
   abandoned_ = Clock::now();
   core_->CountWaiting(-1);
+  core_->NoteInterrupted();
   if (on_thread_) {
     core_->Forget(call_);
     return;  // its thread is using the operation

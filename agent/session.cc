@@ -12,6 +12,7 @@
 #include "agent/proxy/carrier.h"
 #include "agent/proxy/held_spare.h"
 #include "agent/recovery.h"
+#include "agent/task.h"
 #include "base/shortage.h"
 
 namespace oakum::agent {
@@ -115,9 +116,37 @@ bool LacksRoom(const Outcome& outcome) {
          outcome.answer->kind == Answer::Kind::kRespond && IsShortage(outcome.answer->error);
 }
 
+// Programs that catch it are mostly Go's, whose scheduler sends it to its threads all the time.
+bool CatchesUrgent(pid_t tid) {
+  const auto status = ReadTaskStatus(tid);
+  return status && (status->caught_signals >> (SIGURG - 1) & 1) != 0;
+}
+
+// The answer to a connect that was answered, if that may not have reached its caller. A stream
+// socket that is connected, or being connected, has nothing but an error for a second connect.
+std::optional<Outcome> AnsweredBefore(const CallContext& context, const GuardedCall& call) {
+  const auto before = context.core.TakeDelivered(call);
+  if (!before || before->socket_cookie == 0) {
+    return std::nullopt;
+  }
+  PinnedSocket socket;
+  if (Pin(context, call.notification.tid, static_cast<int>(call.notification.args[0]), socket) !=
+          0 ||
+      !socket.is_stream() || SocketCookie(socket.fd.get()) != before->socket_cookie ||
+      !(context.core.IsWary() || CatchesUrgent(call.notification.tid))) {
+    return std::nullopt;
+  }
+  Answer answer = Answer::Performed(before->value, before->error);
+  answer.repeats = before->repeats + 1;
+  return Outcome::Of(std::move(answer), std::move(socket.fd));
+}
+
 Outcome Answered(const CallContext& context, const GuardedCall& call, bool interrupted) {
   if (call.notification.tid == 0) {
     return Unseen(context, call, "a process outside the agent's pid namespace");
+  }
+  if (auto outcome = AnsweredBefore(context, call); outcome) {
+    return std::move(*outcome);
   }
   if (context.core.has_replays()) {
     PinnedSocket socket;

@@ -2,13 +2,16 @@
 
 #include <fmt/format.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <ctime>
+#include <thread>
 
 #include "agent/calls.h"
 #include "agent/identity.h"
@@ -21,6 +24,19 @@ namespace {
 int64_t RealtimeNanoseconds() {
   timespec now = {};
   clock_gettime(CLOCK_REALTIME, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+// After a caller has left its call. Signals seldom come alone, and each look costs as much as half
+// an answer.
+constexpr std::chrono::seconds kWaryFor{30};
+// Some 50 ms in all: what is woken by then and does not run waits for a processor.
+constexpr int kQuickLooks = 20;
+constexpr int kMostLooks = kQuickLooks + 500;
+
+int64_t CoarseNanoseconds() {
+  timespec now = {};
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
   return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
 
@@ -250,14 +266,46 @@ void SessionCore::ReportInherited(pid_t pid, const InheritedSocket& socket) {
   events_.Push(std::move(event));
 }
 
+void SessionCore::NoteInterrupted() {
+  wary_until_ns_.store(CoarseNanoseconds() + std::chrono::nanoseconds(kWaryFor).count(),
+                       std::memory_order_relaxed);
+}
+
+bool SessionCore::IsWary() const {
+  return CoarseNanoseconds() < wary_until_ns_.load(std::memory_order_relaxed);
+}
+
+// A caller that a signal has woken takes the filter's lock to say that it leaves, and what is sent
+// in the instant before is thrown away though SECCOMP_IOCTL_NOTIF_SEND says that it was delivered
+// (seccomp_do_user_notification()). One that is up is therefore let go on: either it leaves, and
+// what was done for it is kept for when it calls again, or it sleeps. One that sleeps takes longer
+// to get up than it takes to answer it.
+CallerWatch SessionCore::LetSettle(const GuardedCall& call) const {
+  CallerWatch watch(call.notification.tid);
+  for (int looks = 0; looks < kMostLooks && watch.IsUp() && notify_.IdValid(call.notification.id);
+       ++looks) {
+    if (looks < kQuickLooks) {
+      sched_yield();
+    } else {
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+  }
+  return watch;
+}
+
 void SessionCore::Deliver(const GuardedCall& call, Answer answer, uint64_t socket_cookie) {
   const uint64_t id = call.notification.id;
   int error = 0;
+  std::optional<CallerWatch> watch;
+  const bool matters = answer.performed || answer.take_back;
   switch (answer.kind) {
     case Answer::Kind::kRespond:
       if (call.slot != nullptr) {
         call.slot->Finish(answer.value, answer.error, answer.performed ? socket_cookie : 0,
                           answer.sigpipe);
+      }
+      if (matters && IsWary()) {
+        watch.emplace(LetSettle(call));
       }
       error = notify_.Respond(id, answer.value, answer.error);
       break;
@@ -275,6 +323,14 @@ void SessionCore::Deliver(const GuardedCall& call, Answer answer, uint64_t socke
       break;
     case Answer::Kind::kNone:
       return;
+  }
+  if (error == ENOENT) {
+    NoteInterrupted();
+  } else if (error == 0 && answer.performed && call.kind.call == Call::kConnect &&
+             (answer.error == 0 || answer.error == EINPROGRESS) &&
+             answer.repeats < Delivered::kMostRepeats) {
+    delivered_.Remember(call.notification,
+                        {socket_cookie, answer.value, answer.error, answer.repeats});
   }
   if (error == ENOENT && answer.take_back) {
     answer.take_back();

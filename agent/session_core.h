@@ -10,7 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "agent/caller_state.h"
 #include "agent/container_parts.h"
+#include "agent/delivered.h"
 #include "agent/event.h"
 #include "agent/inherited_sockets.h"
 #include "agent/kept/session_keeping.h"
@@ -105,6 +107,15 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   // The kept answer to exactly this call on this socket, if there is one.
   [[nodiscard]] std::optional<Answer> TakeReplay(const GuardedCall& call, int socket_fd);
   [[nodiscard]] bool has_replays() const { return replays_.size_hint() > 0; }
+  // The answer to a connect of the same thread, the last guarded call that it made, if `call` is
+  // that call again and the kernel may have thrown that answer away.
+  [[nodiscard]] std::optional<Delivered::Result> TakeDelivered(const GuardedCall& call) {
+    return delivered_.TakeSame(call.notification);
+  }
+  // Whether callers have left their calls lately.
+  [[nodiscard]] bool IsWary() const;
+  // A caller has left its call, as one does for a signal: there may be more of them.
+  void NoteInterrupted();
 
   [[nodiscard]] SessionInfo Info() const;
   [[nodiscard]] const UniqueFd& init_pidfd() const { return init_pidfd_; }
@@ -125,6 +136,9 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   void KillContainer(const GuardedCall& call);
 
  private:
+  // Returns when nothing speaks against answering: the caller sleeps, or has left. The watch is to
+  // be kept until the answer has been sent, for closing it takes time.
+  [[nodiscard]] CallerWatch LetSettle(const GuardedCall& call) const;
   // `event` says what was asked; `leaky` that, denied, it would have gone around the proxy.
   [[nodiscard]] Ruling Apply(const GuardedCall& call, const policy::Decision& decision, bool leaky,
                              Event&& event);
@@ -140,6 +154,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   mutable std::mutex source_mutex_;
   std::shared_ptr<const EventSource> source_;
   Undelivered replays_;
+  Delivered delivered_;
   std::atomic<uint64_t> calls_{0};
   std::atomic<uint64_t> allowed_{0};
   std::atomic<uint64_t> denied_{0};
@@ -147,6 +162,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   std::atomic<uint64_t> redirected_{0};
   std::atomic<uint64_t> proxy_failures_{0};
   std::atomic<int64_t> waiting_{0};
+  std::atomic<int64_t> wary_until_ns_{0};
 };
 
 }  // namespace oakum::agent

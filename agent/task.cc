@@ -262,6 +262,8 @@ Expected<TaskStatus> ReadTaskStatus(pid_t tid) {
       ParseNumber(value, out.effective_capabilities, 16);
     } else if (key == "CapBnd") {
       ParseNumber(value, out.bounding_capabilities, 16);
+    } else if (key == "SigCgt") {
+      ParseNumber(value, out.caught_signals, 16);
     } else if (key == "Threads") {
       ParseNumber(value, out.threads);
     } else if (key == "Seccomp") {

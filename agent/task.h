@@ -77,8 +77,9 @@ struct TaskStatus {
   std::vector<gid_t> groups;
   uint64_t effective_capabilities = 0;
   uint64_t bounding_capabilities = 0;
-  uint64_t threads = 0;  // of its group
-  uint64_t seccomp = 0;  // mode, seccomp(2)
+  uint64_t threads = 0;         // of its group
+  uint64_t seccomp = 0;         // mode, seccomp(2)
+  uint64_t caught_signals = 0;  // those that have a handler; signal N is bit N - 1
   mode_t umask = 022;
   std::string name;  // comm
 };

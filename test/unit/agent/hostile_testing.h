@@ -2,6 +2,7 @@
 #ifndef OAKUM_TEST_UNIT_AGENT_HOSTILE_TESTING_H_
 #define OAKUM_TEST_UNIT_AGENT_HOSTILE_TESTING_H_
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <string>
@@ -92,6 +93,30 @@ class DatagramServer {
  private:
   UniqueFd fd_;
   uint16_t port_ = 0;
+};
+
+// A listener whose queue is full, so that connecting to it hangs.
+class FullServer {
+ public:
+  FullServer() : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address = Loopback(0);
+    socklen_t length = sizeof address;
+    EXPECT_EQ(bind(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(listen(fd_.get(), 0), 0);
+    EXPECT_EQ(getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &length), 0);
+    port_ = ntohs(address.sin_port);
+    for (UniqueFd& filler : fillers_) {
+      filler.Reset(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+      (void)connect(filler.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+    }
+    usleep(20'000);
+  }
+  uint16_t port() const { return port_; }
+
+ private:
+  UniqueFd fd_;
+  uint16_t port_ = 0;
+  std::array<UniqueFd, 4> fillers_;
 };
 
 }  // namespace oakum::agent

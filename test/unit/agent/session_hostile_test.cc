@@ -21,30 +21,6 @@
 namespace oakum::agent {
 namespace {
 
-// A listener whose queue is full, so that connecting to it hangs.
-class FullServer {
- public:
-  FullServer() : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address = Loopback(0);
-    socklen_t length = sizeof address;
-    EXPECT_EQ(bind(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    EXPECT_EQ(listen(fd_.get(), 0), 0);
-    EXPECT_EQ(getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &length), 0);
-    port_ = ntohs(address.sin_port);
-    for (UniqueFd& filler : fillers_) {
-      filler.Reset(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-      (void)connect(filler.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
-    }
-    usleep(20'000);
-  }
-  uint16_t port() const { return port_; }
-
- private:
-  UniqueFd fd_;
-  uint16_t port_ = 0;
-  std::array<UniqueFd, 4> fillers_;
-};
-
 #if !defined(__SANITIZE_THREAD__)  // which cannot follow threads of a forked child
 TEST(HostileMemoryTest, ReadersThatWaitHoldUpNoOtherContainer) {
   const Server server(SOCK_STREAM);
@@ -166,9 +142,9 @@ TEST_P(WaysTest, CallersThatDieDoNoHarm) {
 constexpr int kSends = 20'000;
 // None at all as a rule; slow programs on a busy machine meet the moment more often.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int kMostDoubled = kSends / 20;
+constexpr int kMostDoubled = kSends / 100;
 #else
-constexpr int kMostDoubled = kSends / 200;
+constexpr int kMostDoubled = kSends / 1000;
 #endif
 struct SendCounts {
   int sent = 0;
