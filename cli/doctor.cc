@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "agent/control.h"
+#include "oci/wait_killable.h"
 #include "policy/policy_set.h"
 
 namespace oakum::cli {
@@ -173,7 +174,7 @@ void Doctor::CheckRuntimes(const policy::Config& config) {
       Fail("runtime", fmt::format("\"{}\" of the configuration is not there", config.runtime),
            "install it, or correct \"runtime\"");
     } else {
-      CheckRuntime(path);
+      CheckRuntime(config, path);
     }
     return;
   }
@@ -181,7 +182,7 @@ void Doctor::CheckRuntimes(const policy::Config& config) {
   for (const std::string_view name : {"runc", "crun"}) {
     if (const std::string path = FindProgram(name); !path.empty()) {
       found = true;
-      CheckRuntime(path);
+      CheckRuntime(config, path);
     }
   }
   if (!found) {
@@ -190,7 +191,7 @@ void Doctor::CheckRuntimes(const policy::Config& config) {
 }
 
 // runc reads linux.seccomp.listenerPath since 1.1.0, crun since 0.19 (their change logs).
-void Doctor::CheckRuntime(const std::string& path) {
+void Doctor::CheckRuntime(const policy::Config& config, const std::string& path) {
   constexpr std::string_view kCheck = "runtime";
   const auto output = world_.run({world_.root + path, "--version"});
   if (!output) {
@@ -213,7 +214,47 @@ void Doctor::CheckRuntime(const std::string& path) {
     Fail(kCheck, fmt::format("{}: built without seccomp", path), "install another build of it");
   } else {
     Ok(kCheck, fmt::format("{}: {} takes listenerPath", path, Escape(first)));
+    CheckWaitKillable(config, path, *output);
   }
+}
+
+void Doctor::CheckWaitKillable(const policy::Config& config, const std::string& path,
+                               const std::string& version) {
+  constexpr std::string_view kCheck = "signals";
+  const auto features = [&] {
+    const auto output = world_.run({world_.root + path, "features"});
+    return output && oci::WaitKillableByFeatures(*output);
+  };
+  const oci::RuntimeAnswer answer = oci::WaitKillableByVersion(version);
+  const bool takes = answer == oci::RuntimeAnswer::kYes ||
+                     (answer == oci::RuntimeAnswer::kAskFeatures && features());
+  const KernelFeatures& kernel = world_.kernel;
+  const std::string_view why = !kernel.wait_killable ? "the kernel does not know it (Linux 5.19)"
+                               : !takes              ? "the runtime does not take it"
+                               : !kernel.keeps_wait_killable
+                                   ? "this kernel can throw answers away all the same (Linux 6.18)"
+                                   : "";
+  switch (config.wait_killable) {
+    case policy::WaitKillable::kOff:
+      Ok(kCheck, fmt::format("{}: WAIT_KILLABLE_RECV is not used: \"wait_killable\" is off", path));
+      return;
+    case policy::WaitKillable::kOn:
+      if (!kernel.wait_killable || !takes) {
+        Fail(kCheck,
+             fmt::format("{}: \"wait_killable\" is on, but {}: no container starts", path, why),
+             "set it to auto");
+      } else {
+        Ok(kCheck, fmt::format("{}: WAIT_KILLABLE_RECV is used, by podman's hook as well", path));
+      }
+      return;
+    case policy::WaitKillable::kAuto:
+      break;
+  }
+  Ok(kCheck, why.empty()
+                 ? fmt::format("{}: WAIT_KILLABLE_RECV is used (not by podman's hook, which "
+                               "does not know the runtime)",
+                               path)
+                 : fmt::format("{}: WAIT_KILLABLE_RECV is not used: {}", path, why));
 }
 
 void Doctor::Ok(std::string_view check, std::string what) {

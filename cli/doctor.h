@@ -47,8 +47,11 @@ class Doctor {
   void CheckPolicy(const policy::Config& config);
   void CheckAgent(const policy::Config& config);
   void CheckRuntimes(const policy::Config& config);
-  void CheckRuntime(const std::string& path);
   void CheckUser();
+  void CheckRuntime(const policy::Config& config, const std::string& path);
+  // Whether signals wait for short calls of a container that this runtime starts.
+  void CheckWaitKillable(const policy::Config& config, const std::string& path,
+                         const std::string& version);
   void CheckPodman();
   void CheckDocker();
   void CheckDockerRuntimes(const oci::Json& daemon);

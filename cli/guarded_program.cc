@@ -15,6 +15,11 @@
 #include "oci/seccomp_proof.h"
 #include "oci/seccomp_section.h"
 
+// Younger than the headers of some systems (Linux 5.19).
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
+#endif
+
 namespace oakum::cli {
 
 namespace {
@@ -43,17 +48,16 @@ ssize_t ReadRetry(int fd, void* data, size_t size) {
   return got;
 }
 
-// The listener has close-on-exec set (seccomp(2), SECCOMP_FILTER_FLAG_NEW_LISTENER). Without
-// SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: with it a signal that has a handler would wait for as
-// long as an accept or a connect does.
-ChildReport Install(const sock_fprog& program) {
+// The listener has close-on-exec set (seccomp(2), SECCOMP_FILTER_FLAG_NEW_LISTENER).
+ChildReport Install(const sock_fprog& program, bool wait_killable) {
   ChildReport report;
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
     report.error = errno;
     return report;
   }
-  const long listener =
-      syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+  const unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER |
+                              (wait_killable ? SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV : 0);
+  const long listener = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
   if (listener < 0) {
     report.error = errno;
   } else {
@@ -63,9 +67,9 @@ ChildReport Install(const sock_fprog& program) {
 }
 
 // Between fork(2) and execve(2).
-[[noreturn]] void BeChild(const sock_fprog& program, int reports_fd, int go_fd,
+[[noreturn]] void BeChild(const sock_fprog& program, bool wait_killable, int reports_fd, int go_fd,
                           char* const* command) {
-  const ChildReport installed = Install(program);
+  const ChildReport installed = Install(program, wait_killable);
   char go = 0;
   if (write(reports_fd, &installed, sizeof installed) != sizeof installed || installed.error != 0 ||
       ReadRetry(go_fd, &go, 1) != 1) {
@@ -110,7 +114,8 @@ GuardedProgram::~GuardedProgram() {
 }
 
 Expected<GuardedProgram> GuardedProgram::Start(const oci::BpfProgram& filter,
-                                               std::vector<std::string> command) {
+                                               std::vector<std::string> command,
+                                               bool wait_killable) {
   auto go = MakePipe();
   auto reports = MakePipe();
   if (!go || !reports) {
@@ -131,7 +136,7 @@ Expected<GuardedProgram> GuardedProgram::Start(const oci::BpfProgram& filter,
   }
   if (pid == 0) {
     go->second.Reset();
-    BeChild(program, reports->second.get(), go->first.get(), arguments.data());
+    BeChild(program, wait_killable, reports->second.get(), go->first.get(), arguments.data());
   }
   GuardedProgram started(pid, command[0], std::move(go->second), std::move(reports->first));
   reports->second.Reset();

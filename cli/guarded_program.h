@@ -24,10 +24,12 @@ class GuardedProgram {
   // Forks; the child sets no_new_privs (prctl(2)), installs `filter` and waits. To be called while
   // the process has one thread. The child keeps the signal mask, dispositions, limits and every
   // descriptor without close-on-exec that this process has now.
+  // `wait_killable`: with SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV.
   // Errors: fork(2)'s and seccomp(2)'s; EBUSY when this process is guarded already; those of
   // pidfd_getfd(2).
   [[nodiscard]] static Expected<GuardedProgram> Start(const oci::BpfProgram& filter,
-                                                      std::vector<std::string> command);
+                                                      std::vector<std::string> command,
+                                                      bool wait_killable);
   GuardedProgram(GuardedProgram&& other) noexcept;
   GuardedProgram& operator=(GuardedProgram&&) = delete;
   // Without Exec the child has ended afterwards.

@@ -14,6 +14,7 @@
 #include <cerrno>
 
 #include "base/unique_fd.h"
+#include "oci/wait_killable.h"
 
 // Names that the headers of older systems lack; the values are the kernel's interface.
 #ifndef SECCOMP_ADDFD_FLAG_SEND
@@ -55,6 +56,8 @@ KernelFeatures ProbeHere() {
       UniqueFd(static_cast<int>(syscall(SYS_pidfd_getfd, self.get(), self.get(), 0))).valid();
   features.pidfd_thread =
       UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, getpid(), kPidfdThread))).valid();
+  features.wait_killable = oci::KernelKnowsWaitKillable();
+  features.keeps_wait_killable = oci::KernelWaitsKillable();
   io_uring_params params = {};
   features.io_uring = UniqueFd(static_cast<int>(syscall(SYS_io_uring_setup, 1, &params))).valid();
   (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);

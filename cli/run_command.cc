@@ -22,6 +22,8 @@
 #include "cli/run_policy.h"
 #include "cli/run_sink.h"
 #include "cli/supervisor.h"
+#include "oci/wait_killable.h"
+#include "policy/config.h"
 #include "policy/container.h"
 #include "policy/plan.h"
 #include "policy/policy_set.h"
@@ -43,6 +45,7 @@ struct Options {
   std::optional<std::string> report;
   std::optional<std::string> events;
   bool fail_on_leak = false;
+  std::string wait_killable = "auto";
   std::vector<std::string> command;
 };
 
@@ -103,6 +106,18 @@ void WriteReport(const ReportSummary& summary, const Options& options, Context& 
   }
 }
 
+bool WaitsKillable(const Options& options) {
+  switch (policy::ParseWaitKillable(options.wait_killable).value_or(policy::WaitKillable::kAuto)) {
+    case policy::WaitKillable::kAuto:
+      return oci::KernelWaitsKillable();
+    case policy::WaitKillable::kOn:
+      return true;
+    case policy::WaitKillable::kOff:
+      return false;
+  }
+  return false;
+}
+
 // Runs the program to its end; the exit status, or nothing after having said why not.
 std::optional<int> RunGuarded(const Options& options, const Policies& policies,
                               const policy::Policy& policy, RunSink& sink, Context& context) {
@@ -118,7 +133,7 @@ std::optional<int> RunGuarded(const Options& options, const Policies& policies,
   if (!supervisor) {
     return fail(supervisor.error());
   }
-  auto program = GuardedProgram::Start(*filter, options.command);
+  auto program = GuardedProgram::Start(*filter, options.command, WaitsKillable(options));
   if (!program) {
     return fail(program.error());
   }
@@ -237,6 +252,10 @@ void AddRunCommand(CLI::App& program, Context& context) {
       ->type_name("FILE");
   command->add_option("--events", options->events, "append the events there; - is standard output")
       ->type_name("FILE|-");
+  command
+      ->add_option("--wait-killable", options->wait_killable,
+                   "whether signals wait for calls that the guard answers at once; auto, on or off")
+      ->check(CLI::IsMember({"auto", "on", "off"}));
   command->add_flag("--fail-on-leak", options->fail_on_leak, "exit with 77 when there was a leak");
   command->add_option("command", options->command, "the program and its arguments")
       ->type_name("PROGRAM ARGS...")

@@ -17,7 +17,8 @@
 namespace oakum::hook {
 
 Expected<std::string> GuardConfig(std::string_view config_json, const Origin& origin,
-                                  const policy::PolicySet& policies, const std::string& socket) {
+                                  const policy::PolicySet& policies, const std::string& socket,
+                                  std::vector<std::string> filter_flags) {
   const auto config = oci::ReadConfigFacts(config_json);
   if (!config) {
     return std::unexpected(config.error());
@@ -34,6 +35,7 @@ Expected<std::string> GuardConfig(std::string_view config_json, const Origin& or
   oci::ListenerConfig listener;
   listener.path = socket;
   listener.metadata = policy::EncodeListenerMetadata(metadata);
+  listener.flags = std::move(filter_flags);
   auto edited = oci::EditConfig(config_json, plan, listener);
   if (!edited) {
     return std::unexpected(

@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "hook/facts.h"
@@ -19,7 +20,8 @@ inline constexpr size_t kMaxConfigJson = size_t{16} << 20;
 // container, EBUSY when somebody else listens already; and those of oci::EditConfig.
 [[nodiscard]] Expected<std::string> GuardConfig(std::string_view config_json, const Origin& origin,
                                                 const policy::PolicySet& policies,
-                                                const std::string& socket);
+                                                const std::string& socket,
+                                                std::vector<std::string> filter_flags = {});
 
 // Whether an agent listens at `socket`: the runtime's own attempt comes late and its message does
 // not say whose socket that is. It is to be root's or this process's user's, where nobody else can

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "hook/guard.h"
 #include "hook/report.h"
+#include "hook/runtime_flags.h"
 #include "policy/config.h"
 #include "policy/policy_set.h"
 
@@ -75,7 +76,9 @@ Expected<std::string> Guard(const Options& options) {
   if (!text) {
     return std::unexpected(std::move(text.error()).Context("config.json on standard input"));
   }
-  return oakum::hook::GuardConfig(*text, {}, **policies, config->socket);
+  // Which runtime podman is going to use it does not say.
+  return oakum::hook::GuardConfig(*text, {}, **policies, config->socket,
+                                  oakum::hook::FilterFlags(*config, {}));
 }
 
 int Fail(const oakum::Error& error) {

@@ -18,6 +18,7 @@
 #include "hook/real_runtime.h"
 #include "hook/report.h"
 #include "hook/runtime_command.h"
+#include "hook/runtime_flags.h"
 #include "policy/config.h"
 #include "policy/policy_set.h"
 
@@ -42,7 +43,8 @@ Expected<std::string> RealPath(const std::string& path) {
   return result;
 }
 
-Expected<void> GuardBundle(const RuntimeCommand& command, const oakum::policy::Config& config) {
+Expected<void> GuardBundle(const RuntimeCommand& command, const oakum::policy::Config& config,
+                           const std::string& runtime) {
   const auto policies =
       oakum::policy::PolicySet::Load(config.policy, oakum::policy::PolicyUse::kEnforce);
   if (!policies) {
@@ -68,7 +70,8 @@ Expected<void> GuardBundle(const RuntimeCommand& command, const oakum::policy::C
   const bool by_hand = oakum::hook::DetectEngine({}, origin) == oakum::hook::Engine::kNone;
   const std::string original =
       by_hand ? oakum::hook::BeforeEdit(path, std::move(*current)) : std::move(*current);
-  const auto guarded = oakum::hook::GuardConfig(original, origin, **policies, config.socket);
+  const auto guarded = oakum::hook::GuardConfig(original, origin, **policies, config.socket,
+                                                oakum::hook::FilterFlags(config, runtime));
   if (!guarded) {
     return std::unexpected(oakum::Error(guarded.error()).Context(*bundle));
   }
@@ -80,19 +83,18 @@ Expected<void> GuardBundle(const RuntimeCommand& command, const oakum::policy::C
   return oakum::ReplaceFile(path, *guarded);
 }
 
-// Does not return when the runtime has been started.
-Expected<void> Become(const RuntimeCommand& command, const std::string& configured) {
+Expected<std::string> RuntimePath(const std::string& configured) {
   struct stat self = {};
   if (stat("/proc/self/exe", &self) != 0) {
     return oakum::ErrnoError("stat /proc/self/exe");
   }
-  const auto path =
-      oakum::hook::FindRuntime(configured.empty() ? kDefaultRuntime : configured, self);
-  if (!path) {
-    return std::unexpected(path.error());
-  }
+  return oakum::hook::FindRuntime(configured.empty() ? kDefaultRuntime : configured, self);
+}
+
+// Does not return when the runtime has been started.
+Expected<void> Become(const RuntimeCommand& command, const std::string& path) {
   std::vector<std::string> words = command.arguments;
-  words.insert(words.begin(), *path);
+  words.insert(words.begin(), path);
   std::vector<char*> argv;
   argv.reserve(words.size() + 1);
   for (std::string& word : words) {
@@ -101,8 +103,8 @@ Expected<void> Become(const RuntimeCommand& command, const std::string& configur
   argv.push_back(nullptr);
   // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
   setenv(kInside, "1", 1);
-  execv(path->c_str(), argv.data());
-  return oakum::ErrnoError(fmt::format("execute {}", *path));
+  execv(path.c_str(), argv.data());
+  return oakum::ErrnoError(fmt::format("execute {}", path));
 }
 
 Expected<void> Run(const std::vector<std::string>& arguments) {
@@ -122,12 +124,16 @@ Expected<void> Run(const std::vector<std::string>& arguments) {
   if (!config) {
     return std::unexpected(config.error());
   }
+  const auto path = RuntimePath(config->runtime);
+  if (!path) {
+    return std::unexpected(path.error());
+  }
   if (command->starts_container) {
-    if (auto guarded = GuardBundle(*command, *config); !guarded) {
+    if (auto guarded = GuardBundle(*command, *config, *path); !guarded) {
       return guarded;
     }
   }
-  return Become(*command, config->runtime);
+  return Become(*command, *path);
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ namespace oakum::policy {
 
 namespace {
 
-enum class Meaning : uint8_t { kPath, kPathOrName, kPathOrDash, kText };
+enum class Meaning : uint8_t { kPath, kPathOrName, kPathOrDash, kText, kWhen };
 
 struct Key {
   std::string_view name;
@@ -26,13 +26,14 @@ struct Key {
   Meaning meaning;
 };
 
-constexpr std::array<Key, 7> kKeys = {{{"runtime", &Config::runtime, Meaning::kPathOrName},
+constexpr std::array<Key, 8> kKeys = {{{"runtime", &Config::runtime, Meaning::kPathOrName},
                                        {"socket", &Config::socket, Meaning::kPath},
                                        {"policy", &Config::policy, Meaning::kPath},
                                        {"events", &Config::events, Meaning::kPathOrDash},
                                        {"metrics", &Config::metrics, Meaning::kText},
                                        {"control", &Config::control, Meaning::kPath},
-                                       {"control_group", &Config::control_group, Meaning::kText}}};
+                                       {"control_group", &Config::control_group, Meaning::kText},
+                                       {"wait_killable", nullptr, Meaning::kWhen}}};
 
 // What is wrong with the value, or nothing.
 std::string_view Complaint(Meaning meaning, std::string_view text) {
@@ -49,6 +50,8 @@ std::string_view Complaint(Meaning meaning, std::string_view text) {
                  : "must be a name, such as \"runc\", or an absolute path";
     case Meaning::kPathOrDash:
       return absolute || text == "-" ? "" : "must be an absolute path or \"-\"";
+    case Meaning::kWhen:
+      return ParseWaitKillable(text) ? "" : "must be \"auto\", \"on\" or \"off\"";
     case Meaning::kText:
       return "";
   }
@@ -66,6 +69,8 @@ void ReadKey(const jsonc::Member& member, Config& config, Diagnostics& diagnosti
     } else if (const std::string_view what = Complaint(key.meaning, member.value.text);
                !what.empty()) {
       diagnostics.Add(member.value.at, fmt::format("\"{}\" {}", key.name, what));
+    } else if (key.member == nullptr) {
+      config.wait_killable = *ParseWaitKillable(member.value.text);
     } else {
       config.*key.member = member.value.text;
     }
@@ -80,6 +85,19 @@ void ReadKey(const jsonc::Member& member, Config& config, Diagnostics& diagnosti
 }
 
 }  // namespace
+
+std::optional<WaitKillable> ParseWaitKillable(std::string_view word) {
+  if (word == "auto") {
+    return WaitKillable::kAuto;
+  }
+  if (word == "on") {
+    return WaitKillable::kOn;
+  }
+  if (word == "off") {
+    return WaitKillable::kOff;
+  }
+  return std::nullopt;
+}
 
 Expected<Config> ParseConfig(std::string_view text, std::string_view name,
                              const Locations& locations) {

@@ -2,6 +2,7 @@
 #ifndef OAKUM_POLICY_CONFIG_H_
 #define OAKUM_POLICY_CONFIG_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +15,15 @@ namespace oakum::policy {
 inline constexpr char kConfigVariable[] = "OAKUM_CONFIG";
 inline constexpr size_t kMaxConfigSize = size_t{1} << 20;
 
+// When a container's filter gets SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (oci/wait_killable.h).
+enum class WaitKillable : uint8_t {
+  kAuto,  // where the runtime is known to take it, and the kernel to keep it
+  kOn,    // always: where it is refused, no container starts
+  kOff,
+};
+// "auto", "on", "off"; nothing for another word.
+[[nodiscard]] std::optional<WaitKillable> ParseWaitKillable(std::string_view word);
+
 struct Config {
   // The real OCI runtime: a name that is looked for in PATH, or an absolute path. Empty: not said.
   std::string runtime;
@@ -23,6 +33,7 @@ struct Config {
   std::string metrics;                      // ADDRESS:PORT; empty: none
   std::string control;                      // control socket; empty: not said
   std::string control_group;                // who else may read there; empty: nobody
+  WaitKillable wait_killable = WaitKillable::kAuto;
 };
 
 // Parses the text of a config file; `name` stands for it in messages. `locations` has what it does

@@ -34,6 +34,8 @@ class DoctorTest : public ::testing::Test {
     world_.kernel = {.listener_errno = 0,
                      .addfd_send = true,
                      .sync_wake_up = true,
+                     .wait_killable = true,
+                     .keeps_wait_killable = true,
                      .pidfd_getfd = true,
                      .pidfd_thread = true,
                      .io_uring = true};
@@ -167,6 +169,22 @@ TEST_F(DoctorTest, RuntimesHaveToTakeAListener) {
   Remove("/usr/bin/runc");
   Remove("/usr/bin/crun");
   ExpectLine("error: runtime: ", "neither runc nor crun is there");
+}
+
+TEST_F(DoctorTest, SaysWhetherSignalsWait) {
+  ExpectLine("ok: signals: /usr/bin/runc", "not used: the runtime does not take it");
+  Program("/usr/bin/crun", "crun version 1.8.1\n+SYSTEMD +SECCOMP\n");
+  ExpectLine("ok: signals: /usr/bin/crun", "is used (not by podman's hook");
+  config_->wait_killable = policy::WaitKillable::kOff;
+  ExpectLine("ok: signals: /usr/bin/crun", "is off");
+  config_->wait_killable = policy::WaitKillable::kOn;
+  ExpectLine("ok: signals: /usr/bin/crun", "by podman's hook as well");
+  ExpectLine("error: signals: /usr/bin/runc", "no container starts");
+  config_->wait_killable = policy::WaitKillable::kAuto;
+  world_.kernel.keeps_wait_killable = false;
+  ExpectLine("ok: signals: /usr/bin/crun", "Linux 6.18");
+  world_.kernel.wait_killable = false;
+  ExpectLine("ok: signals: /usr/bin/crun", "Linux 5.19");
 }
 
 TEST_F(DoctorTest, PodmanPassesOverAMissingHook) {

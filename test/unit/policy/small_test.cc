@@ -145,6 +145,13 @@ TEST(ConfigTest, Parses) {
   EXPECT_EQ(defaults->policy, "/etc/oakum/policy.d");
 }
 
+TEST(ConfigTest, WaitKillable) {
+  EXPECT_EQ(ParseConfig("{}", "c")->wait_killable, WaitKillable::kAuto);
+  EXPECT_EQ(ParseConfig(R"({"wait_killable": "auto"})", "c")->wait_killable, WaitKillable::kAuto);
+  EXPECT_EQ(ParseConfig(R"({"wait_killable": "on"})", "c")->wait_killable, WaitKillable::kOn);
+  EXPECT_EQ(ParseConfig(R"({"wait_killable": "off"})", "c")->wait_killable, WaitKillable::kOff);
+}
+
 TEST(ConfigTest, SaysWhatIsWrong) {
   const auto error = [](std::string_view text) {
     const auto config = ParseConfig(text, "c.json");
@@ -157,6 +164,10 @@ TEST(ConfigTest, SaysWhatIsWrong) {
   EXPECT_EQ(error("{\"socket\": \"s\"}"), "c.json:1:12: \"socket\" must be an absolute path");
   EXPECT_EQ(error("{\"runtime\": \"./runc\"}"),
             "c.json:1:13: \"runtime\" must be a name, such as \"runc\", or an absolute path");
+  EXPECT_EQ(error("{\"wait_killable\": \"yes\"}"),
+            "c.json:1:19: \"wait_killable\" must be \"auto\", \"on\" or \"off\"");
+  EXPECT_EQ(error("{\"wait_killable\": true}"),
+            "c.json:1:19: \"wait_killable\" must be a string, not true or false");
   EXPECT_EQ(error("{\"policy\": \"\"}"),
             "c.json:1:12: \"policy\" is empty; leave the key out instead");
 }
