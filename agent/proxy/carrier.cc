@@ -41,7 +41,8 @@ Carrier::Carrier(EventSink& events, const Log& log)
               }),
       worker_count_(std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMaxWorkers)),
       connection_slots_(RelaySlots::MaxByLimit()),
-      datagram_slots_(RelaySlots::MaxByLimit()) {}
+      datagram_slots_(RelaySlots::MaxByLimit()),
+      ready_slots_(RelaySlots::MaxByLimit()) {}
 
 Carrier::~Carrier() { direct_.Close(); }
 
@@ -93,7 +94,8 @@ ContainerCarrier::ContainerCarrier(Carrier& carrier, pid_t pid, ResolvConf resol
     : carrier_(carrier),
       resolv_conf_(std::move(resolv_conf)),
       connections_(RelayShare::Create(carrier.connection_slots())),
-      datagrams_(RelayShare::Create(carrier.datagram_slots())) {
+      datagrams_(RelayShare::Create(carrier.datagram_slots())),
+      ready_slots_(RelayShare::Create(carrier.ready_slots())) {
   struct stat network = {};
   if (pid > 0 && stat(fmt::format("/proc/{}/ns/net", pid).c_str(), &network) == 0) {
     network_device_ = network.st_dev;

@@ -70,6 +70,7 @@ class Carrier {
   [[nodiscard]] OwnPorts& own_ports() { return own_ports_; }
   [[nodiscard]] RelaySlots& connection_slots() { return connection_slots_; }
   [[nodiscard]] RelaySlots& datagram_slots() { return datagram_slots_; }
+  [[nodiscard]] RelaySlots& ready_slots() { return ready_slots_; }
   [[nodiscard]] EventSink& events() { return events_; }
   [[nodiscard]] const Log& log() const { return log_; }
   // SO_NETNS_COOKIE of the agent's own sockets; 0 where the kernel does not tell.
@@ -87,6 +88,7 @@ class Carrier {
   const size_t worker_count_;
   RelaySlots connection_slots_;
   RelaySlots datagram_slots_;
+  RelaySlots ready_slots_;
   Aside aside_;  // jobs use what is above, and outlive the containers' calls
   std::mutex mutex_;
   size_t next_ = 0;
@@ -115,6 +117,8 @@ class ContainerCarrier : public std::enable_shared_from_this<ContainerCarrier> {
   [[nodiscard]] std::optional<RelaySlot> TakeSlot() { return connections_->Take(); }
   // For a gate, an association, or a query that is passed on in a datagram.
   [[nodiscard]] std::optional<RelaySlot> TakeDatagramSlot() { return datagrams_->Take(); }
+  // For a connection that nobody needs yet.
+  [[nodiscard]] std::optional<RelaySlot> TakeReadySlot() { return ready_slots_->Take(); }
   // Whether a network namespace, -1 for the agent's own, is the one that the container was started
   // in: in others, made by itself, it may be whoever it likes.
   [[nodiscard]] bool IsFirstNetwork(int net_fd) const;
@@ -148,6 +152,7 @@ class ContainerCarrier : public std::enable_shared_from_this<ContainerCarrier> {
   ReadyProxies ready_;
   const std::shared_ptr<RelayShare> connections_;
   const std::shared_ptr<RelayShare> datagrams_;
+  const std::shared_ptr<RelayShare> ready_slots_;
   mutable std::mutex mutex_;  // the members below
   bool closed_ = false;
   std::shared_ptr<Gates> gates_;

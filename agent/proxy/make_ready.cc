@@ -53,9 +53,9 @@ class Greeting : public std::enable_shared_from_this<Greeting> {
 }  // namespace
 
 void MakeReady(Worker& worker, std::shared_ptr<ContainerCarrier> container, DialRequest request) {
-  auto slot = container->TakeSlot();
+  auto slot = container->TakeReadySlot();
   if (!slot) {
-    return;  // others need it
+    return;
   }
   auto greeting = std::make_shared<Greeting>(worker, std::move(container), std::move(request),
                                              std::move(*slot));

@@ -10,8 +10,8 @@
 
 namespace oakum::agent {
 
-// Puts a connection among the container's ReadyProxies, as their Note has asked for; takes one of
-// the container's slots while it is there. Only on the worker's thread. What goes wrong is not
+// Puts a connection among the container's ReadyProxies, as their Note has asked for; takes a slot
+// of its own while it is there. Only on the worker's thread. What goes wrong is not
 // said: the next dial will say it.
 void MakeReady(Worker& worker, std::shared_ptr<ContainerCarrier> container, DialRequest request);
 

@@ -27,7 +27,7 @@ class ReadyProxies {
   // From so many connections within kBurst on, another one is made ready each time.
   static constexpr size_t kOften = 3;
   static constexpr std::chrono::seconds kBurst{1};
-  static constexpr size_t kMaxReady = 16;
+  static constexpr size_t kMaxReady = 8;
   static constexpr size_t kMaxUses = 64;  // the one not seen for longest goes
 
   ReadyProxies();
