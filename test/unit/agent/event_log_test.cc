@@ -10,6 +10,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -313,16 +314,19 @@ TEST_F(EventLogTest, PushIsCheap) {
   const auto log = MakeLog();
   const auto source = Source("c");
   std::vector<Event> events(10'000, Denied(source));
-  const auto start = std::chrono::steady_clock::now();
+  // Of this thread's own processor time: the machine may have other work.
+  const auto now_ns = [] {
+    timespec time = {};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+  };
+  const int64_t start = now_ns();
   for (Event& event : events) {
     log->Push(std::move(event));
   }
-  const auto each =
-      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start)
-          .count() /
-      10'000;
+  const int64_t each = (now_ns() - start) / 10'000;
   RecordProperty("push_ns", std::to_string(each));
-  EXPECT_LT(each, 20'000);  // sanitizers and a busy machine; some 100 in a release build
+  EXPECT_LT(each, 20'000);  // sanitizers; some 100 in a release build
 }
 
 }  // namespace
