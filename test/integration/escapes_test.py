@@ -223,7 +223,8 @@ class Tasks(Escapes):
         self.assertEqual(self.run_way("flood", 10_000, 8, _BAD), {"EACCES": "10000"})
         self.assertEqual(self.run_way("flood", 2_000, 200, _GOOD), {"0": "2000"})
         proc.wait_until(lambda: self.ps() == [], 20, "all sessions have ended")
-        proc.wait_until(lambda: self.agent_size()[1] <= fds, 20, "the descriptors are closed")
+        # A connection to its keeper may have come meanwhile, and gone.
+        proc.wait_until(lambda: self.agent_size()[1] <= fds + 2, 20, "the descriptors are closed")
         if not env.SANITIZED:
             self.assertLess(self.agent_size()[0], size + 16 * 1024, "KiB of memory")
 
