@@ -37,6 +37,8 @@ def main():
                     listens_at=("127.0.0.1", 6380)):
             wait_until(lambda: cli("get", "name", port="6380") == "value", "the replica follows")
             outcome["replica"] = cli("get", "name", port="6380")
+        # The replica's copy is made by a process that may not have ended.
+        wait_until(lambda: "rdb_bgsave_in_progress:0" in cli("info", "persistence"), "the copy ends")
         outcome["snapshot"] = cli("save")
         outcome["ipv6"] = run("/usr/bin/redis-cli", "-h", "::1", "get", "name").strip()
     common.report(outcome, set_per_s=kept[1], pipelined_per_s=pipelined[0],
