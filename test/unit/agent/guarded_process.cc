@@ -15,12 +15,12 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
+
+#include "base/file.h"
 
 // Linux 5.19; younger than the headers of some distributions.
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
@@ -113,8 +113,8 @@ int Install(const oci::SeccompPlan& plan, bool wait_killable) {
 // releases: waits until every other thread of this process sleeps, which it does not with one held.
 void WaitUntilOthersSleep() {
   const auto sleeps = [](const std::filesystem::path& task) {
-    std::ifstream file(task / "stat");
-    const std::string stat((std::istreambuf_iterator<char>(file)), {});
+    // One that has ended meanwhile has no state.
+    const std::string stat = ReadFile(task / "stat", 4096).value_or("");
     const size_t name_end = stat.rfind(") ");
     return name_end == std::string::npos || stat[name_end + 2] != 'R';
   };
