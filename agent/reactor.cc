@@ -368,9 +368,9 @@ class EpollReactor final : public Reactor {
         found.push_back(LookAt(owner, calls));
         continue;
       }
-      steps_.Run(owner, next_step_++, [this, owner = owner, calls = std::move(calls)] {
+      steps_.Run(owner, next_step_++, [this, whose = owner, calls = std::move(calls)] {
         SetEffectiveCapabilities(kPerformerCapabilities);
-        Swept swept = LookAt(owner, calls);
+        Swept swept = LookAt(whose, calls);
         const std::lock_guard lock(inbox_mutex_);
         swept_.push_back(std::move(swept));
         Wake();
