@@ -41,7 +41,7 @@ void Alarm(bool restart, void (*handler)(int)) {
 
 void Tick(int) { ticks.fetch_add(1); }
 // The third one: the call has been made again twice by then.
-void EndAtThird(int) {
+[[maybe_unused]] void EndAtThird(int) {
   if (ticks.fetch_add(1) == 2) {
     _exit(kHandled);
   }
@@ -122,6 +122,7 @@ TEST_P(SignalsTest, AHandlerInterruptsAccept) {
             kInterrupted);
 }
 
+#if !defined(__SANITIZE_THREAD__)  // which puts a handler off until the call has ended, bare too
 TEST_P(SignalsTest, WithSaRestartTheCallGoesOn) {
   EXPECT_EQ(Run([&](int) {
               const int fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -136,6 +137,7 @@ TEST_P(SignalsTest, WithSaRestartTheCallGoesOn) {
             }),
             kHandled);
 }
+#endif
 
 // signal(7), "Interruption of system calls": a time limit takes SA_RESTART away.
 TEST_P(SignalsTest, WithATimeLimitNothingIsRestarted) {
