@@ -46,7 +46,7 @@ class Storm {
 #if defined(__SANITIZE_THREAD__)
             usleep(2000);  // an answer takes so long there that none would ever come in time
 #endif
-            for (int i = 0; i < 2000 && !done_.load(std::memory_order_relaxed); ++i) {
+            for (int i = 0; i < 20'000 && !done_.load(std::memory_order_relaxed); ++i) {
             }
           }
         }) {
