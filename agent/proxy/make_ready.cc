@@ -18,6 +18,9 @@ class Greeting : public std::enable_shared_from_this<Greeting> {
         container_(std::move(container)),
         request_(std::move(request)),
         slot_(std::move(slot)) {}
+  ~Greeting() { container_->ready().EndMaking(); }
+  Greeting(const Greeting&) = delete;
+  Greeting& operator=(const Greeting&) = delete;
 
   void Begin() {
     dial_ = Dial::Start(worker_.loop(), container_->carrier().upstreams(), request_,
@@ -54,7 +57,7 @@ class Greeting : public std::enable_shared_from_this<Greeting> {
 
 void MakeReady(Worker& worker, std::shared_ptr<ContainerCarrier> container, DialRequest request) {
   auto slot = container->TakeReadySlot();
-  if (!slot) {
+  if (!slot || !container->ready().BeginMaking()) {
     return;
   }
   auto greeting = std::make_shared<Greeting>(worker, std::move(container), std::move(request),

@@ -108,6 +108,20 @@ bool ReadyProxies::Put(const DialRequest& request, ProxyStream stream, RelaySlot
   return !std::exchange(will_drop_, true);
 }
 
+bool ReadyProxies::BeginMaking() {
+  const std::lock_guard lock(mutex_);
+  if (closed_ || ready_.size() + making_ >= kMaxReady) {
+    return false;
+  }
+  ++making_;
+  return true;
+}
+
+void ReadyProxies::EndMaking() {
+  const std::lock_guard lock(mutex_);
+  --making_;
+}
+
 bool ReadyProxies::DropOld(Clock::time_point now) {
   std::vector<Ready> gone;
   const std::lock_guard lock(mutex_);

@@ -47,6 +47,9 @@ class ReadyProxies {
   // been told to yet.
   [[nodiscard]] bool Put(const DialRequest& request, ProxyStream stream, RelaySlot slot,
                          Clock::time_point now);
+  // Around the making of one; false: as many are there or being made as there may be.
+  [[nodiscard]] bool BeginMaking();
+  void EndMaking();
   // Closes what nobody wanted. Whether to call it again in kIdle.
   [[nodiscard]] bool DropOld(Clock::time_point now);
   // Closes all, and keeps none from now on.
@@ -76,6 +79,7 @@ class ReadyProxies {
 
   std::mutex mutex_;
   bool closed_ = false;
+  size_t making_ = 0;
   bool will_drop_ = false;  // somebody calls DropOld
   std::list<Use> uses_;     // the one seen last first
   std::vector<Ready> ready_;

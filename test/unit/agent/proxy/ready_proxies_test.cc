@@ -187,6 +187,16 @@ TEST_F(ReadyProxiesTest, WhatNobodyWantsIsClosed) {
   EXPECT_EQ(slots.size(), 500U);
 }
 
+// A proxy that is slow to greet does not have ever more of them under way.
+TEST_F(ReadyProxiesTest, AsManyAreMadeAsMayBeThere) {
+  for (size_t i = 0; i < ReadyProxies::kMaxReady; ++i) {
+    EXPECT_TRUE(ready_.BeginMaking());
+  }
+  EXPECT_FALSE(ready_.BeginMaking());
+  ready_.EndMaking();
+  EXPECT_TRUE(ready_.BeginMaking());
+}
+
 TEST_F(ReadyProxiesTest, KeepsNoneAfterTheEnd) {
   ScriptedProxy proxy([&](ProxySide& side) {
     Greet(side);
