@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "agent/event_log.h"
+#include "agent/events/event_log.h"
 #include "agent/listener.h"
-#include "agent/session_manager.h"
+#include "agent/session/session_manager.h"
 
 namespace oakum::agent {
 

@@ -6,7 +6,7 @@
 #include <array>
 #include <filesystem>
 
-#include "agent/event_json.h"
+#include "agent/events/event_json.h"
 #include "base/error.h"
 #include "oci/json.h"
 

@@ -10,7 +10,7 @@
 #include <iterator>
 #include <utility>
 
-#include "agent/fair_share.h"
+#include "agent/server/fair_share.h"
 #include "base/shortage.h"
 #include "base/trusted_path.h"
 

@@ -15,9 +15,9 @@
 #include <unordered_map>
 #include <vector>
 
-#include "agent/event_loop.h"
-#include "agent/log_limit.h"
-#include "agent/unix_socket.h"
+#include "agent/server/event_loop.h"
+#include "agent/server/log_limit.h"
+#include "agent/server/unix_socket.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/unique_fd.h"

@@ -10,7 +10,7 @@
 #include <cstring>
 #include <iterator>
 
-#include "agent/event_json.h"
+#include "agent/events/event_json.h"
 
 namespace oakum::agent {
 

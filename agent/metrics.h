@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "agent/agent_status.h"
-#include "agent/text_server.h"
+#include "agent/server/text_server.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
 

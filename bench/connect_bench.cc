@@ -14,7 +14,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "agent/session_manager.h"
+#include "agent/session/session_manager.h"
 #include "base/file.h"
 #include "bench/minimal_loop.h"
 #include "policy/plan.h"

@@ -15,8 +15,8 @@
 #include "agent/dns/message.h"
 #include "agent/dns/names.h"
 #include "agent/dns/resolver.h"
-#include "agent/event_loop.h"
 #include "agent/proxy/upstreams.h"
+#include "agent/server/event_loop.h"
 
 namespace {
 

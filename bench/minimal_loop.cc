@@ -7,7 +7,7 @@
 
 #include <cerrno>
 
-#include "agent/notify_fd.h"
+#include "agent/session/notify_fd.h"
 
 namespace oakum::bench {
 

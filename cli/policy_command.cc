@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "agent/event_json.h"
+#include "agent/events/event_json.h"
 #include "base/file.h"
 #include "cli/command.h"
 #include "cli/policy_reload.h"

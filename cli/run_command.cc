@@ -12,8 +12,8 @@
 #include <string_view>
 #include <vector>
 
-#include "agent/event_log.h"
-#include "agent/session_manager.h"
+#include "agent/events/event_log.h"
+#include "agent/session/session_manager.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "cli/command.h"

@@ -6,8 +6,8 @@
 #include <mutex>
 #include <string>
 
-#include "agent/event.h"
-#include "agent/event_json.h"
+#include "agent/events/event.h"
+#include "agent/events/event_json.h"
 #include "cli/report.h"
 
 namespace oakum::cli {

@@ -15,10 +15,10 @@
 
 #include "agent/dns/names.h"
 #include "agent/dns/resolv_conf.h"
-#include "agent/event_loop.h"
 #include "agent/proxy/dial.h"
 #include "agent/proxy/relay_slots.h"
 #include "agent/proxy/upstreams.h"
+#include "agent/server/event_loop.h"
 #include "base/unique_fd.h"
 #include "policy/address.h"
 #include "policy/proxy.h"

@@ -13,8 +13,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "agent/event_loop.h"
 #include "agent/proxy/dial.h"
+#include "agent/server/event_loop.h"
 
 namespace oakum::agent::dns {
 

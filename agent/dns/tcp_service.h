@@ -10,7 +10,7 @@
 #include <string_view>
 #include <unordered_set>
 
-#include "agent/event_loop.h"
+#include "agent/server/event_loop.h"
 #include "base/unique_fd.h"
 
 namespace oakum::agent::dns {

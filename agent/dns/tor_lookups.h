@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "agent/event_loop.h"
 #include "agent/proxy/dial.h"
+#include "agent/server/event_loop.h"
 #include "policy/address.h"
 
 namespace oakum::agent::dns {

@@ -11,9 +11,9 @@
 #include <string>
 #include <unordered_map>
 
-#include "agent/event_loop.h"
 #include "agent/proxy/dial.h"
 #include "agent/proxy/relay_slots.h"
+#include "agent/server/event_loop.h"
 #include "base/unique_fd.h"
 #include "policy/address.h"
 

@@ -20,9 +20,9 @@
 
 #include "agent/kept/fd_store.h"
 #include "agent/kept/keeper_protocol.h"
-#include "agent/log_limit.h"
-#include "agent/privileges.h"
-#include "agent/unix_socket.h"
+#include "agent/server/log_limit.h"
+#include "agent/server/privileges.h"
+#include "agent/server/unix_socket.h"
 #include "base/trusted_path.h"
 
 namespace oakum::agent {

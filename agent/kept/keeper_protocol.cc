@@ -7,7 +7,7 @@
 #include <cstring>
 #include <utility>
 
-#include "agent/unix_socket.h"
+#include "agent/server/unix_socket.h"
 
 namespace oakum::agent {
 

@@ -13,7 +13,7 @@
 
 #include "agent/kept/keeper.h"
 #include "agent/kept/keeper_protocol.h"
-#include "agent/privileges.h"
+#include "agent/server/privileges.h"
 
 namespace oakum::agent {
 

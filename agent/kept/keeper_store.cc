@@ -15,7 +15,7 @@
 
 #include "agent/kept/keeper_protocol.h"
 #include "agent/kept/keeper_spawner.h"
-#include "agent/unix_socket.h"
+#include "agent/server/unix_socket.h"
 #include "base/trusted_path.h"
 
 namespace oakum::agent {

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "agent/container_view.h"
+#include "agent/caller/container_view.h"
 #include "base/error.h"
 #include "oci/container_state.h"
 

@@ -3,7 +3,7 @@
 #include <memory>
 #include <utility>
 
-#include "agent/identity.h"
+#include "agent/caller/identity.h"
 
 namespace oakum::agent {
 

@@ -9,7 +9,7 @@
 #include <mutex>
 #include <unordered_map>
 
-#include "agent/blocking_pool.h"
+#include "agent/server/blocking_pool.h"
 
 namespace oakum::agent {
 

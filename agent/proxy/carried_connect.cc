@@ -12,8 +12,8 @@
 #include <optional>
 #include <utility>
 
+#include "agent/caller/netns.h"
 #include "agent/proxy/held_connection.h"
-#include "agent/proxy/netns.h"
 #include "agent/proxy/tcp_socket.h"
 #include "agent/udp/udp_connect.h"
 #include "base/shortage.h"

@@ -2,8 +2,8 @@
 #ifndef OAKUM_AGENT_PROXY_CARRIED_CONNECT_H_
 #define OAKUM_AGENT_PROXY_CARRIED_CONNECT_H_
 
-#include "agent/calls.h"
-#include "agent/sockaddr.h"
+#include "agent/caller/sockaddr.h"
+#include "agent/calls/calls.h"
 
 namespace oakum::agent {
 

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <thread>
 
-#include "agent/proxy/netns.h"
+#include "agent/caller/netns.h"
 #include "base/unique_fd.h"
 
 namespace oakum::agent {

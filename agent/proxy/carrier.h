@@ -19,7 +19,7 @@
 #include "agent/dns/names.h"
 #include "agent/dns/resolv_conf.h"
 #include "agent/dns/resolver.h"
-#include "agent/event.h"
+#include "agent/events/event.h"
 #include "agent/proxy/aside.h"
 #include "agent/proxy/direct_connect.h"
 #include "agent/proxy/isolator.h"

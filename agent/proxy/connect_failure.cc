@@ -15,11 +15,11 @@
 #include <optional>
 #include <string>
 
-#include "agent/identity.h"
-#include "agent/proxy/netns.h"
+#include "agent/caller/identity.h"
+#include "agent/caller/netns.h"
+#include "agent/caller/task.h"
 #include "agent/proxy/tcp_socket.h"
-#include "agent/session_core.h"
-#include "agent/task.h"
+#include "agent/session/session_core.h"
 
 namespace oakum::agent {
 

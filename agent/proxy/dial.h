@@ -9,8 +9,8 @@
 #include <optional>
 #include <string>
 
-#include "agent/event_loop.h"
 #include "agent/proxy/upstreams.h"
+#include "agent/server/event_loop.h"
 #include "base/unique_fd.h"
 #include "policy/address.h"
 #include "policy/proxy.h"

@@ -17,9 +17,9 @@
 #include <utility>
 #include <vector>
 
-#include "agent/inet_destination.h"
+#include "agent/calls/inet_destination.h"
 #include "agent/proxy/direct_handshake.h"
-#include "agent/session_core.h"
+#include "agent/session/session_core.h"
 
 namespace oakum::agent {
 

@@ -7,7 +7,7 @@
 #include <memory>
 #include <optional>
 
-#include "agent/operation.h"
+#include "agent/calls/operation.h"
 #include "agent/proxy/dial.h"
 #include "agent/proxy/upstreams.h"
 #include "base/unique_fd.h"

@@ -13,9 +13,9 @@
 #include <system_error>
 #include <utility>
 
+#include "agent/caller/sockaddr.h"
 #include "agent/proxy/proxy_socket.h"
 #include "agent/proxy/tcp_socket.h"
-#include "agent/sockaddr.h"
 
 namespace oakum::agent {
 

@@ -8,13 +8,13 @@
 #include <optional>
 #include <string>
 
+#include "agent/caller/sockaddr.h"
 #include "agent/dns/resolver.h"
 #include "agent/proxy/carrier.h"
 #include "agent/proxy/dial.h"
 #include "agent/proxy/held_socket.h"
 #include "agent/proxy/pending_connect.h"
 #include "agent/proxy/proxy_report.h"
-#include "agent/sockaddr.h"
 #include "policy/policy.h"
 
 namespace oakum::agent {

@@ -9,8 +9,8 @@
 #include <cstring>
 #include <utility>
 
+#include "agent/caller/netns.h"
 #include "agent/proxy/carrier.h"
-#include "agent/proxy/netns.h"
 #include "agent/proxy/proxy_socket.h"
 
 namespace oakum::agent {

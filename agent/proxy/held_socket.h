@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "agent/sockaddr.h"
+#include "agent/caller/sockaddr.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
 

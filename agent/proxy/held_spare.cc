@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "agent/proxy/netns.h"
+#include "agent/caller/netns.h"
 
 namespace oakum::agent {
 

@@ -15,7 +15,7 @@
 #include <thread>
 #include <utility>
 
-#include "agent/sockaddr.h"
+#include "agent/caller/sockaddr.h"
 
 namespace oakum::agent {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/event_loop.h"
+#include "agent/server/event_loop.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "policy/address.h"

@@ -10,7 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "agent/sockaddr.h"
+#include "agent/caller/sockaddr.h"
 
 namespace oakum::agent {
 

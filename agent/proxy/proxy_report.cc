@@ -4,8 +4,8 @@
 #include <ctime>
 #include <utility>
 
-#include "agent/process_info.h"
-#include "agent/session_core.h"
+#include "agent/caller/process_info.h"
+#include "agent/session/session_core.h"
 
 namespace oakum::agent {
 

@@ -4,7 +4,7 @@
 
 #include <memory>
 
-#include "agent/event.h"
+#include "agent/events/event.h"
 #include "agent/proxy/carrier.h"
 #include "agent/proxy/dial.h"
 

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "agent/sockaddr.h"
+#include "agent/caller/sockaddr.h"
 #include "policy/address.h"
 
 namespace oakum::agent {

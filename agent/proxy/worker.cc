@@ -9,7 +9,7 @@
 #include <system_error>
 #include <utility>
 
-#include "agent/identity.h"
+#include "agent/caller/identity.h"
 
 namespace oakum::agent {
 

@@ -12,9 +12,9 @@
 #include <unordered_map>
 #include <vector>
 
-#include "agent/event_loop.h"
 #include "agent/proxy/pipe_pool.h"
 #include "agent/proxy/wakefulness.h"
+#include "agent/server/event_loop.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
 

@@ -7,8 +7,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "agent/caller/sockaddr.h"
 #include "agent/proxy/tls_stream.h"
-#include "agent/sockaddr.h"
 
 namespace oakum::agent {
 

@@ -11,8 +11,8 @@
 #include <string>
 #include <string_view>
 
-#include "agent/event_loop.h"
 #include "agent/proxy/dial.h"
+#include "agent/server/event_loop.h"
 #include "agent/udp/socks_datagram.h"
 #include "base/unique_fd.h"
 

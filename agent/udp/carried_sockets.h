@@ -15,7 +15,7 @@
 #include <unordered_map>
 #include <utility>
 
-#include "agent/operation.h"
+#include "agent/calls/operation.h"
 #include "agent/udp/received_message.h"
 #include "policy/address.h"
 

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "agent/caller/netns.h"
 #include "agent/proxy/direct_connect.h"
-#include "agent/proxy/netns.h"
 #include "agent/proxy/proxy_report.h"
 
 namespace oakum::agent {

@@ -15,7 +15,7 @@
 
 #include "agent/dns/resolver.h"
 #include "agent/proxy/carrier.h"
-#include "agent/session_core.h"
+#include "agent/session/session_core.h"
 #include "agent/udp/association.h"
 #include "agent/udp/carried_sockets.h"
 

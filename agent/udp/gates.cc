@@ -9,8 +9,8 @@
 #include <future>
 #include <utility>
 
-#include "agent/inet_destination.h"
-#include "agent/proxy/netns.h"
+#include "agent/caller/netns.h"
+#include "agent/calls/inet_destination.h"
 
 namespace oakum::agent {
 

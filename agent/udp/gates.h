@@ -11,7 +11,7 @@
 #include <mutex>
 #include <optional>
 
-#include "agent/calls.h"
+#include "agent/calls/calls.h"
 #include "agent/proxy/carrier.h"
 #include "agent/udp/carried_sockets.h"
 #include "agent/udp/gate_loop.h"

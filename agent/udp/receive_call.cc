@@ -10,8 +10,8 @@
 #include <cerrno>
 #include <climits>
 
-#include "agent/calls.h"
-#include "agent/message.h"
+#include "agent/caller/message.h"
+#include "agent/calls/calls.h"
 #include "agent/udp/receive_operation.h"
 
 namespace oakum::agent {

@@ -10,7 +10,7 @@
 #include <memory>
 #include <utility>
 
-#include "agent/message.h"
+#include "agent/caller/message.h"
 
 namespace oakum::agent {
 

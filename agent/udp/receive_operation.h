@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "agent/calls.h"
+#include "agent/calls/calls.h"
 #include "agent/udp/received_message.h"
 
 namespace oakum::agent {

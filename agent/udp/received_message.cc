@@ -11,8 +11,8 @@
 #include <ctime>
 #include <memory>
 
-#include "agent/message.h"
-#include "agent/task.h"
+#include "agent/caller/message.h"
+#include "agent/caller/task.h"
 
 namespace oakum::agent {
 

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "agent/sockaddr.h"
+#include "agent/caller/sockaddr.h"
 
 namespace oakum::agent {
 

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <utility>
 
-#include "agent/event_json.h"
+#include "agent/events/event_json.h"
 #include "cli/event_record.h"
 #include "cli/report.h"
 

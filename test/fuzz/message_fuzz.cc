@@ -10,9 +10,9 @@
 #include <string_view>
 #include <vector>
 
-#include "agent/control_messages.h"
-#include "agent/message.h"
-#include "agent/sockaddr.h"
+#include "agent/caller/message.h"
+#include "agent/caller/sockaddr.h"
+#include "agent/calls/control_messages.h"
 
 namespace {
 

@@ -28,7 +28,7 @@ def namespace_pid(pid):
 
 
 def require_few_tasks():
-    """The agent looks at 512 tasks at most (agent/task.cc)."""
+    """The agent looks at 512 tasks at most (agent/caller/task.cc)."""
     with open("/proc/loadavg", encoding="ascii") as loadavg:
         tasks = int(loadavg.read().split()[3].partition("/")[2])
     if tasks > 450:

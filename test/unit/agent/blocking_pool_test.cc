@@ -1,4 +1,4 @@
-#include "agent/blocking_pool.h"
+#include "agent/server/blocking_pool.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>

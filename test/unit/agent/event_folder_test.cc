@@ -1,4 +1,4 @@
-#include "agent/event_folder.h"
+#include "agent/events/event_folder.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "agent/event_json.h"
+#include "agent/events/event_json.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "agent/json_text.h"
+#include "agent/events/json_text.h"
 #include "policy/policy_set.h"
 #include "test/unit/agent/event_samples.h"
 

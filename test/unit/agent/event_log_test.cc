@@ -1,4 +1,4 @@
-#include "agent/event_log.h"
+#include "agent/events/event_log.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>

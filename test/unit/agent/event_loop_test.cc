@@ -1,4 +1,4 @@
-#include "agent/event_loop.h"
+#include "agent/server/event_loop.h"
 
 #include <gtest/gtest.h>
 #include <sys/epoll.h>

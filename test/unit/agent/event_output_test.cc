@@ -1,4 +1,4 @@
-#include "agent/event_output.h"
+#include "agent/events/event_output.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>

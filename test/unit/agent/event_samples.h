@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "agent/event.h"
+#include "agent/events/event.h"
 
 namespace oakum::agent::testing {
 

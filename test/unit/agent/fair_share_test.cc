@@ -1,10 +1,10 @@
-#include "agent/fair_share.h"
+#include "agent/server/fair_share.h"
 
 #include <gtest/gtest.h>
 
 #include <vector>
 
-#include "agent/log_limit.h"
+#include "agent/server/log_limit.h"
 
 namespace oakum::agent {
 namespace {

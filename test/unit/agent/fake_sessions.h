@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "agent/session_manager.h"
+#include "agent/session/session_manager.h"
 
 namespace oakum::agent::testing {
 

@@ -16,7 +16,7 @@
 #include <mutex>
 #include <thread>
 
-#include "agent/session_manager.h"
+#include "agent/session/session_manager.h"
 #include "policy/plan.h"
 #include "policy/policy_set.h"
 #include "test/unit/agent/guarded_process.h"

@@ -1,4 +1,4 @@
-#include "agent/mount_table.h"
+#include "agent/caller/mount_table.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>

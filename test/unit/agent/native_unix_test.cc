@@ -1,5 +1,5 @@
 // What lets a unix connect stay native: the guard on a cgroup, and descriptor tables of one's own.
-#include "agent/native_unix.h"
+#include "agent/caller/native_unix.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>

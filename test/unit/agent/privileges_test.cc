@@ -1,4 +1,4 @@
-#include "agent/privileges.h"
+#include "agent/server/privileges.h"
 
 #include <gtest/gtest.h>
 #include <sys/mount.h>

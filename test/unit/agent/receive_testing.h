@@ -6,8 +6,8 @@
 #include <memory>
 #include <string>
 
-#include "agent/reactor.h"
-#include "agent/session.h"
+#include "agent/session/reactor.h"
+#include "agent/session/session.h"
 #include "test/unit/agent/guarded_session.h"
 
 namespace oakum::agent {

@@ -7,8 +7,8 @@
 
 #include <map>
 
-#include "agent/kept/session_keeping.h"
-#include "agent/session_core.h"
+#include "agent/session/session_core.h"
+#include "agent/session/session_keeping.h"
 #include "test/unit/agent/guarded_session.h"
 
 namespace oakum::agent {

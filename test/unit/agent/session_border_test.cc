@@ -6,7 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "agent/session_bounds.h"
+#include "agent/session/session_bounds.h"
 #include "test/unit/agent/guarded_session.h"
 
 namespace oakum::agent {

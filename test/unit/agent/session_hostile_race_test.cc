@@ -6,8 +6,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "agent/calls.h"
-#include "agent/container_parts.h"
+#include "agent/calls/calls.h"
+#include "agent/session/container_parts.h"
 #include "test/unit/agent/hostile_testing.h"
 
 namespace oakum::agent {

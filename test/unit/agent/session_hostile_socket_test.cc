@@ -8,7 +8,7 @@
 #include <csignal>
 #include <span>
 
-#include "agent/syscall_table.h"
+#include "agent/caller/syscall_table.h"
 #include "test/unit/agent/hostile_testing.h"
 
 // Younger than the headers of Debian 12.

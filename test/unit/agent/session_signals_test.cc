@@ -11,8 +11,8 @@
 #include <csignal>
 #include <thread>
 
-#include "agent/delivered.h"
-#include "agent/look_queue.h"
+#include "agent/session/delivered.h"
+#include "agent/session/look_queue.h"
 #include "test/unit/agent/hostile_testing.h"
 
 namespace oakum::agent {

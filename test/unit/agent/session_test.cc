@@ -13,7 +13,7 @@
 #include <mutex>
 #include <thread>
 
-#include "agent/session_manager.h"
+#include "agent/session/session_manager.h"
 #include "policy/plan.h"
 #include "policy/policy_set.h"
 #include "test/unit/agent/guarded_session.h"

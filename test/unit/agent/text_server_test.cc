@@ -1,4 +1,4 @@
-#include "agent/text_server.h"
+#include "agent/server/text_server.h"
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/unix_socket.h"
+#include "agent/server/unix_socket.h"
 
 namespace oakum::agent {
 namespace {

@@ -18,7 +18,7 @@
 #include <thread>
 #include <vector>
 
-#include "agent/unix_socket.h"
+#include "agent/server/unix_socket.h"
 #include "base/file.h"
 #include "cli/control_client.h"
 #include "cli/line_reader.h"

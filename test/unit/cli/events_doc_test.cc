@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/event_json.h"
+#include "agent/events/event_json.h"
 #include "agent/metrics.h"
 #include "base/file.h"
 #include "cli/event_record.h"

@@ -11,10 +11,10 @@
 #include <thread>
 #include <vector>
 
+#include "agent/caller/netns.h"
 #include "agent/proxy/carrier.h"
 #include "agent/proxy/held_socket.h"
 #include "agent/proxy/held_spare.h"
-#include "agent/proxy/netns.h"
 #include "agent/proxy/tcp_socket.h"
 #include "scripted_proxy.h"
 

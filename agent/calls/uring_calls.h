@@ -1,0 +1,45 @@
+// Calls that must not wait, on sockets that may be blocking.
+#ifndef OAKUM_AGENT_CALLS_URING_CALLS_H_
+#define OAKUM_AGENT_CALLS_URING_CALLS_H_
+
+#include <liburing.h>
+#include <sys/socket.h>
+
+#include <memory>
+
+#include "base/error.h"
+
+namespace oakum::agent {
+
+// A pinned socket shares O_NONBLOCK with the container, so it cannot be made non-blocking. io_uring
+// tries CONNECT and ACCEPT without waiting whatever the flag says, and waits by poll; the wait is
+// cancelled at once and left to the reactor. Not thread-safe.
+class UringCalls {
+ public:
+  // Errors: io_uring_setup(2)'s: ENOSYS or EPERM where io_uring is switched off
+  // (/proc/sys/kernel/io_uring_disabled).
+  // `one_thread`: only the creating thread will use it, which is a little faster.
+  [[nodiscard]] static Expected<std::unique_ptr<UringCalls>> Create(bool one_thread);
+  ~UringCalls();
+  UringCalls(const UringCalls&) = delete;
+  UringCalls& operator=(const UringCalls&) = delete;
+
+  // connect(2) that answers 0, EINPROGRESS where it would wait (the attempt goes on in the kernel),
+  // or the errno value of connect.
+  [[nodiscard]] int Connect(int socket_fd, const sockaddr* address, socklen_t length);
+  // accept4(2) that returns a descriptor, -EAGAIN where it would wait, or minus the errno value.
+  // `length` is in and out as with accept4.
+  [[nodiscard]] int Accept(int socket_fd, sockaddr* address, socklen_t* length, int flags);
+
+ private:
+  UringCalls() = default;
+  // Submits the one prepared entry; -ECANCELED when it would wait.
+  [[nodiscard]] int Run();
+
+  io_uring ring_ = {};
+  bool ready_ = false;
+};
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_CALLS_URING_CALLS_H_

@@ -1,0 +1,135 @@
+#include "agent/server/blocking_pool.h"
+
+#include <csignal>
+#include <thread>
+
+namespace oakum::agent {
+
+namespace {
+
+// The handler does nothing: without SA_RESTART, its running is what ends a blocking call.
+int InterruptSignal() { return SIGRTMIN + 2; }
+
+void InstallHandler() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  sigemptyset(&action.sa_mask);
+  (void)sigaction(InterruptSignal(), &action, nullptr);
+}
+
+}  // namespace
+
+BlockingPool::BlockingPool() { InstallHandler(); }
+
+BlockingPool::~BlockingPool() {
+  std::deque<Waiting> waiting;  // goes without the lock
+  std::unique_lock lock(mutex_);
+  stopping_ = true;
+  waiting.swap(queue_);
+  called_.notify_all();
+  while (threads_ > 0) {
+    for (const auto& [key, thread] : running_) {
+      pthread_kill(thread, InterruptSignal());
+    }
+    ended_.wait_for(lock, std::chrono::milliseconds(5));
+  }
+  lock.unlock();
+}
+
+bool BlockingPool::TakeNext(Waiting& out) {
+  for (auto it = queue_.begin(); it != queue_.end(); ++it) {
+    if (running_of_[it->owner] < kMaxThreadsPerOwner) {
+      out = std::move(*it);
+      queue_.erase(it);
+      return true;
+    }
+  }
+  return false;
+}
+
+void BlockingPool::Run(Owner owner, uint64_t key, Job job) {
+  const std::lock_guard lock(mutex_);
+  queue_.push_back({owner, key, std::move(job)});
+  Waiting next;
+  if (idle_ > 0) {
+    --idle_;
+    ++calls_;
+    called_.notify_one();
+  } else if (threads_ < kMaxThreads) {
+    if (TakeNext(next)) {
+      StartThread(std::move(next));
+    }
+  } else if (const auto running = running_of_.find(owner);
+             running == running_of_.end() || running->second == 0) {
+    next = std::move(queue_.back());
+    queue_.pop_back();
+    StartThread(std::move(next));
+  }
+}
+
+void BlockingPool::StartThread(Waiting first) {
+  ++threads_;
+  ++running_of_[first.owner];
+  std::thread([this, first = std::move(first)]() mutable { Work(std::move(first)); }).detach();
+}
+
+void BlockingPool::Work(Waiting first) {
+  std::unique_lock lock(mutex_);
+  for (bool more = true; more;) {
+    running_.emplace(first.key, pthread_self());
+    lock.unlock();
+    first.job();
+    first.job = nullptr;
+    lock.lock();
+    running_.erase(first.key);
+    if (--running_of_[first.owner] == 0) {
+      running_of_.erase(first.owner);
+    }
+    more = TakeNext(first) || WaitIdle(lock, first);
+    if (more) {
+      ++running_of_[first.owner];
+    }
+  }
+  --threads_;
+  // Under the lock: once the destructor sees no thread it may free everything this thread uses.
+  ended_.notify_all();
+}
+
+bool BlockingPool::WaitIdle(std::unique_lock<std::mutex>& lock, Waiting& next) {
+  const auto until = std::chrono::steady_clock::now() + kIdleFor;
+  bool called = true;
+  while (called && !stopping_ && idle_ < kMaxIdle) {
+    ++idle_;
+    called = called_.wait_until(lock, until, [this] { return calls_ > 0 || stopping_; });
+    if (calls_ > 0) {
+      --calls_;  // whoever has called has counted it as not idle any more
+    } else {
+      --idle_;
+    }
+    if (called && !stopping_ && TakeNext(next)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+bool BlockingPool::Interrupt(uint64_t key) {
+  const std::lock_guard lock(mutex_);
+  const auto found = running_.find(key);
+  if (found != running_.end()) {
+    pthread_kill(found->second, InterruptSignal());
+    return true;
+  }
+  std::erase_if(queue_, [&](const Waiting& waiting) { return waiting.key == key; });
+  return false;
+}
+
+void BlockingPool::InterruptAll() {
+  const std::lock_guard lock(mutex_);
+  queue_.clear();
+  for (const auto& [key, thread] : running_) {
+    pthread_kill(thread, InterruptSignal());
+  }
+}
+
+}  // namespace oakum::agent

@@ -1,0 +1,25 @@
+#include "agent/session/delivered.h"
+
+#include <algorithm>
+
+namespace oakum::agent {
+
+void Delivered::Remember(const Notification& call, const Result& result) {
+  const std::lock_guard lock(mutex_);
+  PlaceOf(call.tid) = {call, result};
+}
+
+std::optional<Delivered::Result> Delivered::TakeSame(const Notification& call) {
+  const std::lock_guard lock(mutex_);
+  Place& place = PlaceOf(call.tid);
+  if (place.call.tid != call.tid) {
+    return std::nullopt;
+  }
+  place.call.tid = 0;
+  const bool same = place.call.nr == call.nr && place.call.arch == call.arch &&
+                    place.call.instruction_pointer == call.instruction_pointer &&
+                    std::ranges::equal(place.call.args, call.args);
+  return same ? std::optional(place.result) : std::nullopt;
+}
+
+}  // namespace oakum::agent

@@ -1,0 +1,541 @@
+#include "agent/session/session_manager.h"
+
+#include <fmt/format.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <list>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <thread>
+
+#include "agent/caller/filter_check.h"
+#include "agent/dns/names_file.h"
+#include "agent/server/wakeable_epoll.h"
+#include "agent/session/reactor.h"
+#include "agent/session/session.h"
+#include "agent/session/session_bounds.h"
+#include "agent/session/session_keeping.h"
+
+namespace oakum::agent {
+
+namespace {
+
+constexpr uint64_t kWakeKey = 0;
+
+class Sessions final : public SessionManager {
+ public:
+  Sessions(SessionOptions options, std::shared_ptr<const policy::PolicySet> policies,
+           EventSink& events, const Log& log, std::unique_ptr<Reactor> reactor, UniqueFd epoll,
+           UniqueFd wake)
+      : options_(options),
+        events_(events),
+        log_(log),
+        reactor_(std::move(reactor)),
+        epoll_(std::move(epoll)),
+        wake_(std::move(wake)),
+        carrier_(std::make_unique<Carrier>(events, log)),
+        policies_(std::move(policies)) {
+    undertaker_ = std::thread([this] { BuryTheDead(); });
+  }
+
+  ~Sessions() override {
+    {
+      const std::lock_guard lock(mutex_);
+      for (const auto& [number, session] : sessions_) {
+        if (Journal* journal = session->core()->journal(); journal != nullptr) {
+          journal->Freeze();
+        }
+      }
+    }
+    stopping_.store(true);
+    Wake();
+    undertaker_.join();
+    sessions_.clear();  // stops the threads
+    reactor_.reset();   // gives up what still waits
+    carrier_.reset();   // ends the workers, and what they carry
+  }
+
+  Expected<void> Attach(const oci::ContainerProcessState& state, UniqueFd notify_fd) override {
+    auto notify = NotifyFd::Create(std::move(notify_fd));
+    if (!notify) {
+      return std::unexpected(std::move(notify.error()));
+    }
+    const std::lock_guard lock(mutex_);
+    for (const auto& [number, session] : sessions_) {
+      if (notify->IsSameAs(session->core()->notify().fd())) {
+        return MakeError(EEXIST, fmt::format("its listener is that of session {} already, which "
+                                             "goes on as it was",
+                                             number));
+      }
+    }
+    const size_t state_bytes = StateBytes(state);
+    if (auto room = bounds_.Admit(state.id, state_bytes); !room) {
+      return room;
+    }
+    auto source = SourceOf(state);
+    UniqueFd init_pidfd = InitPidfd(state);
+    auto parts = PartsOf(state.id, state.init_pid);
+    if (parts == nullptr) {
+      parts = std::make_shared<ContainerParts>(state.init_pid, cgroups_, BorrowedCarrier());
+      if (options_.store != nullptr) {
+        parts->KeepNames(NamesFile::Make());
+      }
+    }
+    // Reads what the container has not yet had a hand in: also for a policy that comes later.
+    (void)parts->carried();
+    auto kept = Keep(state, *source, notify->fd(), init_pidfd.get(), *parts);
+    auto core = std::make_shared<SessionCore>(next_number_, std::move(*notify), std::move(source),
+                                              state.init_pid, std::move(init_pidfd),
+                                              std::move(parts), events_, std::move(kept));
+    ReportInherited(state, *core);
+    return Begin(std::move(core), state_bytes);
+  }
+
+  Expected<size_t> Adopt(std::vector<KeptItem> items) override {
+    if (auto known = CheckVersions(items); !known) {
+      return std::unexpected(std::move(known.error()));
+    }
+    std::list<AdoptedSession> kept;
+    for (KeptItem& item : items) {
+      if (!item.name.starts_with(kKeptSessionPrefix)) {
+        continue;
+      }
+      const std::string name = item.name;
+      if (auto opened = OpenKept(std::move(item)); opened) {
+        kept.push_back(std::move(*opened));
+      } else {
+        LoseKept(name, opened.error());
+      }
+    }
+    // A container's first session knows what it began with.
+    kept.sort([](const AdoptedSession& one, const AdoptedSession& other) {
+      return one.state.attached_ns < other.state.attached_ns;
+    });
+    const std::lock_guard lock(mutex_);
+    size_t adopted = 0;
+    for (AdoptedSession& one : kept) {
+      const std::string name = one.kept.name;
+      if (auto begun = AdoptOne(std::move(one)); begun) {
+        ++adopted;
+      } else {
+        LoseKept(name, begun.error());
+      }
+    }
+    return adopted;
+  }
+
+  void SetPolicies(std::shared_ptr<const policy::PolicySet> policies) override {
+    const std::lock_guard lock(mutex_);
+    policies_ = std::move(policies);
+    filters_.Forget();
+    std::set<std::string> reported;  // an exec has a session of its own, and the same filter
+    for (auto& [number, session] : sessions_) {
+      auto source = std::make_shared<EventSource>(*session->core()->source());
+      source->policy = FindPolicy(source->policy_name);
+      filters_.Fill(*source, false);
+      if (source->policy == nullptr) {
+        log_.Warning(
+            "session {}: policy \"{}\" is gone: all guarded calls of container {} are "
+            "denied",
+            number, Escape(source->policy_name), Escape(source->container_id));
+      }
+      if (reported.insert(source->container_id).second) {
+        ReportGaps(*source);
+      }
+      Use(*session, std::move(source));
+    }
+  }
+
+  void KeepAgain() override {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [number, session] : sessions_) {
+      to_keep_.insert(number);
+    }
+  }
+
+  size_t KeepRest() override {
+    const std::lock_guard lock(mutex_);
+    while (!to_keep_.empty()) {
+      const auto found = sessions_.find(*to_keep_.begin());
+      if (found != sessions_.end() && !HandOverAgain(*found->second->core())) {
+        break;
+      }
+      to_keep_.erase(to_keep_.begin());
+    }
+    return to_keep_.size();
+  }
+
+  bool left_to_keep() const override {
+    const std::lock_guard lock(mutex_);
+    return !to_keep_.empty();
+  }
+
+  std::vector<SessionInfo> List() const override {
+    const std::lock_guard lock(mutex_);
+    std::vector<SessionInfo> list;
+    list.reserve(sessions_.size());
+    for (const auto& [number, session] : sessions_) {
+      list.push_back(session->core()->Info());
+    }
+    return list;
+  }
+
+  SessionTotals Totals() const override {
+    const std::lock_guard lock(mutex_);
+    SessionTotals totals = ended_;
+    totals.sessions = next_number_ - (kWakeKey + 1);
+    for (const auto& [number, session] : sessions_) {
+      Add(session->core()->Info(), totals);
+    }
+    return totals;
+  }
+
+ private:
+  // Calls that are being decided keep the policy that they began with. The guard goes before the
+  // first call that audit lets the kernel carry out, and may come back before the first that is
+  // not.
+  static void Use(Session& session, std::shared_ptr<const EventSource> source) {
+    NativeUnix& native = session.core()->container()->native_unix;
+    if (source->policy != nullptr && source->policy->mode() == policy::Mode::kAudit) {
+      native.Suspend();
+    } else {
+      native.Resume();
+    }
+    session.core()->SetSource(std::move(source));
+  }
+
+  void ReportGaps(const EventSource& source) const {
+    if (!source.gaps.empty()) {
+      log_.Warning(
+          "container {}: its filter is not the one that policy \"{}\" needs now: it {}; "
+          "start the container again to give it that filter",
+          Escape(source.container_id), Escape(source.policy_name), DescribeGaps(source.gaps));
+    }
+  }
+
+  // Under mutex_, as all that follow.
+  Expected<void> Begin(std::shared_ptr<SessionCore> core, size_t state_bytes) {
+    const uint64_t number = next_number_++;
+    const auto source = core->source();
+    auto session = Session::Start(core, *reactor_, options_, [this, number] { Ended(number); });
+    if (!session) {
+      bounds_.Release(source->container_id, state_bytes);
+      Forget(*core);
+      return std::unexpected(std::move(session.error()));
+    }
+    sessions_.emplace(number, std::move(*session));
+    state_bytes_.emplace(number, state_bytes);
+    epoll_event event = {};
+    event.data.u64 = number;  // no events: EPOLLHUP is always reported
+    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, core->notify().fd(), &event) != 0) {
+      log_.Warning("session {}: cannot watch its listener: errno {}", number, errno);
+    }
+    if (source->policy == nullptr) {
+      log_.Warning("session {}: container {} has no policy here: all its guarded calls are denied",
+                   number, Escape(source->container_id));
+    }
+    ReportGaps(*source);
+    return {};
+  }
+
+  Expected<void> AdoptOne(AdoptedSession one) {
+    const size_t state_bytes = StateBytes(one.state.container);
+    if (auto room = bounds_.Admit(one.state.container.id, state_bytes); !room) {
+      return room;
+    }
+    auto source = std::make_shared<EventSource>(*SourceOf(one.state.container));
+    source->policy_name = one.state.policy;
+    source->policy = FindPolicy(source->policy_name);
+    filters_.Fill(*source, false);
+    const pid_t init_pid = one.state.container.init_pid;
+    auto parts = PartsOf(one.state.container.id, init_pid);
+    if (parts == nullptr) {
+      parts = std::make_shared<ContainerParts>(init_pid, std::move(one.origin),
+                                               std::move(one.state.resolv_conf), cgroups_,
+                                               BorrowedCarrier());
+      parts->KeepNames(std::move(one.names));
+    }
+    return Begin(std::make_shared<SessionCore>(
+                     next_number_, std::move(one.notify), std::move(source), init_pid,
+                     std::move(one.init_pidfd), std::move(parts), events_, std::move(one.kept)),
+                 state_bytes);
+  }
+
+  // A session that is not kept goes on all the same, as long as this agent lives.
+  std::optional<KeptSession> Keep(const oci::ContainerProcessState& state,
+                                  const EventSource& source, int listener_fd, int init_pidfd,
+                                  const ContainerParts& parts) {
+    if (options_.store == nullptr) {
+      return std::nullopt;
+    }
+    KeptState kept;
+    kept.container = state;
+    kept.policy = source.policy_name;
+    kept.attached_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                           std::chrono::system_clock::now().time_since_epoch())
+                           .count();
+    kept.resolv_conf = parts.resolv_conf();
+    const auto origin = parts.view.Origin();
+    auto session = MakeKept(std::move(kept), origin);
+    if (!session) {
+      log_.Warning("container {}: {}; its calls will fail when this agent ends", Escape(state.id),
+                   session.error().ToString());
+      return std::nullopt;
+    }
+    const int root_fd = origin ? origin->root.get() : -1;
+    if (auto handed =
+            HandOver(*options_.store, *session, listener_fd, init_pidfd, root_fd, parts.names_fd());
+        !handed) {
+      log_.Warning("container {}: {}; until that is done its calls fail when this agent ends",
+                   Escape(state.id), handed.error().ToString());
+      to_keep_.insert(next_number_);
+    }
+    return std::move(*session);
+  }
+
+  // Under mutex_. True when there is nothing to hand over, too.
+  [[nodiscard]] bool HandOverAgain(const SessionCore& core) const {
+    const KeptSession* kept = core.kept();
+    if (options_.store == nullptr || kept == nullptr) {
+      return true;
+    }
+    const auto origin = core.container()->view.Origin();
+    const auto handed =
+        HandOver(*options_.store, *kept, core.notify().fd(), core.init_pidfd().get(),
+                 origin ? origin->root.get() : -1, core.container()->names_fd());
+    return handed.has_value();
+  }
+
+  void Forget(const SessionCore& core) {
+    if (const std::string name = core.kept_name(); options_.store != nullptr && !name.empty()) {
+      options_.store->Forget(name);
+    }
+  }
+
+  void LoseKept(const std::string& name, const Error& error) {
+    log_.Error("what was kept as {} cannot be gone on with: {}", name, error.ToString());
+    if (options_.store != nullptr) {
+      options_.store->Forget(name);
+    }
+  }
+
+  static void Add(const SessionInfo& info, SessionTotals& totals) {
+    totals.calls += info.calls;
+    totals.allowed += info.allowed;
+    totals.denied += info.denied;
+    totals.leaks += info.leaks;
+    totals.redirected += info.redirected;
+    totals.proxy_failures += info.proxy_failures;
+  }
+
+  // The policy of that name, kept alive by its set.
+  [[nodiscard]] std::shared_ptr<const policy::Policy> FindPolicy(const std::string& name) const {
+    const policy::Policy* found = policies_ != nullptr ? policies_->Find(name) : nullptr;
+    return found != nullptr ? std::shared_ptr<const policy::Policy>(policies_, found) : nullptr;
+  }
+
+  [[nodiscard]] std::shared_ptr<const EventSource> SourceOf(
+      const oci::ContainerProcessState& state) {
+    auto source = std::make_shared<EventSource>();
+    source->container_id = state.id;
+    auto metadata = policy::DecodeListenerMetadata(state.metadata);
+    if (metadata) {
+      if (metadata->filter) {
+        source->filter = std::make_shared<policy::FilterRecord>(std::move(*metadata->filter));
+      }
+      source->facts = std::move(metadata->facts);
+      source->policy_name = std::move(metadata->policy);
+    } else {
+      // A profile that somebody wrote by hand: the container rules decide, on what is known.
+      source->facts.id = state.id;
+      source->facts.annotations = state.annotations;
+      const auto matched = policies_ != nullptr
+                               ? policies_->Match(source->facts)
+                               : Expected<const policy::Policy*>(MakeError(ENOENT, ""));
+      if (matched) {
+        source->policy_name = (*matched)->name();
+      }
+    }
+    source->policy = FindPolicy(source->policy_name);
+    filters_.Fill(*source, metadata.has_value());
+    return source;
+  }
+
+  // Runtimes with different state directories may use the same id.
+  static bool IsOf(const SessionCore& core, const std::string& container_id, pid_t init_pid) {
+    return core.source()->container_id == container_id &&
+           (init_pid <= 0 || core.init_pid() == init_pid);
+  }
+
+  // The container's init: by the runtime's word, or, for an exec where crun says 0, from the
+  // session that the container began with.
+  [[nodiscard]] UniqueFd InitPidfd(const oci::ContainerProcessState& state) const {
+    for (const auto& [number, session] : sessions_) {
+      const UniqueFd& known = session->core()->init_pidfd();
+      if (known && IsOf(*session->core(), state.id, state.init_pid)) {
+        return UniqueFd(dup(known.get()));
+      }
+    }
+    if (state.init_pid <= 0) {
+      return {};
+    }
+    return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, state.init_pid, 0)));
+  }
+
+  // One for all sessions of a container, from the first on: null before that.
+  [[nodiscard]] std::shared_ptr<ContainerParts> PartsOf(const std::string& container_id,
+                                                        pid_t init_pid) const {
+    for (const auto& [number, session] : sessions_) {
+      if (IsOf(*session->core(), container_id, init_pid)) {
+        return session->core()->container();
+      }
+    }
+    return nullptr;
+  }
+
+  // A worker may hold the last session for a moment, and must not end itself with it.
+  [[nodiscard]] std::shared_ptr<Carrier> BorrowedCarrier() const {
+    return {std::shared_ptr<Carrier>(), carrier_.get()};
+  }
+
+  // Before the program runs, if the runtime leaves the time.
+  static void ReportInherited(const oci::ContainerProcessState& state, SessionCore& core) {
+    const pid_t pid = state.pid > 0 ? state.pid : state.init_pid;
+    if (pid <= 0) {
+      return;
+    }
+    for (const InheritedSocket& socket : FindInheritedSockets(pid)) {
+      core.ReportInherited(pid, socket);
+    }
+  }
+
+  void Ended(uint64_t number) {
+    {
+      const std::lock_guard lock(dead_mutex_);
+      dead_.push_back(number);
+    }
+    Wake();
+  }
+
+  void Wake() const {
+    const uint64_t one = 1;
+    [[maybe_unused]] const ssize_t put = write(wake_.get(), &one, sizeof one);
+  }
+
+  // Joins ended sessions, and tells those whose tasks have all gone.
+  void BuryTheDead() {
+    std::array<epoll_event, 64> events;
+    while (!stopping_.load()) {
+      const int count =
+          epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), -1);
+      for (int i = 0; i < count; ++i) {
+        const uint64_t key = events[static_cast<size_t>(i)].data.u64;
+        if (key == kWakeKey) {
+          uint64_t ignored = 0;
+          [[maybe_unused]] const ssize_t got = read(wake_.get(), &ignored, sizeof ignored);
+          BuryEnded();
+        } else {
+          NudgeHungUp(key);
+        }
+      }
+    }
+  }
+
+  void NudgeHungUp(uint64_t number) {
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = sessions_.find(number);
+      if (found != sessions_.end()) {
+        found->second->Nudge();
+      }
+    }
+    // The hang-up stays until the listener is closed; the thread needs a moment to get there.
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+
+  void BuryEnded() {
+    std::vector<uint64_t> dead;
+    {
+      const std::lock_guard lock(dead_mutex_);
+      dead.swap(dead_);
+    }
+    for (const uint64_t number : dead) {
+      std::unique_ptr<Session> session;
+      {
+        const std::lock_guard lock(mutex_);
+        const auto found = sessions_.find(number);
+        if (found == sessions_.end()) {
+          continue;
+        }
+        session = std::move(found->second);
+        sessions_.erase(found);
+        if (const auto bytes = state_bytes_.extract(number)) {
+          bounds_.Release(session->core()->source()->container_id, bytes.mapped());
+        }
+        Add(session->core()->Info(), ended_);
+      }
+      epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, session->core()->notify().fd(), nullptr);
+      Forget(*session->core());
+    }
+  }
+
+  const SessionOptions options_;
+  EventSink& events_;
+  const Log& log_;
+  std::unique_ptr<Reactor> reactor_;
+  const std::shared_ptr<GuardedCgroups> cgroups_ = std::make_shared<GuardedCgroups>();
+  const UniqueFd epoll_;
+  const UniqueFd wake_;
+  std::unique_ptr<Carrier> carrier_;
+  mutable std::mutex mutex_;
+  std::shared_ptr<const policy::PolicySet> policies_;
+  FilterCheck filters_;
+  std::map<uint64_t, std::unique_ptr<Session>> sessions_;
+  std::map<uint64_t, size_t> state_bytes_;  // of each session
+  SessionBounds bounds_;
+  uint64_t next_number_ = kWakeKey + 1;
+  std::set<uint64_t> to_keep_;  // sessions that the store is still to be handed
+  SessionTotals ended_;         // of sessions that are no more in `sessions_`
+  std::mutex dead_mutex_;
+  std::vector<uint64_t> dead_;
+  std::atomic<bool> stopping_{false};
+  std::thread undertaker_;
+};
+
+}  // namespace
+
+Expected<std::unique_ptr<SessionManager>> SessionManager::Create(
+    SessionOptions options, std::shared_ptr<const policy::PolicySet> policies, EventSink& events,
+    const Log& log) {
+  auto reactor = Reactor::Create(options.use_io_uring);
+  if (!reactor) {
+    return std::unexpected(std::move(reactor.error()));
+  }
+  auto waits = WakeableEpoll::Create(kWakeKey);
+  if (!waits) {
+    return std::unexpected(std::move(waits.error()));
+  }
+  if (options.use_io_uring) {
+    if (const auto probe = UringCalls::Create(true); !probe) {
+      log.Warning("io_uring is not available ({}): threads perform blocking calls",
+                  probe.error().ToString());
+      options.use_io_uring = false;
+      reactor = Reactor::Create(false);
+      if (!reactor) {
+        return std::unexpected(std::move(reactor.error()));
+      }
+    }
+  }
+  return std::make_unique<Sessions>(options, std::move(policies), events, log, std::move(*reactor),
+                                    std::move(waits->epoll), std::move(waits->wake));
+}
+
+}  // namespace oakum::agent
