@@ -62,20 +62,21 @@ function(oakum_test name)
   oakum_add_test(${name} "${ARG_LABELS}" ${ARG_TIMEOUT} $<TARGET_FILE:${name}>)
 endfunction()
 
-# oakum_integration(NAME SCRIPT [ARGUMENTS ...] [LABELS ...] [TIMEOUT s]): a python3 test against
+# oakum_integration(NAME SCRIPT [BESIDE] [ARGUMENTS ...] [LABELS ...] [TIMEOUT s]): a python3 test against
 # real runtimes. ARGUMENTS name the cases of the script to run, all of them when there are none.
 # Exit status 77 means "cannot run here"; ctest shows it as skipped. Label "agent" also runs it in
-# the sanitizer builds, "quick" in scripts/test --quick. They run one at a time: each needs the
-# machine's cores for its timing, and some start daemons.
+# the sanitizer builds, "quick" in scripts/test --quick. They run one at a time, for each needs the
+# machine's cores for its timing, and some start daemons; BESIDE: it runs beside the unit tests,
+# since nothing in it is timed.
 function(oakum_integration name script)
   cmake_path(ABSOLUTE_PATH script BASE_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
-  cmake_parse_arguments(ARG "" "TIMEOUT" "LABELS;ARGUMENTS" ${ARGN})
+  cmake_parse_arguments(ARG "BESIDE" "TIMEOUT" "LABELS;ARGUMENTS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
   endif()
   oakum_add_test(${name} "integration;${ARG_LABELS}" ${ARG_TIMEOUT}
     /usr/bin/python3 ${script} ${ARG_ARGUMENTS})
-  if(TEST ${OAKUM_TEST_PREFIX}${name})
+  if(TEST ${OAKUM_TEST_PREFIX}${name} AND NOT ARG_BESIDE)
     set_tests_properties(${OAKUM_TEST_PREFIX}${name} PROPERTIES RUN_SERIAL TRUE)
   endif()
 endfunction()
