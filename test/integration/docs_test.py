@@ -69,6 +69,24 @@ class OakumPage(unittest.TestCase):
                     [o for o in options if not re.search(rf"Fl -{o}\b", page)], [])
 
 
+class Architecture(unittest.TestCase):
+    def test_folders_include_what_their_table_allows(self):
+        text = (SOURCE / "docs/architecture.md").read_text()
+        rows = re.findall(r"^\| `([\w/]+)/` \|[^|]*\| (.*?) ?\|$", text, re.MULTILINE)
+        allowed = {folder: re.findall(r"`([\w/*]+?)/?`", column) for folder, column in rows}
+        looked_at = set()
+        for source in (path for top in ("base", "oci", "policy", "agent", "hook", "cli")
+                       for path in (SOURCE / top).rglob("*") if path.suffix in (".h", ".cc")):
+            folder = str(source.parent.relative_to(SOURCE))
+            self.assertIn(folder, allowed, source)
+            looked_at.add(folder)
+            for name in re.findall(r'^#include "([^"]+)/[^"/]+"', source.read_text(), re.MULTILINE):
+                with self.subTest(source=str(source), includes=name):
+                    self.assertTrue(name == folder or name in allowed[folder]
+                                    or f"{os.path.dirname(name)}/*" in allowed[folder])
+        self.assertGreaterEqual(len(looked_at), 14)
+
+
 class ThreatModel(unittest.TestCase):
     HOSTILE_FILES = ("hostile_test", "escapes_test")
 
