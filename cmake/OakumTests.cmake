@@ -81,12 +81,17 @@ function(oakum_integration name script)
   endif()
 endfunction()
 
-# oakum_fuzz(NAME SOURCES... LIBS ...): a libFuzzer target; ctest runs it for OAKUM_FUZZ_SECONDS
-# over its corpus in test/fuzz/corpus/NAME. What it finds goes to build/fuzz/corpus/NAME.
+# oakum_fuzz(NAME [BRIEF] SOURCES... LIBS ...): a libFuzzer target; ctest runs it for
+# OAKUM_FUZZ_SECONDS, or a third of that where there is little to find (BRIEF), over its corpus in
+# test/fuzz/corpus/NAME. What it finds goes to build/fuzz/corpus/NAME.
 set(OAKUM_FUZZ_SECONDS 15 CACHE STRING "How long ctest runs each fuzz target")
 set(OAKUM_FUZZ_SEED 1 CACHE STRING "Seed of the fuzz targets in ctest, the same each time; 0: random")
 function(oakum_fuzz name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LIBS" ${ARGN})
+  cmake_parse_arguments(ARG "BRIEF" "" "SOURCES;LIBS" ${ARGN})
+  set(seconds ${OAKUM_FUZZ_SECONDS})
+  if(ARG_BRIEF)
+    math(EXPR seconds "(${seconds} + 2) / 3")
+  endif()
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE oakum_options ${ARG_LIBS})
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
@@ -97,7 +102,7 @@ function(oakum_fuzz name)
   if(EXISTS ${PROJECT_SOURCE_DIR}/test/fuzz/corpus/${name})
     list(APPEND corpus ${PROJECT_SOURCE_DIR}/test/fuzz/corpus/${name})
   endif()
-  add_test(NAME fuzz.${name} COMMAND ${name} -max_total_time=${OAKUM_FUZZ_SECONDS}
+  add_test(NAME fuzz.${name} COMMAND ${name} -max_total_time=${seconds}
     -seed=${OAKUM_FUZZ_SEED}
     -rss_limit_mb=2048 -timeout=5 -print_final_stats=1 -verbosity=0 ${corpus})
   set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz TIMEOUT 120)

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -61,14 +62,19 @@ bool NamesFile::IsOne(int fd) {
 
 Expected<NamesFile> NamesFile::Open(UniqueFd file) {
   Header header = {};
-  if (pread(file.get(), &header, sizeof header, 0) != sizeof header || header.magic != kMagic ||
-      header.place[0] < kFirst || header.place[1] < header.place[0]) {
+  if (pread(file.get(), &header, sizeof header, 0) != sizeof header || header.magic != kMagic) {
     return MakeError(EINVAL, "a kept descriptor is not a container's names");
   }
   if (header.version != kVersion) {
     return MakeError(ENOTSUP, "a container's names were kept in another version of their format");
   }
-  return NamesFile(std::move(file), {header.place[0], header.place[1]});
+  const auto [begin, end] = header.place;
+  struct stat status = {};
+  if (begin < kFirst || end < begin || end - begin > kMaxSize || fstat(file.get(), &status) != 0 ||
+      status.st_size < off_t{end}) {
+    return MakeError(EINVAL, "a container's names that were kept are damaged");
+  }
+  return NamesFile(std::move(file), {begin, end});
 }
 
 void NamesFile::Read(const std::function<void(const Record&)>& take) const {
@@ -101,7 +107,7 @@ void NamesFile::SetPlace(Place place) {
 void NamesFile::Append(const Record& record) {
   const std::string bytes = Encode(record);
   if (record.name.size() <= kMaxName && bytes.size() < UINT32_MAX - place_.end &&
-      Put(file_.get(), bytes, place_.end)) {
+      place_.end - place_.begin + bytes.size() <= kMaxSize && Put(file_.get(), bytes, place_.end)) {
     SetPlace({place_.begin, place_.end + static_cast<uint32_t>(bytes.size())});
   }
 }
@@ -117,7 +123,8 @@ void NamesFile::Rewrite(
   give([&](const Record& record) { bytes += Encode(record); });
   // Never over what is there: before it if there is room, else behind it.
   const uint32_t begin = bytes.size() <= place_.begin - kFirst ? kFirst : place_.end;
-  if (bytes.size() >= UINT32_MAX - begin || !Put(file_.get(), bytes, begin)) {
+  if (bytes.size() > kMaxSize || bytes.size() >= UINT32_MAX - begin ||
+      !Put(file_.get(), bytes, begin)) {
     return;
   }
   const Place old = place_;

@@ -21,6 +21,8 @@ class NamesFile {
   // Beyond it, and beyond twice what is worth keeping, the records are written anew.
   static constexpr uint32_t kRewriteAbove = 256 * 1024;
   static constexpr size_t kMaxName = 253;
+  // All records: what is worth keeping (Names::kMaxSynthetic, kMaxLearned) takes a third of it.
+  static constexpr uint32_t kMaxSize = uint32_t{64} << 20;
 
   struct Record {
     std::string_view name;
@@ -32,7 +34,7 @@ class NamesFile {
   [[nodiscard]] static UniqueFd Make();
   // Whether a descriptor is one, of whatever version.
   [[nodiscard]] static bool IsOne(int fd);
-  // Errors: EINVAL when it is none, ENOTSUP for another version.
+  // Errors: EINVAL when it is none, or damaged; ENOTSUP for another version.
   [[nodiscard]] static Expected<NamesFile> Open(UniqueFd file);
 
   // Calls `take` with each record in the order in which they were written; stops at one that is

@@ -39,6 +39,8 @@ static_assert(sizeof(Header) <= kHeaderRoom && sizeof(JournalSlot) == 192);
 constexpr size_t kMapped = kHeaderRoom + kJournalSlots * sizeof(JournalSlot);
 // What was noted and its place are written in one piece.
 static_assert(offsetof(Header, noted_size) % 8 == 0);
+// Note() goes behind what is there only where it is longer than all that is before that.
+constexpr size_t kMaxNotedPlace = 2 * kMaxKeptState;
 
 Expected<Header> ReadHeader(int fd) {
   Header header = {};
@@ -62,6 +64,7 @@ Expected<Header> ReadHeader(int fd) {
   }
   if (header.header_size != kHeaderRoom || header.slot_size != sizeof(JournalSlot) ||
       header.slot_count != kJournalSlots || header.state_size > kMaxKeptState ||
+      header.noted_size > kMaxKeptState || header.noted_place > kMaxNotedPlace ||
       static_cast<uint64_t>(status.st_size) <
           kMapped + header.state_size + header.noted_place + header.noted_size) {
     return MakeError(EINVAL, "the state of a kept session is damaged");

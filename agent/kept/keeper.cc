@@ -12,9 +12,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <deque>
 #include <map>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -36,6 +38,9 @@ constexpr size_t kMaxItems = 16'384;
 constexpr size_t kMaxStrangers = 64;
 // An agent that does not take what it is handed, or says nothing, is not waited for longer.
 constexpr timeval kPatience = {5, 0};
+// A connection that there is no descriptor for stays in the backlog, where it is found again at
+// once: that long it is left there.
+constexpr int kAcceptPauseMs = 100;
 // For the agent that has started this process.
 constexpr int kFirstAgentWithinMs = 20'000;
 
@@ -43,6 +48,8 @@ constexpr uint64_t kListenerKey = 0;
 constexpr uint64_t kAgentKey = 1;
 constexpr uint64_t kSignalKey = 2;
 constexpr uint64_t kFirstItemKey = 16;
+
+using Clock = std::chrono::steady_clock;
 
 class Keeper {
  public:
@@ -67,13 +74,17 @@ class Keeper {
         return {};
       }
       std::array<epoll_event, 64> events;
-      const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
-                                   idle ? kFirstAgentWithinMs : -1);
+      const int timeout = resume_at_ ? kAcceptPauseMs : idle ? kFirstAgentWithinMs : -1;
+      const int count =
+          epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
       if (count < 0 && errno != EINTR) {
         return ErrnoError("epoll_wait");
       }
-      if (count == 0 && idle) {
+      if (count == 0 && idle && !resume_at_) {
         return {};
+      }
+      if (resume_at_ && Clock::now() >= *resume_at_) {
+        SetAccepting(true);
       }
       for (int i = 0; i < count; ++i) {
         Handle(events[static_cast<size_t>(i)].data.u64);
@@ -122,9 +133,24 @@ class Keeper {
     }
   }
 
+  void SetAccepting(bool accepting) {
+    epoll_event event = {};
+    event.events = accepting ? uint32_t{EPOLLIN} : 0;
+    event.data.u64 = kListenerKey;
+    (void)epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, listener_.fd(), &event);
+    resume_at_.reset();
+    if (!accepting) {
+      resume_at_ = Clock::now() + std::chrono::milliseconds(kAcceptPauseMs);
+    }
+  }
+
   void AcceptOne() {
     auto accepted = Accept(listener_.fd());
     if (!accepted) {
+      // Whatever there is a lack of, descriptors or memory, none of it is there a moment later.
+      if (accepted.error().code != EAGAIN) {
+        SetAccepting(false);
+      }
       return;
     }
     const auto peer = PeerOf(accepted->get());
@@ -269,6 +295,7 @@ class Keeper {
   const KeeperLife life_;
   const Log& log_;
   bool ending_ = false;
+  std::optional<Clock::time_point> resume_at_;  // nothing is accepted before
   UniqueFd agent_;
   pid_t agent_pid_ = 0;
   std::deque<Stranger> strangers_;  // oldest first

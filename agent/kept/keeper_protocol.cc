@@ -2,8 +2,10 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <utility>
 
@@ -23,14 +25,41 @@ struct Wire {
 
 std::string KeeperPath(const std::string& agent_socket) { return agent_socket + ".keeper"; }
 
-Expected<void> SendToPeer(int socket_fd, KeeperWord word, std::string_view name,
-                          std::span<const int> fds, int flags) {
-  if (name.size() >= kMaxKeptName || fds.size() > kMaxKeptFds) {
-    return MakeError(ENAMETOOLONG, "too much for one message to the keeper");
+Expected<std::string> EncodeKeeperMessage(KeeperWord word, std::string_view name) {
+  if (name.size() >= kMaxKeptName) {
+    return MakeError(ENAMETOOLONG, "too long a name for a message to the keeper");
+  }
+  if (name.contains('\0')) {
+    return MakeError(EINVAL, "a name for the keeper that would end before its end");
   }
   Wire wire = {.version = kKeeperVersion, .word = static_cast<uint32_t>(word), .name = {}};
   std::copy(name.begin(), name.end(), wire.name.begin());
-  iovec data = {&wire, sizeof wire};
+  return std::string(reinterpret_cast<const char*>(&wire), sizeof wire);
+}
+
+Expected<KeeperMessage> DecodeKeeperMessage(std::string_view bytes) {
+  Wire wire = {};
+  if (bytes.size() < offsetof(Wire, name)) {
+    return MakeError(EPROTO, "a message that no agent or keeper sends");
+  }
+  memcpy(&wire, bytes.data(), std::min(bytes.size(), sizeof wire));
+  KeeperMessage message;
+  message.version = wire.version;
+  message.word = static_cast<KeeperWord>(wire.word);
+  message.name.assign(wire.name.data(), strnlen(wire.name.data(), wire.name.size()));
+  return message;
+}
+
+Expected<void> SendToPeer(int socket_fd, KeeperWord word, std::string_view name,
+                          std::span<const int> fds, int flags) {
+  if (fds.size() > kMaxKeptFds) {
+    return MakeError(ENAMETOOLONG, "too many descriptors for a message to the keeper");
+  }
+  auto bytes = EncodeKeeperMessage(word, name);
+  if (!bytes) {
+    return std::unexpected(std::move(bytes.error()));
+  }
+  iovec data = {bytes->data(), bytes->size()};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kMaxKeptFds)> control = {};
   msghdr message = {};
   message.msg_iov = &data;
@@ -51,22 +80,19 @@ Expected<void> SendToPeer(int socket_fd, KeeperWord word, std::string_view name,
 }
 
 Expected<std::optional<KeeperMessage>> ReceiveFromPeer(int socket_fd) {
-  Wire wire = {};
-  auto received = ReceiveMessage(socket_fd, std::span(reinterpret_cast<char*>(&wire), sizeof wire));
+  std::array<char, sizeof(Wire)> bytes;
+  auto received = ReceiveMessage(socket_fd, bytes);
   if (!received) {
     return std::unexpected(std::move(received.error()));
   }
   if (received->bytes == 0) {
     return std::nullopt;
   }
-  if (received->bytes < offsetof(Wire, name)) {
-    return MakeError(EPROTO, "a message that no agent or keeper sends");
+  auto message = DecodeKeeperMessage({bytes.data(), received->bytes});
+  if (!message) {
+    return std::unexpected(std::move(message.error()));
   }
-  KeeperMessage message;
-  message.version = wire.version;
-  message.word = static_cast<KeeperWord>(wire.word);
-  message.name.assign(wire.name.data(), strnlen(wire.name.data(), wire.name.size()));
-  message.fds = std::move(received->fds);
+  message->fds = std::move(received->fds);
   return message;
 }
 

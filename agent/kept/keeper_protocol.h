@@ -38,7 +38,13 @@ struct KeeperMessage {
 // Where the keeper of an agent with this socket is.
 [[nodiscard]] std::string KeeperPath(const std::string& agent_socket);
 
-// One message. `flags`: MSG_DONTWAIT or 0. Errors: ENAMETOOLONG, sendmsg(2)'s.
+// What is sent, and what was received, without the descriptors. A message that is longer than this
+// version's is read as far as that goes. Errors: ENAMETOOLONG, EINVAL for a name with a 0 in it;
+// EPROTO for what is no message.
+[[nodiscard]] Expected<std::string> EncodeKeeperMessage(KeeperWord word, std::string_view name);
+[[nodiscard]] Expected<KeeperMessage> DecodeKeeperMessage(std::string_view bytes);
+
+// One message. `flags`: MSG_DONTWAIT or 0. Errors: ENAMETOOLONG, EINVAL, sendmsg(2)'s.
 [[nodiscard]] Expected<void> SendToPeer(int socket_fd, KeeperWord word, std::string_view name,
                                         std::span<const int> fds, int flags);
 // Nothing at the end of the connection. Errors: EPROTO for what is no message, recvmsg(2)'s.

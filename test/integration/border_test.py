@@ -380,6 +380,34 @@ class Keeper(case.Case):
             os.close(writing)
             wait_until(lambda: process_of(keeper.pid)["descriptors"] == before, 30, "none is kept")
 
+    def test_without_a_descriptor_it_rests(self):
+        """Connections that it has no descriptor for stay where they are."""
+        path = os.path.join(self.directory, "poor.sock")
+        keeper = Process([env.program("oakum-agent"), "--keeper", path],
+                         os.path.join(self.directory, "poor.log"))
+        self.addCleanup(keeper.stop)
+        keeper.wait_for(lambda: os.path.exists(path + ".keeper"), 10, "it listens")
+        few = process_of(keeper.pid)["descriptors"] + 2
+        _, hard = resource.prlimit(keeper.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(keeper.pid, resource.RLIMIT_NOFILE, (few, hard))
+
+        def ticks():
+            with open(f"/proc/{keeper.pid}/stat", encoding="utf-8") as line:
+                fields = line.read().rsplit(") ", 1)[1].split()
+            return int(fields[11]) + int(fields[12])
+
+        links = [connect(path + ".keeper", socket.SOCK_SEQPACKET) for _ in range(few + 10)]
+        wait_until(lambda: process_of(keeper.pid)["descriptors"] >= few, 10, "it has no more")
+        before = ticks()
+        time.sleep(2)
+        used = (ticks() - before) / os.sysconf("SC_CLK_TCK")
+        self.assertLess(used, 0.2, "seconds of a processor in two")
+        for link in links:
+            link.close()
+        with connect(path + ".keeper", socket.SOCK_SEQPACKET) as link:
+            link.send(self.message(self.HELLO))
+            self.assertEqual(struct.unpack("II64s", link.recv(72))[1], self.READY)
+
 
 class HalfOpen(case.Case):
     """Connections by the thousand that say nothing, and containers that start all the same."""

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <map>
@@ -101,6 +102,28 @@ TEST(DnsNames, AFileOfAnotherKindIsRefused) {
   Names names;
   names.KeepIn(std::move(later));  // does without
   EXPECT_THAT(names.Of(names.SyntheticV4("example.com")), ElementsAre("example.com"));
+}
+
+TEST(DnsNames, AFileThatIsDamagedIsRefused) {
+  constexpr off_t kPlaceAt = 16;
+  struct Place {
+    uint32_t begin;
+    uint32_t end;
+    bool taken;
+  };
+  for (const auto& [begin, end, taken] :
+       {Place{64, 64, true}, Place{64, 64 + NamesFile::kMaxSize, true},
+        Place{64, 65 + NamesFile::kMaxSize, false}, Place{UINT32_MAX - 1, UINT32_MAX, false},
+        Place{63, 64, false}, Place{100, 99, false}}) {
+    UniqueFd file = NamesFile::Make();
+    const std::array<uint32_t, 2> place = {begin, end};
+    ASSERT_EQ(pwrite(file.get(), place.data(), sizeof place, kPlaceAt),
+              static_cast<ssize_t>(sizeof place));
+    ASSERT_EQ(ftruncate(file.get(), off_t{128} << 20), 0);
+    const auto opened = NamesFile::Open(std::move(file));
+    EXPECT_EQ(opened.has_value(), taken) << begin << ' ' << end;
+    EXPECT_TRUE(taken || opened.error().code == EINVAL);
+  }
 }
 
 TEST(DnsNames, WhoseAddressNobodyHasIsNobody) {
