@@ -246,14 +246,15 @@ class UnixSockets(case.Case):
         guard.stop()
 
     def test_audit_takes_the_guard_off(self):
-        """A policy that audits lets the container connect by itself: also one that did not before."""
+        """A policy that audits lets the container connect by itself, also one that did not before; and
+        the next one that does not puts the guard on again."""
         far, server = self.far, self.server()
         guard, engine = self.engine(FREE)
         socket_path = f"/shared/{os.path.basename(server.path)}"
         config = bundle.make_config(self.rootfs, [
             "/bin/sh", "-c", f"/bin/unixsock client {socket_path} 3 && /bin/touch /shared/ready && "
-            f"/bin/probe 'wait /shared/go' 'tcp {far.BAD4} 80 hello' > /shared/out"],
-            netns=far.netns)
+            f"/bin/probe 'wait /shared/go' 'tcp {far.BAD4} 80 hello' 'wait /shared/again' "
+            f"> /shared/out && /bin/unixsock client {socket_path} 3"], netns=far.netns)
         config["mounts"].append({"destination": "/shared", "source": self.shared, "type": "bind",
                                  "options": ["rbind", "rw"]})
         log = os.path.join(self.directory, "audit.log")
@@ -262,14 +263,20 @@ class UnixSockets(case.Case):
         self.addCleanup(process.stop)
         proc.wait_until(proc.path_exists(os.path.join(self.shared, "ready")), 20, "the connect")
         self.assertSeesTheClient(server.seen[-1], 0)
-        guard.set_policy(agent.single_policy({**FREE, "mode": "audit"}))
-        guard.reload()
-        proc.wait_until(lambda: "policy" in guard.log(), 10, "the reload")
-        with open(os.path.join(self.shared, "go"), "w", encoding="ascii"):
-            pass
+        reloads = lambda: guard.log().count("is read again")
+        for number, (policy, sign) in enumerate((({**FREE, "mode": "audit"}, "go"), (FREE, "again"))):
+            guard.set_policy(agent.single_policy(policy))
+            guard.reload()
+            proc.wait_until(lambda: reloads() > number, 10, "the reload")
+            with open(os.path.join(self.shared, sign), "w", encoding="ascii"):
+                pass
+            if sign == "go":
+                guard.wait_events(1, oakum__verdict="audit")
         self.assertEqual(process.wait(20), 0)
         with open(os.path.join(self.shared, "out"), encoding="ascii") as out:
-            self.assertWorked(runtime.parse_probe(out.read())[-1])
+            self.assertWorked(next(step for step in runtime.parse_probe(out.read())
+                                   if step["op"] == "tcp"))
+        self.assertSeesTheClient(server.seen[-1], 0)
 
     def test_a_socket_of_the_host_is_denied_wherever_it_is_mounted(self):
         server = self.server()

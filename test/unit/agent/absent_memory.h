@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <string_view>
 
 #include "base/unique_fd.h"
 
@@ -35,8 +36,21 @@ class AbsentMemory {
   }
   [[nodiscard]] bool ok() const { return ok_; }
   [[nodiscard]] const void* get() const { return pages_ + kSize; }
+  // Its descriptor, with which whoever holds it may Fill() it.
+  [[nodiscard]] int fd() const { return fd_.get(); }
   // There as far as its first `size` bytes, all 1.
   [[nodiscard]] const void* after(size_t size) const { return pages_ + kSize - size; }
+  // What another process's memory has at `where` (its get()) from now on: `bytes`, and zeros.
+  [[nodiscard]] static bool Fill(int fd, uint64_t where, std::string_view bytes) {
+    alignas(kSize) static char page[kSize];
+    memset(page, 0, sizeof page);
+    memcpy(page, bytes.data(), bytes.size());
+    uffdio_copy copy = {};
+    copy.dst = where;
+    copy.src = reinterpret_cast<uintptr_t>(page);
+    copy.len = sizeof page;
+    return ioctl(fd, UFFDIO_COPY, &copy) == 0;
+  }
 
  private:
   static constexpr size_t kSize = 4096;

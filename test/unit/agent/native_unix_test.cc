@@ -5,8 +5,11 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
 #include <netinet/in.h>
 #include <sched.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -18,7 +21,11 @@
 #include <csignal>
 #include <cstdlib>
 #include <functional>
+#include <memory>
+#include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "base/file.h"
 
@@ -156,6 +163,100 @@ TEST(ConnectGuardTest, HoldsWhoIsInTheCgroupAndNobodyElse) {
   EXPECT_EQ(ask()[0], 0) << "the guard has not gone with its object";
   close(steps[0]);
   EXPECT_EQ(waitpid(child, nullptr, 0), child);
+}
+
+// A container as a ConnectGuard wants it: in a cgroup, a pid and a mount namespace of its own, from
+// which it sees no hierarchy. Each byte on its socket is a question: what its connect(2) gets.
+class Contained {
+ public:
+  explicit Contained(const Cgroup& cgroup)
+      : procs_(open((cgroup.path() + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC)) {
+    const auto mounts = ReadFile("/proc/self/mountinfo", size_t{1024} * 1024);
+    for (Mount& mount : ParseMounts(mounts ? *mounts : "")) {
+      if (mount.type == "cgroup2") {
+        hierarchies_.push_back(std::move(mount.point));
+      }
+    }
+    std::array<int, 2> ends{};
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()), 0);
+    const long flags = CLONE_NEWPID | CLONE_NEWNS | SIGCHLD;
+    pid_ = static_cast<pid_t>(syscall(SYS_clone, flags, nullptr, nullptr, nullptr, 0));
+    if (pid_ == 0) {
+      close(ends[0]);
+      Answer(ends[1]);
+      _exit(0);
+    }
+    close(ends[1]);
+    questions_.Reset(ends[0]);
+  }
+  ~Contained() {
+    questions_.Reset();
+    waitpid(pid_, nullptr, 0);
+  }
+  Contained(const Contained&) = delete;
+  Contained& operator=(const Contained&) = delete;
+  [[nodiscard]] pid_t pid() const { return pid_; }
+  [[nodiscard]] int ConnectError() const {
+    int error = -1;
+    EXPECT_EQ(write(questions_.get(), "x", 1), 1);
+    EXPECT_EQ(read(questions_.get(), &error, sizeof error), static_cast<ssize_t>(sizeof error));
+    return error;
+  }
+
+ private:
+  // No fork(2) for the C library and sanitizers, so that nothing is allocated here.
+  void Answer(int fd) const {
+    if (write(procs_.get(), "0", 1) != 1 ||
+        mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+      return;
+    }
+    for (const std::string& point : hierarchies_) {
+      umount2(point.c_str(), MNT_DETACH);
+    }
+    prctl(PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0);
+    const Endpoint endpoint(AF_INET);
+    for (char byte = 0; read(fd, &byte, 1) == 1;) {
+      const int error = endpoint.Connect();
+      if (write(fd, &error, sizeof error) != sizeof error) {
+        return;
+      }
+    }
+  }
+
+  const UniqueFd procs_;
+  std::vector<std::string> hierarchies_;
+  pid_t pid_ = -1;
+  UniqueFd questions_;
+};
+
+// A policy that audits takes the guard off, and a call that an earlier one still decides then puts
+// none on again.
+TEST(NativeUnixTest, AfterSuspendThereIsNoGuardUntilResume) {
+  const Cgroup cgroup;
+  if (cgroup.path().empty()) {
+    GTEST_SKIP() << "needs root and a cgroup (v2) hierarchy";
+  }
+  const Contained container(cgroup);
+  ASSERT_EQ(container.ConnectError(), 0);
+  NativeUnix native(container.pid(), std::make_shared<GuardedCgroups>());
+  const auto ask = [&] {
+    std::thread([&] {  // whose capabilities go
+      const auto status = ReadTaskStatus(container.pid());
+      ASSERT_TRUE(status.has_value());
+      // Without a guard it is as the descriptor table has it, of which a busy machine hides whose
+      // it is.
+      (void)native.AllowsConnect(container.pid(), *status);
+    })
+        .join();
+    return container.ConnectError();
+  };
+  EXPECT_EQ(ask(), EPERM);
+  native.Suspend();
+  EXPECT_EQ(container.ConnectError(), 0);
+  EXPECT_EQ(ask(), 0);
+  native.Resume();
+  EXPECT_EQ(container.ConnectError(), 0);
+  EXPECT_EQ(ask(), EPERM);
 }
 
 // A child that runs `body`, which calls pause() in the end.

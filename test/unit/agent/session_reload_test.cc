@@ -1,11 +1,14 @@
 // Policies that change while calls are being decided.
 #include <poll.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 #include <atomic>
 #include <chrono>
 #include <thread>
+#include <utility>
 
+#include "test/unit/agent/absent_memory.h"
 #include "test/unit/agent/guarded_session.h"
 
 namespace oakum::agent {
@@ -55,6 +58,64 @@ TEST(ReloadTest, NoCallMeetsTheRulesOfOnePolicyAndTheModeOfAnother) {
   over.store(true);
   reloads.join();
   EXPECT_EQ(code, 0) << "errno";
+}
+
+// The same at the worst moment: the policies change while the agent reads the caller's memory,
+// which is not there before they have. The call has come under the first.
+TEST(ReloadTest, ACallIsDecidedUnderThePolicyThatHeldWhenItCame) {
+  struct Told {
+    int memory;  // the number of its userfaultfd(2)
+    uint64_t where;
+  };
+  const Server server(SOCK_DGRAM);
+  const std::string lenient = Policies("audit", R"("outgoing": {"default": "deny"})");
+  const std::string strict = Policies("enforce", R"("outgoing": {"default": "deny"})");
+  const sockaddr_in address = Loopback(server.port());
+  for (const bool sends : {false, true}) {
+    for (const int expected : {0, EACCES}) {
+      const auto& [first, second] =
+          expected == 0 ? std::pair(lenient, strict) : std::pair(strict, lenient);
+      Guarded guarded(first);
+      int ends[2];
+      ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+      const UniqueFd read_end(ends[0]);
+      UniqueFd write_end(ends[1]);
+      GuardedProcess process(guarded.Plan(), [&](int) {
+        const AbsentMemory memory;
+        const Told told = {memory.fd(), reinterpret_cast<uintptr_t>(memory.get())};
+        const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+        if (!memory.ok() || write(write_end.get(), &told, sizeof told) != sizeof told) {
+          return 77;
+        }
+        const auto* name = static_cast<const sockaddr*>(memory.get());
+        return ErrorOf(sends ? sendto(fd, "x", 1, 0, name, sizeof address)
+                             : connect(fd, name, sizeof address));
+      });
+      write_end.Reset();
+      guarded.Attach(process);
+      process.Go();
+      Told told = {};
+      if (read(read_end.get(), &told, sizeof told) != sizeof told) {
+        ASSERT_EQ(process.Wait(), 77);
+        GTEST_SKIP() << "userfaultfd: not permitted";
+      }
+      const auto calls = [&] { return guarded.manager().List().at(0).calls; };
+      // socket(2) asks nobody. Then the session's thread reads what is not there.
+      for (int i = 0; i < 2'000 && calls() == 0; ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      }
+      ASSERT_EQ(calls(), 1U);
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      guarded.manager().SetPolicies(Parse(second));
+      const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, process.pid(), 0)));
+      const UniqueFd memory(
+          static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), told.memory, 0)));
+      ASSERT_TRUE(AbsentMemory::Fill(memory.get(), told.where,
+                                     {reinterpret_cast<const char*>(&address), sizeof address}))
+          << errno;
+      EXPECT_EQ(process.Wait(), expected) << sends;
+    }
+  }
 }
 
 // accept(2) may wait for days: who comes then meets the policy of that day.
