@@ -3,25 +3,30 @@
 
 set(OAKUM_SYSTEMD_UNIT_DIR lib/systemd/system CACHE STRING "Folder of the systemd unit, below the prefix")
 
+set(OAKUM_SYSTEMD_USER_UNIT_DIR lib/systemd/user CACHE STRING
+  "Folder of the systemd unit of ordinary users, below the prefix")
+
 install(TARGETS oakum oakum-agent oakum-hook oakum-runtime RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
 # Files that name a program or a folder are made when they are installed: `cmake --install --prefix`
 # and CPack choose the prefix only then.
 function(oakum_install_generated source destination)
-  get_filename_component(name ${source} NAME)
-  string(REGEX REPLACE "\\.in$" "" name ${name})
+  string(REGEX REPLACE "\\.in$" "" name ${source})
   set(generated ${PROJECT_BINARY_DIR}/packaging/${name})
   install(CODE "
     set(bindir \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}\")
+    set(libexecdir \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBEXECDIR}\")
     set(datadir \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_DATADIR}\")
     configure_file(\"${PROJECT_SOURCE_DIR}/packaging/${source}\" \"${generated}\" @ONLY)")
   install(FILES ${generated} DESTINATION ${destination})
 endfunction()
 
 oakum_install_generated(oakum-agent.service.in ${OAKUM_SYSTEMD_UNIT_DIR})
+oakum_install_generated(user/oakum-agent.service.in ${OAKUM_SYSTEMD_USER_UNIT_DIR})
 oakum_install_generated(hooks.d/oakum.json.in ${CMAKE_INSTALL_DATADIR}/oakum/hooks.d)
 oakum_install_generated(podman.conf.in ${CMAKE_INSTALL_DATADIR}/oakum)
 
+install(PROGRAMS packaging/user/podman-exec DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/oakum)
 install(FILES packaging/config.json DESTINATION /etc/oakum)
 install(FILES packaging/policy.d/50-default.jsonc DESTINATION /etc/oakum/policy.d)
 install(FILES packaging/oakum.logrotate DESTINATION /etc/logrotate.d RENAME oakum)

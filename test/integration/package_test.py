@@ -51,6 +51,8 @@ class Package(case.Case):
             "etc/oakum/policy.d/50-default.jsonc",
             "etc/logrotate.d/oakum",
             "usr/lib/systemd/system/oakum-agent.service",
+            "usr/lib/systemd/user/oakum-agent.service",
+            "usr/libexec/oakum/podman-exec",
             "usr/share/oakum/hooks.d/oakum.json",
             "usr/share/oakum/podman.conf",
             "usr/share/doc/oakum/copyright",
@@ -88,6 +90,10 @@ class Package(case.Case):
         self.assertEqual(hook["stages"], ["precreate"])
         self.assertIn("ExecStart=/usr/bin/oakum-agent ", self.unit())
         self.assertNotRegex(self.unit(), r"@\w+@")
+        user = (self.root / "usr/lib/systemd/user/oakum-agent.service").read_text()
+        self.assertIn("ExecStart=/usr/libexec/oakum/podman-exec /usr/bin/oakum-agent ", user)
+        self.assertNotRegex(user, r"@\w+@")
+        self.assertTrue(os.access(self.root / "usr/libexec/oakum/podman-exec", os.X_OK))
         conf = (self.root / "usr/share/oakum/podman.conf").read_text()
         self.assertIn('"/usr/share/oakum/hooks.d"]', conf)
 
@@ -102,17 +108,24 @@ class Package(case.Case):
         for name in conffiles.split():
             self.assertTrue((self.root / name.lstrip("/")).is_file(), name)
 
-
-    def test_systemd_takes_the_unit(self):
-        path = os.path.join(self.directory, "oakum-agent.service")
-        with open(path, "w", encoding="utf-8") as out:
-            out.write(self.unit().replace("/usr/bin/oakum-agent",
-                                          str(self.root / "usr/bin/oakum-agent")))
-        checked = subprocess.run(["systemd-analyze", "verify", "--man=no", path],
-                                 capture_output=True, text=True)
-        complaints = [line for line in checked.stderr.split("\n") if "oakum-agent" in line]
-        self.assertEqual(complaints, [])
-        self.assertEqual(checked.returncode, 0, checked.stderr)
+    def test_systemd_takes_the_units(self):
+        for kind in ("system", "user"):
+            with self.subTest(kind=kind):
+                place = os.path.join(self.directory, kind)
+                os.makedirs(place)
+                path = os.path.join(place, "oakum-agent.service")
+                text = (self.root / f"usr/lib/systemd/{kind}/oakum-agent.service").read_text()
+                for folder in ("/usr/bin/oakum-agent", "/usr/libexec/oakum"):
+                    text = text.replace(folder, str(self.root) + folder)
+                with open(path, "w", encoding="utf-8") as out:
+                    out.write(text)
+                checked = subprocess.run(
+                    ["systemd-analyze", f"--{kind}", "verify", "--man=no", path],
+                    capture_output=True, text=True,
+                    env={**os.environ, "XDG_RUNTIME_DIR": self.directory})
+                complaints = [line for line in checked.stderr.split("\n") if "oakum-agent" in line]
+                self.assertEqual(complaints, [])
+                self.assertEqual(checked.returncode, 0, checked.stderr)
 
     def test_the_unit_exposes_little(self):
         path = os.path.join(self.directory, "oakum-agent.service")

@@ -2,77 +2,13 @@
 fault_test.py does it under load."""
 import os
 import signal
-import socket
-import sys
 import time
 
-from lib import agent, bundle, case, env, network, proc, runtime, steady
+from lib import agent, bundle, case, env, network, proc, runtime, steady, systemd
 
 FAR = network.FarSide
 POLICY = agent.single_policy(
     {"mode": "enforce", "outgoing": {"default": "deny", "allow": [FAR.GOOD4]}})
-
-# PID NOTIFY_SOCKET NAMES FD... -- COMMAND: runs a service with descriptors of process PID.
-PASS_FDS = """
-import ctypes, fcntl, os, sys
-pidfd, end = os.pidfd_open(int(sys.argv[1])), sys.argv.index("--")
-PIDFD_GETFD = 438
-got = [ctypes.CDLL(None).syscall(PIDFD_GETFD, pidfd, int(fd), 0) for fd in sys.argv[4:end]]
-high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in got]
-os.closerange(3, 100)
-for i, fd in enumerate(high):
-    os.dup2(fd, 3 + i)
-os.closerange(100, 200)
-os.environ.update(NOTIFY_SOCKET=sys.argv[2], INVOCATION_ID="1")
-if high:
-    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(high)),
-                      LISTEN_FDNAMES=sys.argv[3])
-os.execv(sys.argv[end + 1], sys.argv[end + 1:])
-"""
-
-
-class Systemd:
-    """What sd_pid_notify_with_fds(3) and sd_listen_fds(3) say of a service manager's store."""
-
-    def __init__(self, directory):
-        self.path = os.path.join(directory, "systemd")
-        self.kept = {}
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(self.path)
-        self._socket.setblocking(False)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._socket.close()
-        for fd in sum(self.kept.values(), []):
-            os.close(fd)
-
-    def hear(self):
-        """Does what it is told; returns descriptors by name."""
-        while True:
-            try:
-                message, fds, _, _ = socket.recv_fds(self._socket, 4096, 16)
-            except BlockingIOError:
-                return self.kept
-            lines = message.decode().splitlines()
-            name = next((line[7:] for line in lines if line.startswith("FDNAME=")), "stored")
-            if "FDSTORE=1" in lines:
-                self.kept.setdefault(name, []).extend(fds)
-            elif "FDSTOREREMOVE=1" in lines:
-                for fd in self.kept.pop(name, []):
-                    os.close(fd)
-
-    def prefix(self):
-        """A command that runs another one as a service with what is kept. Made anew for each."""
-        kept = self.hear()
-        names, fds = [], []
-        for name, of_name in kept.items():
-            names += [name] * len(of_name)
-            fds += reversed(of_name)  # in no certain order
-        return [sys.executable, "-c", PASS_FDS, str(os.getpid()), self.path, ":".join(names),
-                *map(str, fds), "--"]
 
 
 class Restarts(steady.SteadyCase):
@@ -224,8 +160,8 @@ class Restarts(steady.SteadyCase):
         self.assertGuarded(answer())
 
     def test_the_store_of_systemd_keeps_sessions(self):
-        with Systemd(self.directory) as systemd:
-            guard, engine = self.start("runc", prefix=systemd.prefix())
+        with systemd.Systemd(self.directory) as manager:
+            guard, engine = self.start("runc", prefix=manager.prefix())
             _, ask = self.probing(engine)
             self.assertGuarded(ask()())
             self.assertFalse(os.path.exists(guard.socket + ".keeper"))
@@ -234,12 +170,12 @@ class Restarts(steady.SteadyCase):
                 answer = ask()
                 time.sleep(0.3)
                 self.assertFalse(answer.there())
-                systemd.hear()
-                guard.use_prefix(systemd.prefix())
+                manager.hear()
+                guard.use_prefix(manager.prefix())
                 guard.start()
                 self.assertGuarded(answer())
             engine.close()
-            proc.wait_until(lambda: systemd.hear() == {}, 5, "nothing is kept any more")
+            proc.wait_until(lambda: manager.hear() == {}, 5, "nothing is kept any more")
 
 
 if __name__ == "__main__":

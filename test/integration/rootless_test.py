@@ -8,9 +8,9 @@ import socket
 import threading
 import time
 
-from lib import case, env, rootfs, rootless, runtime
+from lib import case, env, rootfs, rootless, runtime, systemd
 from lib.agent import field
-from lib.proc import wait_until
+from lib.proc import Process, wait_until
 
 _IDS = itertools.count()
 SOMEWHERE = "192.0.2.5"  # TEST-NET-1: only the proxy "knows" it
@@ -57,8 +57,9 @@ class Server:
         self._socket.close()
 
 
-class RootlessCase:
-    """UNSHARED: the agent is in podman's user namespace, as docs/engines.md says it should be."""
+class Rootless:
+    """A user with an agent. UNSHARED: it is in podman's user namespace, as docs/engines.md says it
+    should be."""
 
     UNSHARED = True
 
@@ -151,13 +152,6 @@ class RootlessCase:
         self.assertEqual(self.bad.peers, before + 1)
         self.assertGuarded()
 
-    def test_a_runtime_guards(self):
-        self.assertGuarded(before=[*NO_HOOKS, "--runtime",
-                                   env.program("oakum-runtime")])
-
-    def test_crun_guards_as_well(self):
-        self.assertGuarded(before=["--runtime", env.tool("crun")], options=["--cgroups", "disabled"])
-
     def test_the_next_agent_goes_on(self):
         """A container at work when the user's agent is killed: its call waits for the next one."""
         shared = os.path.dirname(self.user.write(f"shared-{self.id()}/first", ""))
@@ -187,6 +181,16 @@ class RootlessCase:
             self.assertWorked(allowed)
             self.assertEqual(carried["data"], "hello")
         self.assertEqual(self.bad.peers, bad)
+
+
+class RootlessCase(Rootless):
+
+    def test_a_runtime_guards(self):
+        self.assertGuarded(before=[*NO_HOOKS, "--runtime",
+                                   env.program("oakum-runtime")])
+
+    def test_crun_guards_as_well(self):
+        self.assertGuarded(before=["--runtime", env.tool("crun")], options=["--cgroups", "disabled"])
 
     def test_a_port_below_1024_is_for_who_may(self):
         """Also where the agent owns the user namespace, and so the kernel would ask nothing."""
@@ -269,6 +273,76 @@ class UnsharedTest(RootlessCase, case.Case):
             result = self.podman_run("/bin/echo", "started", before=before, check=False)
             self.assertNotEqual(result.returncode, 0)
             self.assertNotIn("started", result.stdout)
+
+
+class UnitTest(Rootless, case.Case):
+    """The agent as the unit for the user's systemd has it, by the lines that are in it: with who keeps
+    what outlives it."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.manager = None
+        super().setUpClass()
+
+    @classmethod
+    def unit(cls, key):
+        """The command lines of a key."""
+        path = os.path.join(env.SOURCE_DIR, "packaging/user/oakum-agent.service.in")
+        with open(path, encoding="utf-8") as lines:
+            found = [line.split("=", 1)[1].strip() for line in lines if line.startswith(key + "=")]
+        places = {"@libexecdir@/oakum": env.SOURCE_DIR + "/packaging/user",
+                  "@bindir@": os.path.dirname(env.program("oakum-agent")), "%h": cls.user.home}
+        for name, place in places.items():
+            found = [line.replace(name, place) for line in found]
+        return [line.split() for line in found]
+
+    @classmethod
+    def start_agent(cls):
+        if cls.manager is None:
+            cls.manager = systemd.Systemd(cls.user.base)
+            cls.addClassCleanup(cls.manager.close)
+            threading.Thread(target=cls.listen, daemon=True).start()
+            for line in cls.unit("ExecStartPre"):
+                cls.user.run(*line)
+        command, = cls.unit("ExecStart")
+        cls.events_path = command[command.index("--events") + 1]
+        cls.manager.ready = False
+        cls.agent = Process([*cls.manager.prefix(), *cls.user.command(*command)],
+                            os.path.join(cls.directory, f"agent-{next(_IDS)}.log"),
+                            environment=cls.user.environment(), cwd=cls.user.base)
+        cls.agent.wait_for(lambda: cls.manager.ready, 20, "the agent is ready")
+        cls.addClassCleanup(cls.stop_agent)
+
+    @classmethod
+    def listen(cls):
+        """systemd takes what it is sent at once."""
+        try:
+            while True:
+                cls.manager.hear()
+                time.sleep(0.02)
+        except OSError:
+            pass
+
+    def test_the_agent_is_the_main_process(self):
+        self.assertEqual(self.user.processes(env.program("oakum-agent")), [self.agent.pid])
+        with open(f"/proc/{self.agent.pid}/status", encoding="utf-8") as lines:
+            status = dict(line.split(":\t") for line in lines if ":\t" in line)
+        self.assertEqual(status["NoNewPrivs"].strip(), "1")
+        self.assertNotEqual(os.readlink(f"/proc/{self.agent.pid}/ns/user"),
+                            os.readlink("/proc/self/ns/user"))
+        # Nobody else keeps anything.
+        self.assertFalse(os.path.exists(f"{self.user.runtime_dir}/oakum/agent.sock.keeper"))
+
+    def test_a_network_of_its_own(self):
+        denied, carried = self.probe(self.to(self.bad), f"tcp {SOMEWHERE} 80 hello")
+        self.assertFailed(denied, "EACCES")
+        self.assertEqual(carried["data"], "hello")
+
+    def test_without_a_namespace_it_says_so(self):
+        command, = self.unit("ExecStart")
+        result = self.user.run("env", f"XDG_RUNTIME_DIR={self.user.base}", *command, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("podman unshare", result.stderr)
 
 
 class PlainTest(RootlessCase, case.Case):
