@@ -1,4 +1,5 @@
 """What happens to an agent that has to go on all the same."""
+import copy
 import json
 import os
 import resource
@@ -6,7 +7,7 @@ import signal
 import time
 
 from . import agent, env
-from .proc import run
+from .proc import run, wait_until
 
 NOFILE = resource.RLIMIT_NOFILE
 
@@ -67,6 +68,8 @@ class Faults:
                        self.kill_keeper]
         if kills:
             self._kinds += [self.kill, self.kill, self.kill, self.end, self.upgrade]
+        if kills and not env.SANITIZED:  # a sanitizer reports memory that it does not get as an error
+            self._kinds += [self.squeeze]
 
     def step(self):
         self.mend(time.monotonic())
@@ -76,6 +79,7 @@ class Faults:
 
     def mend(self, now=float("inf")):
         """Ends what has lasted long enough by `now`."""
+        self._revive()
         if self._full_until is not None and now >= self._full_until:
             self._disk.free()
             self._full_until = None
@@ -144,6 +148,46 @@ class Faults:
         few = len(os.listdir(f"/proc/{pid}/fd")) + self._chance.choice((0, 0, 1, 2, 4))
         resource.prlimit(pid, NOFILE, (few, self._poor_limits[1]))
         self._poor_until = time.monotonic() + self._chance.uniform(0.05, 0.8)
+
+    def squeeze(self):
+        """Leaves it hardly any memory more than it has, for a moment: it dies of that, at once or a
+        moment later, and another one goes on; or it lives."""
+        process = self._guard.process
+        kind, name = self._chance.choice(((resource.RLIMIT_AS, "VmSize"),
+                                          (resource.RLIMIT_DATA, "VmData")))
+        limits = resource.prlimit(process.pid, kind)
+        with open(f"/proc/{process.pid}/status", encoding="utf-8") as lines:
+            size = next(int(line.split()[1]) << 10 for line in lines if line.startswith(name))
+        least = size + self._chance.choice((0, 0, 64 << 10, 1 << 20))
+        resource.prlimit(process.pid, kind, (least, limits[1]))
+        said = lambda: sum(map(self._guard.log().count, ("is read again", "stays in force")))
+        before, more = said(), 0
+        if self._chance.random() < 0.7:  # what it has set aside lasts for calls, and not for this
+            more = 1
+            self._guard.set_policy(self._large())
+            self._guard.reload()
+        until = time.monotonic() + self._chance.uniform(0.05, 0.8)
+        while process.running() and time.monotonic() < until:
+            time.sleep(0.005)
+        try:
+            resource.prlimit(process.pid, kind, limits)
+        except ProcessLookupError:
+            pass
+        wait_until(lambda: not process.running() or said() >= before + more, 20, "it has read it")
+        self._revive()
+
+    def _large(self):
+        """A policy of megabytes that means the same."""
+        large = copy.deepcopy(self._policies[0])
+        for policy in large["policies"].values():
+            policy["outgoing"]["allow"] += [f"10.{i >> 8}.{i & 255}.1" for i in range(20_000)]
+        return large
+
+    def _revive(self):
+        if not self._guard.process.running():
+            self.counts["revive"] = self.counts.get("revive", 0) + 1
+            self._poor_until = None
+            self._guard.start()
 
     def rotate(self):
         """As logrotate does."""
