@@ -122,8 +122,9 @@ void WaitUntilOthersSleep() {
   for (int attempt = 0; attempt < 1000; ++attempt) {
     bool all = true;
     std::error_code ignored;
-    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task", ignored)) {
-      all = all && (task.path().filename() == own || sleeps(task.path()));
+    for (std::filesystem::directory_iterator task("/proc/self/task", ignored);
+         task != std::filesystem::directory_iterator(); task.increment(ignored)) {
+      all = all && (task->path().filename() == own || sleeps(task->path()));
     }
     if (all) {
       return;

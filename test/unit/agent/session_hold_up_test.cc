@@ -9,6 +9,7 @@
 #include <sys/time.h>
 #include <sys/wait.h>
 
+#include <chrono>
 #include <csignal>
 #include <future>
 #include <thread>
@@ -21,9 +22,9 @@ namespace oakum::agent {
 namespace {
 
 constexpr int kNoFileServer = 77;
-constexpr unsigned kPatienceSeconds = 20;
-constexpr uint32_t kHeld = 0xc0000201;   // 192.0.2.1 (RFC 5737): where the proxy takes its time
-constexpr uint32_t kOther = 0xc0000207;  // 192.0.2.7
+constexpr unsigned kPatienceSeconds = 40;  // what is held up is so for ever
+constexpr uint32_t kHeld = 0xc0000201;     // 192.0.2.1 (RFC 5737): where the proxy takes its time
+constexpr uint32_t kOther = 0xc0000207;    // 192.0.2.7
 
 std::string Policy(uint16_t port) {
   return fmt::format(
@@ -57,7 +58,7 @@ class TwoSpeedProxy {
       : server_(
             [this, held_code](const std::string& target) {
               if (target.starts_with("192.0.2.1:")) {
-                go_.get_future().wait();
+                gone_.wait();  // more than one may ask, as after a time limit
                 return held_code;
               }
               usleep(20'000);
@@ -69,15 +70,15 @@ class TwoSpeedProxy {
   TwoSpeedProxy& operator=(const TwoSpeedProxy&) = delete;
 
   void Go() {
-    if (!std::exchange(gone_, true)) {
+    if (gone_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
       go_.set_value();
     }
   }
   [[nodiscard]] uint16_t port() const { return server_.port(); }
 
  private:
-  bool gone_ = false;
   std::promise<void> go_;
+  const std::shared_future<void> gone_ = go_.get_future().share();
   SocksServer server_;
 };
 
