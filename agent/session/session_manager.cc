@@ -16,9 +16,9 @@
 #include <set>
 #include <thread>
 
-#include "agent/caller/filter_check.h"
 #include "agent/dns/names_file.h"
 #include "agent/server/wakeable_epoll.h"
+#include "agent/session/container_policies.h"
 #include "agent/session/reactor.h"
 #include "agent/session/session.h"
 #include "agent/session/session_bounds.h"
@@ -80,7 +80,7 @@ class Sessions final : public SessionManager {
     if (auto room = bounds_.Admit(state.id, state_bytes); !room) {
       return room;
     }
-    auto source = SourceOf(state);
+    auto source = policies_.SourceOf(state);
     UniqueFd init_pidfd = InitPidfd(state);
     auto parts = PartsOf(state.id, state.init_pid);
     if (parts == nullptr) {
@@ -134,13 +134,11 @@ class Sessions final : public SessionManager {
 
   void SetPolicies(std::shared_ptr<const policy::PolicySet> policies) override {
     const std::lock_guard lock(mutex_);
-    policies_ = std::move(policies);
-    filters_.Forget();
+    policies_.Set(std::move(policies));
     std::set<std::string> reported;  // an exec has a session of its own, and the same filter
     for (auto& [number, session] : sessions_) {
-      auto source = std::make_shared<EventSource>(*session->core()->source());
-      source->policy = FindPolicy(source->policy_name);
-      filters_.Fill(*source, false);
+      const auto before = session->core()->source();
+      auto source = policies_.Renew(*before, before->policy_name);
       if (source->policy == nullptr) {
         log_.Warning(
             "session {}: policy \"{}\" is gone: all guarded calls of container {} are "
@@ -251,10 +249,7 @@ class Sessions final : public SessionManager {
     if (auto room = bounds_.Admit(one.state.container.id, state_bytes); !room) {
       return room;
     }
-    auto source = std::make_shared<EventSource>(*SourceOf(one.state.container));
-    source->policy_name = one.state.policy;
-    source->policy = FindPolicy(source->policy_name);
-    filters_.Fill(*source, false);
+    auto source = policies_.Renew(*policies_.SourceOf(one.state.container), one.state.policy);
     const pid_t init_pid = one.state.container.init_pid;
     auto parts = PartsOf(one.state.container.id, init_pid);
     if (parts == nullptr) {
@@ -334,39 +329,6 @@ class Sessions final : public SessionManager {
     totals.leaks += info.leaks;
     totals.redirected += info.redirected;
     totals.proxy_failures += info.proxy_failures;
-  }
-
-  // The policy of that name, kept alive by its set.
-  [[nodiscard]] std::shared_ptr<const policy::Policy> FindPolicy(const std::string& name) const {
-    const policy::Policy* found = policies_ != nullptr ? policies_->Find(name) : nullptr;
-    return found != nullptr ? std::shared_ptr<const policy::Policy>(policies_, found) : nullptr;
-  }
-
-  [[nodiscard]] std::shared_ptr<const EventSource> SourceOf(
-      const oci::ContainerProcessState& state) {
-    auto source = std::make_shared<EventSource>();
-    source->container_id = state.id;
-    auto metadata = policy::DecodeListenerMetadata(state.metadata);
-    if (metadata) {
-      if (metadata->filter) {
-        source->filter = std::make_shared<policy::FilterRecord>(std::move(*metadata->filter));
-      }
-      source->facts = std::move(metadata->facts);
-      source->policy_name = std::move(metadata->policy);
-    } else {
-      // A profile that somebody wrote by hand: the container rules decide, on what is known.
-      source->facts.id = state.id;
-      source->facts.annotations = state.annotations;
-      const auto matched = policies_ != nullptr
-                               ? policies_->Match(source->facts)
-                               : Expected<const policy::Policy*>(MakeError(ENOENT, ""));
-      if (matched) {
-        source->policy_name = (*matched)->name();
-      }
-    }
-    source->policy = FindPolicy(source->policy_name);
-    filters_.Fill(*source, metadata.has_value());
-    return source;
   }
 
   // Runtimes with different state directories may use the same id.
@@ -496,8 +458,7 @@ class Sessions final : public SessionManager {
   const UniqueFd wake_;
   std::unique_ptr<Carrier> carrier_;
   mutable std::mutex mutex_;
-  std::shared_ptr<const policy::PolicySet> policies_;
-  FilterCheck filters_;
+  ContainerPolicies policies_;
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   std::map<uint64_t, size_t> state_bytes_;  // of each session
   SessionBounds bounds_;
