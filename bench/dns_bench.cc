@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/dns/host_name.h"
 #include "agent/dns/message.h"
 #include "agent/dns/names.h"
 #include "agent/dns/resolver.h"

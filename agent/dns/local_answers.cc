@@ -4,6 +4,8 @@
 #include <array>
 #include <span>
 
+#include "agent/dns/host_name.h"
+
 namespace oakum::agent::dns {
 
 namespace {

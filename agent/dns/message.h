@@ -21,8 +21,6 @@ inline constexpr size_t kMaxQuery = 4'096;     // of a container; no resolver's 
 inline constexpr size_t kMaxPlainUdp = 512;    // RFC 1035 section 4.2.1
 // What we send in one datagram and say that we take (RFC 6891 section 6.2.5).
 inline constexpr size_t kMaxUdp = 4'096;
-inline constexpr size_t kMaxWireName = 255;
-inline constexpr size_t kMaxLabel = 63;
 
 enum class Rcode : uint8_t {
   kNoError = 0,
@@ -111,20 +109,6 @@ struct Reply {
 // are passed over; at most kMaxCnames are followed.
 inline constexpr size_t kMaxCnames = 16;
 [[nodiscard]] std::optional<Reply> ReadReply(std::string_view bytes);
-
-// "www.example.com" of an uncompressed lower-case name; nothing for the root and for a name with
-// anything but letters, digits, "-" and "_" in a label: no text could tell a dot inside a label
-// from one between two.
-[[nodiscard]] std::optional<std::string> HostName(std::string_view wire_name);
-// Whether text is what HostName returns for some name.
-[[nodiscard]] bool IsHostName(std::string_view text);
-// The reverse; nothing for what is none. Upper-case letters stay.
-[[nodiscard]] std::optional<std::string> WireName(std::string_view host_name);
-
-// The address that a name below in-addr.arpa (RFC 1035 section 3.5) or ip6.arpa (RFC 3596 section
-// 2.5) is about: only a whole one.
-[[nodiscard]] std::optional<policy::IpAddress> ReverseAddress(std::string_view name);
-[[nodiscard]] std::string ReverseName(const policy::IpAddress& ip);
 
 }  // namespace oakum::agent::dns
 

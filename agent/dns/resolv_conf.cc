@@ -4,7 +4,7 @@
 #include <charconv>
 #include <optional>
 
-#include "agent/dns/message.h"
+#include "agent/dns/host_name.h"
 
 namespace oakum::agent {
 

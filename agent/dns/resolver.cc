@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "agent/dns/host_name.h"
 #include "agent/dns/local_answers.h"
 #include "agent/dns/message.h"
 #include "agent/dns/tcp_client.h"

@@ -4,7 +4,7 @@
 #include <cerrno>
 #include <utility>
 
-#include "agent/dns/message.h"
+#include "agent/dns/host_name.h"
 #include "agent/proxy/tls_stream.h"
 
 namespace oakum::agent::dns {

@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "agent/dns/host_name.h"
 #include "agent/dns/local_answers.h"
 #include "agent/dns/message.h"
 #include "agent/dns/names.h"

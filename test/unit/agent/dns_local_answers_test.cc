@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "agent/dns/host_name.h"
 #include "agent/dns/local_answers.h"
 #include "agent/dns/resolv_conf.h"
 #include "test/unit/agent/dns_testing.h"

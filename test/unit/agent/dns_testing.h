@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/dns/host_name.h"
 #include "agent/dns/message.h"
 #include "policy/address.h"
 

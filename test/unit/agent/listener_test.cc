@@ -4,12 +4,10 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -482,75 +480,6 @@ TEST_F(ListenerTest, OtherUsersAreRefused) {
   EXPECT_THAT(Diagnostics(), HasSubstr("user 65534"));
 }
 
-TEST_F(ListenerTest, SocketIsPrivateWhateverTheUmask) {
-  struct stat status = {};
-  ASSERT_EQ(stat(path_.c_str(), &status), 0);
-  EXPECT_EQ(status.st_mode & 07777, 0600U);
-  const mode_t old = umask(0);
-  const auto second = UnixListener::Create(dir_ + "/second.sock");
-  umask(old);
-  ASSERT_TRUE(second);
-  ASSERT_EQ(stat((dir_ + "/second.sock").c_str(), &status), 0);
-  EXPECT_EQ(status.st_mode & 07777, 0600U);
-}
-
-TEST_F(ListenerTest, SecondAgentOnThePathIsRefused) {
-  const auto second = UnixListener::Create(path_);
-  ASSERT_FALSE(second);
-  EXPECT_EQ(second.error().code, EADDRINUSE);
-  EXPECT_THAT(second.error().what, HasSubstr("another agent listens there"));
-  EXPECT_TRUE(Connect()) << "the first one is still reached";
-}
-
-// A child that listens and ends, while another one that shares its descriptors holds them: to the
-// kernel what an agent is of which it does not let go of a thread.
-TEST(UnixListenerTest, TakesThePlaceOfAProcessThatHasEnded) {
-  std::string directory = testing::TempDir() + "ended-XXXXXX";
-  ASSERT_NE(mkdtemp(directory.data()), nullptr);
-  const std::string path = directory + "/agent.sock";
-  std::array<int, 2> ready = {};
-  ASSERT_EQ(pipe(ready.data()), 0);
-  const pid_t holder_parent = fork();
-  ASSERT_GE(holder_parent, 0);
-  if (holder_parent == 0) {
-    auto theirs = UnixListener::Create(path);
-    const auto holder = static_cast<pid_t>(syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0));
-    if (holder == 0) {
-      pause();
-    }
-    (void)!write(ready[1], &holder, sizeof holder);
-    _exit(0);  // without the destructor, as if killed
-  }
-  pid_t holder = 0;
-  ASSERT_EQ(read(ready[0], &holder, sizeof holder), static_cast<ssize_t>(sizeof holder));
-  siginfo_t ended = {};
-  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(holder_parent), &ended, WEXITED | WNOWAIT), 0);
-  EXPECT_EQ(UnixListener::Create(path).error().code, EADDRINUSE) << "who has no reason to think so";
-  {
-    const auto ours =
-        UnixListener::Create(path, SOCK_STREAM, std::nullopt, std::chrono::seconds(30));
-    EXPECT_TRUE(ours) << ours.error().what;
-  }
-  kill(holder, SIGKILL);
-  waitpid(holder_parent, nullptr, 0);
-  std::filesystem::remove_all(directory);
-  close(ready[0]);
-  close(ready[1]);
-}
-
-TEST_F(ListenerTest, SecondAgentWaitsForOneThatEnds) {
-  const std::string path = dir_ + "/ending.sock";
-  auto first = std::make_unique<UnixListener>(std::move(*UnixListener::Create(path)));
-  std::thread ends([&] {
-    std::this_thread::sleep_for(milliseconds(50));
-    first.reset();
-  });
-  const auto second =
-      UnixListener::Create(path, SOCK_STREAM, std::nullopt, std::chrono::seconds(30));
-  ends.join();
-  EXPECT_TRUE(second) << second.error().what;
-}
-
 TEST_F(ListenerTest, NoRoomForADescriptorLosesNone) {
   EventLoop* const loop = loop_.get();
   const UniqueFd runtime = Connect();
@@ -566,32 +495,6 @@ TEST_F(ListenerTest, NoRoomForADescriptorLosesNone) {
   EXPECT_TRUE(ran);
   EXPECT_EQ(states_.size(), 0);
   EXPECT_TRUE(RunUntil([&] { return states_.size() == 1; })) << "once there is room";
-}
-
-TEST_F(ListenerTest, LivingStrangerIsRefusedAndADeadOneReplaced) {
-  const std::string path = dir_ + "/stranger.sock";
-  UniqueFd stranger(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  struct sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  memcpy(address.sun_path, path.data(), path.size());
-  ASSERT_TRUE(stranger);
-  ASSERT_EQ(bind(stranger.get(), reinterpret_cast<struct sockaddr*>(&address), sizeof(address)), 0);
-  ASSERT_EQ(listen(stranger.get(), 1), 0);
-  EXPECT_EQ(UnixListener::Create(path).error().code, EADDRINUSE);
-  stranger.Reset();
-  {
-    const auto ours = UnixListener::Create(path);
-    EXPECT_TRUE(ours) << ours.error().what;
-  }
-  EXPECT_FALSE(std::filesystem::exists(path)) << "the path goes with its listener";
-}
-
-TEST_F(ListenerTest, PathThatIsNoSocketIsLeftAlone) {
-  const std::string path = dir_ + "/file";
-  ASSERT_TRUE(ReplaceFile(path, "precious"));
-  EXPECT_EQ(UnixListener::Create(path).error().code, EEXIST);
-  EXPECT_EQ(ReadFile(path, 100).value(), "precious");
-  EXPECT_EQ(UnixListener::Create(dir_ + '/' + std::string(120, 'x')).error().code, ENAMETOOLONG);
 }
 
 }  // namespace
