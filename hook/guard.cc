@@ -19,12 +19,16 @@ namespace oakum::hook {
 Expected<std::string> GuardConfig(std::string_view config_json, const Origin& origin,
                                   const policy::PolicySet& policies, const std::string& socket,
                                   std::vector<std::string> filter_flags) {
-  const auto config = oci::ReadConfigFacts(config_json);
+  auto config = oci::ConfigDocument::Parse(config_json);
   if (!config) {
-    return std::unexpected(config.error());
+    return std::unexpected(std::move(config.error()));
+  }
+  const auto facts = config->Facts();
+  if (!facts) {
+    return std::unexpected(facts.error());
   }
   policy::ListenerMetadata metadata;
-  metadata.facts = ReadFacts(*config, origin);
+  metadata.facts = ReadFacts(*facts, origin);
   const auto policy = policies.Match(metadata.facts);
   if (!policy) {
     return std::unexpected(policy.error());
@@ -36,7 +40,7 @@ Expected<std::string> GuardConfig(std::string_view config_json, const Origin& or
   listener.path = socket;
   listener.metadata = policy::EncodeListenerMetadata(metadata);
   listener.flags = std::move(filter_flags);
-  auto edited = oci::EditConfig(config_json, plan, listener);
+  auto edited = (*std::move(config)).Edit(plan, listener);
   if (!edited) {
     return std::unexpected(
         std::move(edited.error()).Context(fmt::format("policy \"{}\"", metadata.policy)));

@@ -17,7 +17,7 @@ inline constexpr size_t kMaxConfigJson = size_t{16} << 20;
 
 // Returns `config_json` with the filter that the container's policy needs and with `socket` as its
 // listener. Errors: EINVAL for a malformed config.json, ENOENT when no policy is found for the
-// container, EBUSY when somebody else listens already; and those of oci::EditConfig.
+// container, EBUSY when somebody else listens already; and those of oci::ConfigDocument::Edit.
 [[nodiscard]] Expected<std::string> GuardConfig(std::string_view config_json, const Origin& origin,
                                                 const policy::PolicySet& policies,
                                                 const std::string& socket,

@@ -113,18 +113,6 @@ std::vector<RegisterSet> IntersectRange(const RegisterSet& range, const Register
 
 }  // namespace
 
-bool RegisterSet::Contains(uint64_t value) const {
-  switch (shape) {
-    case Shape::kRange:
-      return a <= value && value <= b;
-    case Shape::kNotEqual:
-      return value != a;
-    case Shape::kMasked:
-      return (value & a) == b;
-  }
-  return false;
-}
-
 std::vector<RegisterSet> ToRegisterSets(const ArgCondition& condition) {
   const uint64_t value = condition.value;
   switch (condition.compare) {

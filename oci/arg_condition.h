@@ -28,7 +28,17 @@ struct RegisterSet {
 
   bool operator==(const RegisterSet&) const = default;
   [[nodiscard]] bool IsAny() const { return shape == Shape::kRange && a == 0 && b == UINT64_MAX; }
-  [[nodiscard]] bool Contains(uint64_t value) const;
+  [[nodiscard]] bool Contains(uint64_t value) const {
+    switch (shape) {
+      case Shape::kRange:
+        return a <= value && value <= b;
+      case Shape::kNotEqual:
+        return value != a;
+      case Shape::kMasked:
+        return (value & a) == b;
+    }
+    return false;
+  }
 };
 
 // The set that `condition` describes, with libseccomp's reading of it: bits of value_two outside

@@ -16,7 +16,8 @@ namespace {
 constexpr std::string_view kName = "config.json";
 
 // The member, nullptr when it is absent or null.
-const Json* Find(const Json& object, const char* key) {
+template <typename Document>
+Document* Find(Document& object, const char* key) {
   const auto found = object.find(key);
   return found == object.end() || found->is_null() ? nullptr : &*found;
 }
@@ -111,14 +112,6 @@ class FactReader {
   const Json kEmptyList = Json::array();
   std::string error_;
 };
-
-Expected<Json> ParseConfig(std::string_view text) {
-  auto config = ParseJson(text, kName);
-  if (config && !config->is_object()) {
-    return MakeError(EINVAL, fmt::format("{}:1:1: must be an object", kName));
-  }
-  return config;
-}
 
 // Where things stand in a text that has been parsed already.
 class Scanner {
@@ -225,15 +218,15 @@ Expected<std::string> Dump(const Json& section) {
   }
 }
 
-Expected<std::string> Edit(std::string_view text, const Json& config, const SeccompPlan& plan,
-                           const ListenerConfig& listener) {
+Expected<std::string> EditText(std::string_view text, Json& config, const SeccompPlan& plan,
+                               const ListenerConfig& listener) {
   if (auto folded = RefuseFoldedKeys(config, {"linux"}); !folded) {
     return std::unexpected(folded.error());
   }
   if (auto refused = RefuseOtherPlatforms(config); !refused) {
     return std::unexpected(refused.error());
   }
-  const Json* linux_object = Find(config, "linux");
+  Json* linux_object = Find(config, "linux");
   Json section;
   if (linux_object != nullptr) {
     if (!linux_object->is_object()) {
@@ -242,13 +235,13 @@ Expected<std::string> Edit(std::string_view text, const Json& config, const Secc
     if (auto folded = RefuseFoldedKeys(*linux_object, {"seccomp"}); !folded) {
       return std::unexpected(std::move(folded.error()).Context("linux"));
     }
-    if (const Json* seccomp = Find(*linux_object, "seccomp")) {
-      section = *seccomp;
+    if (Json* seccomp = Find(*linux_object, "seccomp")) {
+      section = std::move(*seccomp);
     }
   }
-  const auto merged = MergeSeccomp(section, plan, listener);
+  auto merged = MergeSeccomp(std::move(section), plan, listener);
   if (!merged) {
-    return std::unexpected(Error(merged.error()).Context("linux"));
+    return std::unexpected(std::move(merged.error()).Context("linux"));
   }
   const auto value = Dump(*merged);
   if (!value) {
@@ -273,38 +266,41 @@ Expected<std::string> Edit(std::string_view text, const Json& config, const Secc
 
 }  // namespace
 
-Expected<ConfigFacts> ReadConfigFacts(std::string_view config_json) {
-  const auto config = ParseConfig(config_json);
-  if (!config) {
-    return std::unexpected(config.error());
+Expected<ConfigDocument> ConfigDocument::Parse(std::string_view config_json) {
+  auto json = ParseJson(config_json, kName);
+  if (!json) {
+    return std::unexpected(std::move(json.error()));
   }
+  if (!json->is_object()) {
+    return MakeError(EINVAL, fmt::format("{}:1:1: must be an object", kName));
+  }
+  return ConfigDocument(config_json, *std::move(json));
+}
+
+Expected<ConfigFacts> ConfigDocument::Facts() const {
   FactReader reader;
   ConfigFacts facts;
-  facts.oci_version = reader.String(*config, "ociVersion");
-  facts.hostname = reader.String(*config, "hostname");
-  facts.root_path = reader.String(reader.Object(*config, "root"), "path");
-  const Json& process = reader.Object(*config, "process");
+  facts.oci_version = reader.String(json_, "ociVersion");
+  facts.hostname = reader.String(json_, "hostname");
+  facts.root_path = reader.String(reader.Object(json_, "root"), "path");
+  const Json& process = reader.Object(json_, "process");
   facts.args = reader.Strings(process, "args");
   facts.env = reader.Strings(process, "env");
-  const Json& linux_object = reader.Object(*config, "linux");
+  const Json& linux_object = reader.Object(json_, "linux");
   facts.cgroups_path = reader.String(linux_object, "cgroupsPath");
   facts.seccomp_listener_path =
       reader.String(reader.Object(linux_object, "seccomp"), "listenerPath");
-  facts.mounts = reader.Mounts(*config, "mounts");
-  facts.annotations = reader.StringMap(*config, "annotations");
+  facts.mounts = reader.Mounts(json_, "mounts");
+  facts.annotations = reader.StringMap(json_, "annotations");
   if (!reader.error().empty()) {
     return MakeError(EINVAL, reader.error());
   }
   return facts;
 }
 
-Expected<std::string> EditConfig(std::string_view config_json, const SeccompPlan& plan,
-                                 const ListenerConfig& listener) {
-  const auto config = ParseConfig(config_json);
-  if (!config) {
-    return std::unexpected(config.error());
-  }
-  auto edited = Edit(config_json, *config, plan, listener);
+Expected<std::string> ConfigDocument::Edit(const SeccompPlan& plan,
+                                           const ListenerConfig& listener) && {
+  auto edited = EditText(text_, json_, plan, listener);
   if (!edited) {
     return std::unexpected(std::move(edited.error()).Context(kName));
   }

@@ -5,9 +5,11 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "oci/json.h"
 #include "oci/seccomp_merge.h"
 #include "oci/seccomp_plan.h"
 
@@ -36,17 +38,29 @@ struct ConfigFacts {
   std::map<std::string, std::string> annotations;
 };
 
-// Errors: EINVAL, "config.json:LINE:COLUMN: ..." or "config.json: KEY must be ...".
-[[nodiscard]] Expected<ConfigFacts> ReadConfigFacts(std::string_view config_json);
+// A config.json that has been parsed. Refers to the text that it was made of.
+class ConfigDocument {
+ public:
+  // Errors: EINVAL, "config.json:LINE:COLUMN: ...", when the text is not a JSON object.
+  [[nodiscard]] static Expected<ConfigDocument> Parse(std::string_view config_json);
 
-// Returns the text with `linux.seccomp` replaced by its merge with `plan` (MergeSeccomp), or with
-// that section inserted where there was none. Every byte outside of it stays as it was. Errors:
-// EINVAL when the text is not a JSON object, describes a container of another platform, or has a
-// key that runc would take for `linux` or `linux.seccomp` though it is written differently; and
-// those of MergeSeccomp.
-[[nodiscard]] Expected<std::string> EditConfig(std::string_view config_json,
-                                               const SeccompPlan& plan,
-                                               const ListenerConfig& listener);
+  // Errors: EINVAL, "config.json: KEY must be ...".
+  [[nodiscard]] Expected<ConfigFacts> Facts() const;
+
+  // Returns the text with `linux.seccomp` replaced by its merge with `plan` (MergeSeccomp), or with
+  // that section inserted where there was none. Every byte outside of it stays as it was. The
+  // document is used up. Errors: EINVAL when the text describes a container of another platform, or
+  // has a key that runc would take for `linux` or `linux.seccomp` though it is written differently;
+  // and those of MergeSeccomp.
+  [[nodiscard]] Expected<std::string> Edit(const SeccompPlan& plan,
+                                           const ListenerConfig& listener) &&;
+
+ private:
+  ConfigDocument(std::string_view text, Json json) : text_(text), json_(std::move(json)) {}
+
+  std::string_view text_;
+  Json json_;
+};
 
 }  // namespace oakum::oci
 

@@ -65,18 +65,26 @@ class Builder {
   bool string(std::string& value) { return Add(std::move(value)); }
   bool binary(Json::binary_t& /*value*/) { return Fail(Position(), "binary value"); }
 
-  bool start_object(size_t /*size*/) { return Open(Json::object()); }
+  bool start_object(size_t /*size*/) { return Open(true); }
   bool key(std::string& key) {
     Level& level = levels_.back();
-    if (!level.keys.insert(key).second) {
+    if (!level.AddKey(key)) {
       return Fail(KeyStart(), fmt::format("duplicate key \"{}\"", Escape(key)));
     }
     level.key = std::move(key);
     return true;
   }
-  bool end_object() { return Close(); }
-  bool start_array(size_t /*size*/) { return Open(Json::array()); }
-  bool end_array() { return Close(); }
+  bool end_object() {
+    Json::object_t object;
+    // ordered_map copies its members, whole documents among them, where it grows.
+    object.reserve(levels_.back().members.size());
+    for (auto& [key, value] : levels_.back().members) {
+      object.emplace_back(std::move(key), std::move(value));
+    }
+    return Close(std::move(object));
+  }
+  bool start_array(size_t /*size*/) { return Open(false); }
+  bool end_array() { return Close(std::move(levels_.back().items)); }
 
   bool parse_error(size_t position, const std::string& /*token*/,
                    const Json::exception& exception) {
@@ -98,9 +106,26 @@ class Builder {
 
  private:
   struct Level {
-    Json* value;
-    std::string key;                          // of the member that comes next
-    std::set<std::string, std::less<>> keys;  // ordered_json looks keys up one by one
+    bool is_object;
+    std::string key;  // of the member that comes next
+    std::vector<std::pair<std::string, Json>> members;
+    std::set<std::string, std::less<>> keys;  // of the members, once there are many
+    Json::array_t items;
+
+    // False when it is there already.
+    bool AddKey(const std::string& added) {
+      constexpr size_t kFew = 16;
+      if (members.size() < kFew) {
+        return std::ranges::none_of(members,
+                                    [&](const auto& member) { return member.first == added; });
+      }
+      if (keys.empty()) {
+        for (const auto& [name, value] : members) {
+          keys.insert(name);
+        }
+      }
+      return keys.insert(added).second;
+    }
   };
 
   size_t Position() const { return static_cast<size_t>(furthest_ - text_.data()); }
@@ -140,37 +165,28 @@ class Builder {
     return false;
   }
 
-  Json* Place(Json value) {
+  bool Add(Json value) {
     if (levels_.empty()) {
       root_ = std::move(value);
-      return &root_;
+    } else if (Level& level = levels_.back(); level.is_object) {
+      level.members.emplace_back(std::move(level.key), std::move(value));
+    } else {
+      level.items.push_back(std::move(value));
     }
-    Level& level = levels_.back();
-    if (level.value->is_array()) {
-      auto& array = level.value->get_ref<Json::array_t&>();
-      return &array.emplace_back(std::move(value));
-    }
-    auto& object = level.value->get_ref<Json::object_t&>();
-    object.emplace_back(std::move(level.key), std::move(value));
-    return &object.back().second;
-  }
-
-  bool Add(Json value) {
-    Place(std::move(value));
     return true;
   }
 
-  bool Open(Json value) {
+  bool Open(bool is_object) {
     if (levels_.size() == kMaxDepth) {
       return Fail(Position() - 1, fmt::format("nested deeper than {} levels", kMaxDepth));
     }
-    levels_.push_back(Level{Place(std::move(value)), {}, {}});
+    levels_.push_back(Level{is_object, {}, {}, {}, {}});
     return true;
   }
 
-  bool Close() {
+  bool Close(Json value) {
     levels_.pop_back();
-    return true;
+    return Add(std::move(value));
   }
 
   std::string_view text_;

@@ -22,11 +22,14 @@ namespace {
 constexpr std::string_view kTsync = "SECCOMP_FILTER_FLAG_TSYNC";
 constexpr std::string_view kSpecAllow = "SECCOMP_FILTER_FLAG_SPEC_ALLOW";
 
+// syscalls, defaultErrnoRet, flags, listenerPath, listenerMetadata
+constexpr size_t kMembersAdded = 5;
+
 // The engine's own entries without the names that `merged` decides. While the default action stays,
 // entries that the runtimes skip stay whole: runc still counts their names when it decides which
 // system calls are newer than the profile (and then answers ENOSYS).
-std::vector<Json> WithoutDecided(const Json& syscalls, const SeccompSection& section,
-                                 const MergedRules& merged, std::set<std::string>& removed) {
+std::vector<Json> WithoutDecided(Json syscalls, const SeccompSection& section,
+                                 const MergedRules& merged, std::set<std::string_view>& removed) {
   const bool same_default = merged.default_action == section.default_action;
   std::vector<Json> kept;
   for (size_t i = 0; i < section.rules.size(); ++i) {
@@ -42,9 +45,9 @@ std::vector<Json> WithoutDecided(const Json& syscalls, const SeccompSection& sec
       }
     }
     if (names.size() == rule.names.size()) {
-      kept.push_back(syscalls[i]);
+      kept.push_back(std::move(syscalls[i]));
     } else if (!names.empty()) {
-      kept.push_back(syscalls[i]);
+      kept.push_back(std::move(syscalls[i]));
       kept.back()["names"] = std::move(names);
     }
   }
@@ -52,14 +55,17 @@ std::vector<Json> WithoutDecided(const Json& syscalls, const SeccompSection& sec
 }
 
 // The value of `syscalls`.
-Json MergedSyscalls(const Json& before, const SeccompSection& section, MergedRules& merged) {
-  std::set<std::string> removed;
+Json MergedSyscalls(Json before, const SeccompSection& section, MergedRules& merged) {
+  std::set<std::string_view> removed;
   std::vector<Json> syscalls = std::move(merged.first);
-  std::ranges::move(WithoutDecided(before, section, merged, removed), std::back_inserter(syscalls));
+  std::ranges::move(WithoutDecided(std::move(before), section, merged, removed),
+                    std::back_inserter(syscalls));
   std::ranges::move(merged.others, std::back_inserter(syscalls));
   for (const Json& entry : syscalls) {
-    for (const Json& name : entry.value("names", Json::array())) {
-      removed.erase(name.get_ref<const std::string&>());
+    if (const auto names = entry.find("names"); names != entry.end()) {
+      for (const Json& name : *names) {
+        removed.erase(name.get_ref<const std::string&>());
+      }
     }
   }
   if (!removed.empty()) {
@@ -68,7 +74,7 @@ Json MergedSyscalls(const Json& before, const SeccompSection& section, MergedRul
     entry["names"] = removed;
     syscalls.push_back(std::move(entry));
   }
-  return syscalls;
+  return Json(std::move(syscalls));
 }
 
 void SetDefault(Json& section, const SeccompAction& action) {
@@ -154,8 +160,11 @@ Expected<Json> Merge(Json section, const SeccompPlan& plan, const ListenerConfig
   if (!rules) {
     return std::unexpected(rules.error());
   }
-  const Json before = section.contains("syscalls") ? section["syscalls"] : Json();
-  section["syscalls"] = MergedSyscalls(before, *parsed, *rules);
+  const auto syscalls = section.find("syscalls");
+  Json before = syscalls != section.end() ? std::exchange(*syscalls, Json()) : Json();
+  // ordered_map copies its members where it grows: it grows now, when the long one is not there.
+  section.get_ref<Json::object_t&>().reserve(section.size() + kMembersAdded);
+  section["syscalls"] = MergedSyscalls(std::move(before), *parsed, *rules);
   if (rules->default_action != parsed->default_action) {
     SetDefault(section, rules->default_action);
   }
@@ -177,9 +186,8 @@ Expected<Json> Merge(Json section, const SeccompPlan& plan, const ListenerConfig
 
 }  // namespace
 
-Expected<Json> MergeSeccomp(const Json& section, const SeccompPlan& plan,
-                            const ListenerConfig& listener) {
-  auto merged = Merge(section, plan, listener);
+Expected<Json> MergeSeccomp(Json section, const SeccompPlan& plan, const ListenerConfig& listener) {
+  auto merged = Merge(std::move(section), plan, listener);
   if (!merged) {
     return std::unexpected(std::move(merged.error()).Context("seccomp"));
   }

@@ -25,7 +25,7 @@ struct ListenerConfig {
 // becomes what the plan says. Keys that the merge does not know are kept. Errors: EBUSY when the
 // section already has a different listenerPath; EINVAL when it is malformed or its rules cannot be
 // merged exactly (says which syscall and rule).
-[[nodiscard]] Expected<Json> MergeSeccomp(const Json& section, const SeccompPlan& plan,
+[[nodiscard]] Expected<Json> MergeSeccomp(Json section, const SeccompPlan& plan,
                                           const ListenerConfig& listener);
 
 }  // namespace oakum::oci

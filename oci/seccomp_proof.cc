@@ -165,13 +165,14 @@ class Values {
     }
   }
 
-  // Calls `check` with combinations of the values: all of them, or a fixed sample.
+  // Calls `check` with combinations of the values: all of them, or a fixed sample. `narrow`: of
+  // registers of 32 bits.
   template <typename Check>
-  Expected<void> ForEach(Check check) const {
+  Expected<void> ForEach(bool narrow, Check check) const {
     std::array<std::vector<uint64_t>, kArgCount> values;
     size_t combinations = 1;
     for (size_t arg = 0; arg < kArgCount; ++arg) {
-      values[arg] = halves_[arg].Combine();
+      values[arg] = halves_[arg].Combine(narrow);
       combinations = std::min(combinations * values[arg].size(), 2 * kMaxCombinations);
     }
     std::mt19937_64 random(combinations);
@@ -199,7 +200,10 @@ class Values {
     std::set<uint32_t> low = {0};
     std::set<uint32_t> high = {0};
 
-    std::vector<uint64_t> Combine() const {
+    std::vector<uint64_t> Combine(bool narrow) const {
+      if (narrow) {
+        return {low.begin(), low.end()};
+      }
       std::vector<uint64_t> values;
       for (const uint32_t upper : high) {
         for (const uint32_t lower : low) {
@@ -260,7 +264,7 @@ class Prover {
       if (!names_.contains(name.get())) {
         continue;
       }
-      auto proven = values_.at(planned->first).ForEach([&](const auto& args) {
+      auto proven = values_.at(planned->first).ForEach(IsNarrow(arch), [&](const auto& args) {
         return Compare(arch, full, name.get(), planned->second, args);
       });
       if (!proven) {
@@ -275,6 +279,9 @@ class Prover {
     return arch.libseccomp == SCMP_ARCH_X32 ? kX32Bit : 0;
   }
 
+  // A compat call has 32-bit registers.
+  static bool IsNarrow(const SeccompArch& arch) { return arch.is_32_bit && NumberBit(arch) == 0; }
+
   uint32_t Expect(const SeccompArch& arch, const PlannedSyscall* planned,
                   const std::array<uint64_t, kArgCount>& args, uint32_t before) const {
     if (!Lets(before)) {
@@ -285,8 +292,9 @@ class Prover {
     }
     for (const PlannedBranch& branch : planned->branches) {
       bool inside = true;
-      for (size_t arg = 0; arg < kArgCount; ++arg) {
-        inside &= branch.region[arg].Contains(arch.is_32_bit ? args[arg] & UINT32_MAX : args[arg]);
+      for (size_t arg = 0; inside && arg < kArgCount; ++arg) {
+        inside = branch.region[arg].IsAny() ||
+                 branch.region[arg].Contains(arch.is_32_bit ? args[arg] & UINT32_MAX : args[arg]);
       }
       if (inside) {
         switch (branch.action) {
@@ -309,11 +317,7 @@ class Prover {
     call.nr = number;
     // x32 calls come with the audit token of x86-64.
     call.arch = arch.libseccomp == SCMP_ARCH_X32 ? SCMP_ARCH_X86_64 : arch.libseccomp;
-    // A compat call has 32-bit registers.
-    const bool narrow = arch.is_32_bit && NumberBit(arch) == 0;
-    for (size_t arg = 0; arg < kArgCount; ++arg) {
-      call.args[arg] = narrow ? args[arg] & UINT32_MAX : args[arg];
-    }
+    std::ranges::copy(args, call.args);
     const auto before = RunBpf(before_, call);
     const auto after = RunBpf(after_, call);
     if (!before || !after || *after != Expect(arch, planned, args, *before)) {

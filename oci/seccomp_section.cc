@@ -226,9 +226,12 @@ std::vector<std::vector<ArgCondition>> Alternatives(const SeccompRule& rule) {
 
 Expected<void> RefuseFoldedKeys(const Json& object, std::initializer_list<std::string_view> known) {
   for (const auto& [key, value] : object.get_ref<const Json::object_t&>()) {
+    if (std::ranges::find(known, std::string_view(key)) != known.end()) {
+      continue;
+    }
     const std::string folded = Fold(key);
     for (const std::string_view name : known) {
-      if (key != name && folded == Fold(name)) {
+      if (folded == Fold(name)) {
         return MakeError(EINVAL, fmt::format("key \"{}\" would be read as \"{}\" by some runtimes; "
                                              "write it so or remove it",
                                              Escape(key), name));
@@ -293,29 +296,38 @@ Expected<SeccompSection> ParseSeccompSection(const Json& section) {
   return parsed;
 }
 
+// Members one by one into what was reserved: an initializer list of Json is copied, and there may
+// be thousands of these.
 Json ToJson(const ArgCondition& condition) {
-  Json json = {{"index", condition.index}, {"value", condition.value}};
+  Json::object_t json;
+  json.reserve(4);
+  json.emplace_back("index", condition.index);
+  json.emplace_back("value", condition.value);
   if (condition.compare == Compare::kMaskedEqual) {
-    json["valueTwo"] = condition.value_two;
+    json.emplace_back("valueTwo", condition.value_two);
   }
-  json["op"] = NameOf(kCompares, condition.compare);
-  return json;
+  json.emplace_back("op", NameOf(kCompares, condition.compare));
+  return Json(std::move(json));
 }
 
 Json ToJson(std::string_view name, const SeccompAction& action,
             const std::vector<ArgCondition>& conditions) {
-  Json json = {{"names", Json::array({name})}, {"action", NameOf(kActions, action.kind)}};
+  Json::object_t json;
+  json.reserve(4);
+  json.emplace_back("names", Json::array_t{Json(name)});
+  json.emplace_back("action", NameOf(kActions, action.kind));
   if (action.kind == ActionKind::kErrno || action.kind == ActionKind::kTrace) {
-    json["errnoRet"] = action.data;
+    json.emplace_back("errnoRet", action.data);
   }
   if (!conditions.empty()) {
-    Json args = Json::array();
+    Json::array_t args;
+    args.reserve(conditions.size());
     for (const ArgCondition& condition : conditions) {
       args.push_back(ToJson(condition));
     }
-    json["args"] = std::move(args);
+    json.emplace_back("args", std::move(args));
   }
-  return json;
+  return Json(std::move(json));
 }
 
 }  // namespace oakum::oci

@@ -11,7 +11,9 @@
 
 namespace {
 
-using oakum::oci::EditConfig;
+using oakum::Expected;
+using oakum::oci::ConfigDocument;
+using oakum::oci::ConfigFacts;
 using oakum::oci::ListenerConfig;
 using oakum::oci::SeccompPlan;
 
@@ -27,13 +29,24 @@ SeccompPlan MakePlan() {
   return oakum::policy::Plan(*(*set)->Find("p"));
 }
 
+Expected<ConfigFacts> ReadConfigFacts(std::string_view text) {
+  const auto document = ConfigDocument::Parse(text);
+  return document ? document->Facts() : std::unexpected(document.error());
+}
+
+Expected<std::string> EditConfig(std::string_view text, const SeccompPlan& plan,
+                                 const ListenerConfig& listener) {
+  auto document = ConfigDocument::Parse(text);
+  return document ? (*std::move(document)).Edit(plan, listener) : std::unexpected(document.error());
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const SeccompPlan plan = MakePlan();
   const ListenerConfig listener = {.path = "/run/oakum/agent.sock", .metadata = "{}", .flags = {}};
   const std::string_view text(reinterpret_cast<const char*>(data), size);
-  const auto facts = oakum::oci::ReadConfigFacts(text);
+  const auto facts = ReadConfigFacts(text);
   const auto edited = EditConfig(text, plan, listener);
   if (!edited) {
     if (edited.error().code == 0 || edited.error().what.empty()) {
@@ -42,7 +55,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return 0;
   }
   // What was edited is a config.json with our listener, and editing it again changes nothing.
-  const auto after = oakum::oci::ReadConfigFacts(*edited);
+  const auto after = ReadConfigFacts(*edited);
   if (facts && (!after || after->seccomp_listener_path != listener.path)) {
     __builtin_trap();
   }

@@ -20,8 +20,19 @@ const SeccompPlan kPlan = {{{"connect", {{{}, FilterAction::kNotify, 0}}},
                             {"socketcall", {{{}, FilterAction::kNotify, 0}}}}};
 const ListenerConfig kListener = {"/run/oakum/agent.sock", "meta", {}};
 
+Expected<ConfigFacts> ReadConfigFacts(std::string_view text) {
+  const auto document = ConfigDocument::Parse(text);
+  return document ? document->Facts() : std::unexpected(document.error());
+}
+
+Expected<std::string> EditConfig(std::string_view text, const ListenerConfig& listener) {
+  auto document = ConfigDocument::Parse(text);
+  return document ? (*std::move(document)).Edit(kPlan, listener)
+                  : std::unexpected(document.error());
+}
+
 std::string Edit(std::string_view text) {
-  auto edited = EditConfig(text, kPlan, kListener);
+  auto edited = EditConfig(text, kListener);
   if (!edited) {
     return "error: " + edited.error().ToString();
   }
@@ -94,7 +105,7 @@ TEST(EditConfigTest, RefusesKeysThatGoFoldsIntoOurs) {
 }
 
 TEST(EditConfigTest, RefusesListenersThatAreNotText) {
-  auto edited = EditConfig("{}", kPlan, {"/run/\xff", "", {}});
+  auto edited = EditConfig("{}", {"/run/\xff", "", {}});
   ASSERT_FALSE(edited);
   EXPECT_EQ(edited.error().code, EINVAL);
 }
