@@ -24,56 +24,69 @@ using oci::FilterBranch;
 using oci::SyscallPlan;
 
 // Arguments that are ints in the kernel (socket(2), sendto(2)) are registers of 64 bits here, whose
-// upper half the kernel ignores. A branch that allows compares the whole register, or masks all
-// but low bits that mean the same whatever the others are, so that a register with something in its
-// upper half is never allowed by mistake: it ends in a branch that notifies. No value or mask has
-// more than 32 bits: on 32-bit architectures libseccomp compares the lower half only.
+// upper half the kernel ignores. A branch that allows compares the whole register, or bits of the
+// lower half that mean the same whatever the others are. No value or mask has more than 32 bits: on
+// 32-bit architectures libseccomp compares the lower half only.
 
 void AddBranch(SyscallPlan& plan, std::vector<ArgCondition> conditions, FilterAction action) {
   plan.branches.push_back({.conditions = std::move(conditions), .action = action});
 }
 
-// socket(2): argument 0 the family, 1 the type with flags, 2 the protocol.
+// The runtimes have libseccomp build the filter for every container, in a time that grows with the
+// square of its comparisons. So a plan has few branches, and they look at few bits: masks within
+// one half of a register are one comparison, a whole register is two or three. Those that notify
+// may overlap.
+using Mask = std::pair<uint64_t, uint64_t>;  // mask and value
+
+void NotifyMasked(SyscallPlan& plan, const std::vector<ArgCondition>& conditions, uint32_t index,
+                  std::span<const Mask> masks) {
+  for (const auto& [mask, value] : masks) {
+    std::vector<ArgCondition> all = conditions;
+    all.push_back(Masked(index, mask, value));
+    AddBranch(plan, std::move(all), FilterAction::kNotify);
+  }
+}
+
+// socket(2): argument 0 the family, 1 the type with flags, 2 the protocol, of which the bits from
+// 512 up make no socket of the internet (IPPROTO_MAX in linux/in.h is below): the kernel refuses
+// them.
 SyscallPlan PlanSocket() {
   constexpr uint32_t kFamily = 0;
   constexpr uint32_t kType = 1;
   constexpr uint32_t kProtocol = 2;
   // The type is in the low four bits (SOCK_TYPE_MASK, linux/net.h); others are flags or EINVAL.
   constexpr uint64_t kTypeMask = 0xf;
-  // Protocols that make TCP, UDP and ping sockets; the kernel refuses ICMP for IPv6 and the other
-  // way round.
-  constexpr std::array<uint64_t, 2> kStream = {0, IPPROTO_TCP};
-  constexpr std::array<uint64_t, 4> kDatagram = {0, IPPROTO_ICMP, IPPROTO_UDP, IPPROTO_ICMPV6};
+  // Below 64 the kernel has TCP and nothing else for streams, UDP and ping for datagrams
+  // (inetsw_array in net/ipv4/af_inet.c); MPTCP, SCTP, L2TP and UDP-Lite are above.
+  constexpr uint64_t kBeyondPlain = 0x1c0;
+  constexpr std::array<Mask, 3> kOtherProtocols = {{{0x40, 0x40}, {0x80, 0x80}, {0x100, 0x100}}};
+  // All but SOCK_STREAM and SOCK_DGRAM.
+  constexpr std::array<Mask, 4> kOtherTypes = {{{0x3, 0}, {0x3, 0x3}, {0x4, 0x4}, {0x8, 0x8}}};
+  // Of 0 to 31 all but AF_UNSPEC, AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK.
+  constexpr std::array<Mask, 5> kOtherFamilies = {
+      {{0x4, 0x4}, {0x3, 0x3}, {0xa, 0x8}, {0x12, 0x12}, {0x11, 0x11}}};
+  static_assert(AF_UNIX == 1 && AF_INET6 == (AF_INET | 8));
+  const ArgCondition either = Masked(kFamily, kLowHalf & ~uint64_t{8}, AF_INET);
 
   SyscallPlan plan{.name = "socket", .branches = {}};
-  AddBranch(plan, {Equal(kFamily, AF_UNIX)}, FilterAction::kAllow);
+  // There are no sockets of AF_UNSPEC.
+  AddBranch(plan, {Less(kFamily, AF_UNIX + 1)}, FilterAction::kAllow);
   AddBranch(plan, {Equal(kFamily, AF_NETLINK), Equal(kProtocol, NETLINK_ROUTE)},
             FilterAction::kAllow);
   AddBranch(plan, {Equal(kFamily, AF_NETLINK), NotEqual(kProtocol, NETLINK_ROUTE)},
             FilterAction::kNotify);
   for (const uint64_t family : {AF_INET, AF_INET6}) {
-    const ArgCondition internet = Equal(kFamily, family);
-    const auto add_type = [&](uint64_t type, std::span<const uint64_t> protocols) {
-      const ArgCondition is_type = Masked(kType, kTypeMask, type);
-      for (const uint64_t protocol : protocols) {
-        AddBranch(plan, {internet, is_type, Equal(kProtocol, protocol)}, FilterAction::kAllow);
-      }
-      for (const ArgCondition& other : NoneOf(kProtocol, protocols)) {
-        AddBranch(plan, {internet, is_type, other}, FilterAction::kNotify);
-      }
-    };
-    add_type(SOCK_STREAM, kStream);
-    add_type(SOCK_DGRAM, kDatagram);
-    // The fourteen other types: 0, 3, 4 to 7, 8 to 15.
-    for (const auto& [mask, value] :
-         {std::pair<uint64_t, uint64_t>{0xf, 0}, {0xf, 3}, {0xc, 4}, {0x8, 8}}) {
-      AddBranch(plan, {internet, Masked(kType, mask, value)}, FilterAction::kNotify);
+    for (const uint64_t type : {SOCK_STREAM, SOCK_DGRAM}) {
+      AddBranch(plan,
+                {Equal(kFamily, family), Masked(kType, kTypeMask, type),
+                 Masked(kProtocol, kBeyondPlain, 0)},
+                FilterAction::kAllow);
     }
   }
-  constexpr std::array<uint64_t, 4> kFamilies = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
-  for (const ArgCondition& other : NoneOf(kFamily, kFamilies)) {
-    AddBranch(plan, {other}, FilterAction::kNotify);
-  }
+  NotifyMasked(plan, {either}, kType, kOtherTypes);
+  NotifyMasked(plan, {either}, kProtocol, kOtherProtocols);
+  NotifyMasked(plan, {}, kFamily, kOtherFamilies);
+  AddBranch(plan, {Greater(kFamily, 31)}, FilterAction::kNotify);
   return plan;
 }
 
@@ -123,20 +136,26 @@ SyscallPlan PlanRecvfrom() {
 SyscallPlan PlanSetsockopt() {
   constexpr uint32_t kLevel = 1;
   constexpr uint32_t kName = 2;
-  constexpr std::array<uint64_t, 4> kHarmless = {SOL_SOCKET, IPPROTO_TCP, IPPROTO_UDP, SOL_NETLINK};
+  // Of 0 to 511 all but SOL_SOCKET (1), IPPROTO_TCP (6) and IPPROTO_UDP (17).
+  constexpr std::array<Mask, 10> kOtherLevels = {{{0x8, 0x8},
+                                                  {0x20, 0x20},
+                                                  {0x40, 0x40},
+                                                  {0x80, 0x80},
+                                                  {0x100, 0x100},
+                                                  {0x3, 0x0},
+                                                  {0x3, 0x3},
+                                                  {0x5, 0x0},
+                                                  {0x5, 0x5},
+                                                  {0x11, 0x10}}};
   SyscallPlan plan{.name = "setsockopt", .branches = {}};
-  for (const uint64_t level : kHarmless) {
-    if (level != SOL_SOCKET) {
-      AddBranch(plan, {Equal(kLevel, level)}, FilterAction::kAllow);
-    }
-  }
+  AddBranch(plan, {Equal(kLevel, IPPROTO_TCP)}, FilterAction::kAllow);
+  AddBranch(plan, {Equal(kLevel, IPPROTO_UDP)}, FilterAction::kAllow);
   const ArgCondition socket = Equal(kLevel, SOL_SOCKET);
   static_assert(SO_BINDTODEVICE < SO_BINDTOIFINDEX);
   AddBranch(plan, {socket, Less(kName, SO_BINDTODEVICE)}, FilterAction::kAllow);
   AddBranch(plan, {socket, Greater(kName, SO_BINDTODEVICE - 1)}, FilterAction::kNotify);
-  for (const ArgCondition& other : NoneOf(kLevel, kHarmless)) {
-    AddBranch(plan, {other}, FilterAction::kNotify);
-  }
+  NotifyMasked(plan, {}, kLevel, kOtherLevels);
+  AddBranch(plan, {Greater(kLevel, 511)}, FilterAction::kNotify);
   return plan;
 }
 
