@@ -62,7 +62,8 @@ Expected<void> WriteAll(int fd, std::string_view data) {
 
 namespace {
 
-Expected<void> FillTemporary(int fd, const std::string& path, std::string_view data) {
+Expected<void> FillTemporary(int fd, const std::string& path, std::string_view data,
+                             Durability durability) {
   struct stat old = {};
   if (stat(path.c_str(), &old) == 0) {
     if (fchown(fd, old.st_uid, old.st_gid) != 0 && errno != EPERM) {
@@ -77,7 +78,7 @@ Expected<void> FillTemporary(int fd, const std::string& path, std::string_view d
   if (auto written = WriteAll(fd, data); !written) {
     return written;
   }
-  if (fsync(fd) != 0) {
+  if (durability == Durability::kPowerLoss && fsync(fd) != 0) {
     return ErrnoError("fsync");
   }
   return {};
@@ -85,7 +86,7 @@ Expected<void> FillTemporary(int fd, const std::string& path, std::string_view d
 
 }  // namespace
 
-Expected<void> ReplaceFile(const std::string& path, std::string_view data) {
+Expected<void> ReplaceFile(const std::string& path, std::string_view data, Durability durability) {
   const size_t slash = path.rfind('/');
   const std::string directory = slash == std::string::npos ? "."
                                 : slash == 0               ? "/"
@@ -95,13 +96,16 @@ Expected<void> ReplaceFile(const std::string& path, std::string_view data) {
   if (!fd) {
     return ErrnoError(fmt::format("create a temporary file in {}", directory));
   }
-  auto filled = FillTemporary(fd.get(), path, data);
+  auto filled = FillTemporary(fd.get(), path, data, durability);
   if (filled && rename(temporary.c_str(), path.c_str()) != 0) {
     filled = ErrnoError("rename");
   }
   if (!filled) {
     unlink(temporary.c_str());
     return std::unexpected(std::move(filled.error()).Context(fmt::format("replace {}", path)));
+  }
+  if (durability == Durability::kProcess) {
+    return {};
   }
   const UniqueFd directory_fd(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (directory_fd && fsync(directory_fd.get()) != 0 && errno != EINVAL) {

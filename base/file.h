@@ -20,11 +20,16 @@ namespace oakum {
 // Writes all of `data` to `fd`, resuming after EINTR and short writes. Errors: write(2)'s.
 [[nodiscard]] Expected<void> WriteAll(int fd, std::string_view data);
 
+// What a file that is replaced has to outlive.
+enum class Durability : bool { kPowerLoss, kProcess };
+
 // Replaces `path` so that a reader, or a crash, sees the old content or the new one, never a part:
 // temporary in the same directory with the old file's mode and owner (0600 and ours if there is
-// none), fsync(2), rename(2), fsync of the directory. Errors: those calls'; the old file is then
+// none), fsync(2), rename(2), fsync of the directory; with kProcess without fsync, which waits for
+// the disk: after a power loss the file may be empty. Errors: those calls'; the old file is then
 // untouched and the temporary is gone.
-[[nodiscard]] Expected<void> ReplaceFile(const std::string& path, std::string_view data);
+[[nodiscard]] Expected<void> ReplaceFile(const std::string& path, std::string_view data,
+                                         Durability durability = Durability::kPowerLoss);
 
 }  // namespace oakum
 

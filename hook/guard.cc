@@ -16,14 +16,51 @@
 
 namespace oakum::hook {
 
+namespace {
+
+// The JSON object `section` with the listener's metadata as its last member, where MergeSeccomp
+// puts it.
+Expected<std::string> WithMetadata(std::string_view section, const std::string& metadata) {
+  try {
+    return fmt::format("{},\"listenerMetadata\":{}}}", section.substr(0, section.size() - 1),
+                       oci::Json(metadata).dump());
+  } catch (const oci::Json::exception&) {
+    return MakeError(EINVAL, "a name of the container is not UTF-8");
+  }
+}
+
+Expected<std::string> MergedSection(oci::ConfigDocument& document, const oci::SeccompPlan& plan,
+                                    oci::ListenerConfig listener, const MergeCache* cache) {
+  const auto section = document.Seccomp();
+  if (!section) {
+    return std::unexpected(section.error());
+  }
+  const std::string metadata = std::exchange(listener.metadata, {});
+  const std::string key = cache != nullptr ? MergeKey(*section, plan, listener) : std::string();
+  auto merged = cache != nullptr ? cache->Find(key) : std::nullopt;
+  if (!merged) {
+    auto made = document.MergeSeccomp(plan, listener);
+    if (!made) {
+      return made;
+    }
+    if (cache != nullptr) {
+      cache->Store(key, *made);
+    }
+    merged = *std::move(made);
+  }
+  return WithMetadata(*merged, metadata);
+}
+
+}  // namespace
+
 Expected<std::string> GuardConfig(std::string_view config_json, const Origin& origin,
                                   const policy::PolicySet& policies, const std::string& socket,
-                                  std::vector<std::string> filter_flags) {
-  auto config = oci::ConfigDocument::Parse(config_json);
-  if (!config) {
-    return std::unexpected(std::move(config.error()));
+                                  std::vector<std::string> filter_flags, const MergeCache* cache) {
+  auto document = oci::ConfigDocument::Parse(config_json);
+  if (!document) {
+    return std::unexpected(std::move(document.error()));
   }
-  const auto facts = config->Facts();
+  const auto facts = document->Facts();
   if (!facts) {
     return std::unexpected(facts.error());
   }
@@ -40,12 +77,19 @@ Expected<std::string> GuardConfig(std::string_view config_json, const Origin& or
   listener.path = socket;
   listener.metadata = policy::EncodeListenerMetadata(metadata);
   listener.flags = std::move(filter_flags);
-  auto edited = (*std::move(config)).Edit(plan, listener);
-  if (!edited) {
+  // Where somebody has been before, the metadata is in the section already.
+  auto section = facts->seccomp_listener_path.empty()
+                     ? MergedSection(*document, plan, std::move(listener), cache)
+                     : document->MergeSeccomp(plan, listener);
+  if (!section) {
     return std::unexpected(
-        std::move(edited.error()).Context(fmt::format("policy \"{}\"", metadata.policy)));
+        std::move(section.error()).Context(fmt::format("policy \"{}\"", metadata.policy)));
   }
-  return edited;
+  return document->ReplaceSeccomp(*section);
+}
+
+MergeCache CacheBeside(const std::string& socket) {
+  return MergeCache(socket.substr(0, socket.rfind('/')) + "/merged");
 }
 
 Expected<void> CheckAgent(const std::string& socket_path) {

@@ -76,9 +76,10 @@ Expected<std::string> Guard(const Options& options) {
   if (!text) {
     return std::unexpected(std::move(text.error()).Context("config.json on standard input"));
   }
+  const oakum::hook::MergeCache cache = oakum::hook::CacheBeside(config->socket);
   // Which runtime podman is going to use it does not say.
   return oakum::hook::GuardConfig(*text, {}, **policies, config->socket,
-                                  oakum::hook::FilterFlags(*config, {}));
+                                  oakum::hook::FilterFlags(*config, {}), &cache);
 }
 
 int Fail(const oakum::Error& error) {

@@ -3,13 +3,12 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <string_view>
 
 #include "base/file.h"
 #include "base/run_program.h"
-#include "base/unique_fd.h"
+#include "hook/own_file.h"
 #include "oci/wait_killable.h"
 
 namespace oakum::hook {
@@ -19,23 +18,6 @@ namespace {
 constexpr char kCacheName[] = "runtime-flags";
 constexpr size_t kMaxCache = size_t{16} << 10;
 constexpr size_t kMaxLines = 32;
-
-// What tells this file from whatever was or will be at its path.
-std::string KeyOf(const std::string& path, const struct stat& status) {
-  return fmt::format("{} {} {} {} {}.{:09} {}.{:09}", Escape(path), status.st_dev, status.st_ino,
-                     status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec,
-                     status.st_ctim.tv_sec, status.st_ctim.tv_nsec);
-}
-
-std::string ReadCache(const std::string& cache) {
-  const UniqueFd file(open(cache.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  struct stat status = {};
-  if (!file || fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode) ||
-      status.st_uid != geteuid() || (status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
-    return {};
-  }
-  return ReadAll(file.get(), kMaxCache).value_or(std::string());
-}
 
 // The lines of `text` but those that begin with `path`, the last ones if there are many.
 std::string Without(std::string_view text, const std::string& path) {
@@ -78,8 +60,8 @@ bool TakesWaitKillable(const std::string& path, const std::string& cache,
   if (stat(path.c_str(), &status) != 0) {
     return false;
   }
-  const std::string key = KeyOf(path, status);
-  const std::string text = ReadCache(cache);
+  const std::string key = FileIdentity(path, status);
+  const std::string text = ReadOwnFile(AT_FDCWD, cache, kMaxCache).value_or(std::string());
   for (const bool takes : {true, false}) {
     const std::string line = fmt::format("{} {}\n", key, takes ? "yes" : "no");
     if (text.starts_with(line) || text.contains('\n' + line)) {

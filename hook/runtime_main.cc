@@ -70,8 +70,9 @@ Expected<void> GuardBundle(const RuntimeCommand& command, const oakum::policy::C
   const bool by_hand = oakum::hook::DetectEngine({}, origin) == oakum::hook::Engine::kNone;
   const std::string original =
       by_hand ? oakum::hook::BeforeEdit(path, std::move(*current)) : std::move(*current);
+  const oakum::hook::MergeCache cache = oakum::hook::CacheBeside(config.socket);
   const auto guarded = oakum::hook::GuardConfig(original, origin, **policies, config.socket,
-                                                oakum::hook::FilterFlags(config, runtime));
+                                                oakum::hook::FilterFlags(config, runtime), &cache);
   if (!guarded) {
     return std::unexpected(oakum::Error(guarded.error()).Context(*bundle));
   }
@@ -80,7 +81,10 @@ Expected<void> GuardBundle(const RuntimeCommand& command, const oakum::policy::C
       return remembered;
     }
   }
-  return oakum::ReplaceFile(path, *guarded);
+  // An engine writes its bundles anew at each start, and waiting for the disk takes longer than all
+  // else that is done here.
+  return oakum::ReplaceFile(path, *guarded,
+                            by_hand ? oakum::Durability::kPowerLoss : oakum::Durability::kProcess);
 }
 
 Expected<std::string> RuntimePath(const std::string& configured) {

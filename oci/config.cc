@@ -218,50 +218,26 @@ Expected<std::string> Dump(const Json& section) {
   }
 }
 
-Expected<std::string> EditText(std::string_view text, Json& config, const SeccompPlan& plan,
-                               const ListenerConfig& listener) {
+// `linux`, nullptr when it is absent or null.
+template <typename Document>
+Expected<Document*> FindLinux(Document& config) {
   if (auto folded = RefuseFoldedKeys(config, {"linux"}); !folded) {
     return std::unexpected(folded.error());
   }
   if (auto refused = RefuseOtherPlatforms(config); !refused) {
     return std::unexpected(refused.error());
   }
-  Json* linux_object = Find(config, "linux");
-  Json section;
-  if (linux_object != nullptr) {
-    if (!linux_object->is_object()) {
-      return MakeError(EINVAL, "linux must be an object");
-    }
-    if (auto folded = RefuseFoldedKeys(*linux_object, {"seccomp"}); !folded) {
-      return std::unexpected(std::move(folded.error()).Context("linux"));
-    }
-    if (Json* seccomp = Find(*linux_object, "seccomp")) {
-      section = std::move(*seccomp);
-    }
-  }
-  auto merged = MergeSeccomp(std::move(section), plan, listener);
-  if (!merged) {
-    return std::unexpected(std::move(merged.error()).Context("linux"));
-  }
-  const auto value = Dump(*merged);
-  if (!value) {
-    return std::unexpected(value.error());
-  }
-  const std::string member = fmt::format("\"seccomp\":{}", *value);
-  const Scanner scanner(text);
-  const size_t open = scanner.SkipSpace(0);
-  const auto linux_span = scanner.FindMember(open, "linux");
-  if (!linux_span) {
-    return InsertMember(text, open, fmt::format("\"linux\":{{{}}}", member));
-  }
+  Document* linux_object = Find(config, "linux");
   if (linux_object == nullptr) {
-    return Replace(text, *linux_span, fmt::format("{{{}}}", member));
+    return nullptr;
   }
-  const auto seccomp_span = scanner.FindMember(linux_span->begin, "seccomp");
-  if (!seccomp_span) {
-    return InsertMember(text, linux_span->begin, member);
+  if (!linux_object->is_object()) {
+    return MakeError(EINVAL, "linux must be an object");
   }
-  return Replace(text, *seccomp_span, *value);
+  if (auto folded = RefuseFoldedKeys(*linux_object, {"seccomp"}); !folded) {
+    return std::unexpected(std::move(folded.error()).Context("linux"));
+  }
+  return linux_object;
 }
 
 }  // namespace
@@ -298,13 +274,62 @@ Expected<ConfigFacts> ConfigDocument::Facts() const {
   return facts;
 }
 
-Expected<std::string> ConfigDocument::Edit(const SeccompPlan& plan,
-                                           const ListenerConfig& listener) && {
-  auto edited = EditText(text_, json_, plan, listener);
-  if (!edited) {
-    return std::unexpected(std::move(edited.error()).Context(kName));
+Expected<std::string_view> ConfigDocument::Seccomp() const {
+  const auto linux_object = FindLinux(json_);
+  if (!linux_object) {
+    return std::unexpected(Error(linux_object.error()).Context(kName));
   }
-  return edited;
+  if (*linux_object == nullptr || Find(**linux_object, "seccomp") == nullptr) {
+    return std::string_view();
+  }
+  const Scanner scanner(text_);
+  const auto outer = scanner.FindMember(scanner.SkipSpace(0), "linux");
+  const auto span = outer ? scanner.FindMember(outer->begin, "seccomp") : std::nullopt;
+  if (!span) {
+    return MakeError(EINVAL, fmt::format("{}: linux.seccomp is not where it was parsed", kName));
+  }
+  return text_.substr(span->begin, span->end - span->begin);
+}
+
+Expected<std::string> ConfigDocument::MergeSeccomp(const SeccompPlan& plan,
+                                                   const ListenerConfig& listener) {
+  auto linux_object = FindLinux(json_);
+  if (!linux_object) {
+    return std::unexpected(std::move(linux_object.error()).Context(kName));
+  }
+  Json section;
+  if (*linux_object != nullptr) {
+    if (Json* seccomp = Find(**linux_object, "seccomp")) {
+      section = std::move(*seccomp);
+    }
+  }
+  const auto merged = oci::MergeSeccomp(std::move(section), plan, listener);
+  if (!merged) {
+    return std::unexpected(Error(merged.error()).Context("linux").Context(kName));
+  }
+  auto text = Dump(*merged);
+  if (!text) {
+    return std::unexpected(std::move(text.error()).Context(kName));
+  }
+  return text;
+}
+
+std::string ConfigDocument::ReplaceSeccomp(std::string_view section) const {
+  const std::string member = fmt::format("\"seccomp\":{}", section);
+  const Scanner scanner(text_);
+  const size_t open = scanner.SkipSpace(0);
+  const auto linux_span = scanner.FindMember(open, "linux");
+  if (!linux_span) {
+    return InsertMember(text_, open, fmt::format("\"linux\":{{{}}}", member));
+  }
+  if (Find(json_, "linux") == nullptr) {
+    return Replace(text_, *linux_span, fmt::format("{{{}}}", member));
+  }
+  const auto seccomp_span = scanner.FindMember(linux_span->begin, "seccomp");
+  if (!seccomp_span) {
+    return InsertMember(text_, linux_span->begin, member);
+  }
+  return Replace(text_, *seccomp_span, section);
 }
 
 }  // namespace oakum::oci

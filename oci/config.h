@@ -47,13 +47,19 @@ class ConfigDocument {
   // Errors: EINVAL, "config.json: KEY must be ...".
   [[nodiscard]] Expected<ConfigFacts> Facts() const;
 
-  // Returns the text with `linux.seccomp` replaced by its merge with `plan` (MergeSeccomp), or with
-  // that section inserted where there was none. Every byte outside of it stays as it was. The
-  // document is used up. Errors: EINVAL when the text describes a container of another platform, or
-  // has a key that runc would take for `linux` or `linux.seccomp` though it is written differently;
-  // and those of MergeSeccomp.
-  [[nodiscard]] Expected<std::string> Edit(const SeccompPlan& plan,
-                                           const ListenerConfig& listener) &&;
+  // The text of `linux.seccomp`, empty when it is absent or null. Errors: EINVAL when the document
+  // describes a container of another platform, or has a key that runc would take for `linux` or
+  // `linux.seccomp` though it is written differently.
+  [[nodiscard]] Expected<std::string_view> Seccomp() const;
+
+  // That section merged with `plan` (MergeSeccomp), as JSON text. The document's own section is
+  // used up. Errors: those of Seccomp and of MergeSeccomp.
+  [[nodiscard]] Expected<std::string> MergeSeccomp(const SeccompPlan& plan,
+                                                   const ListenerConfig& listener);
+
+  // The text with `section` in the place of `linux.seccomp`, or inserted where there was none.
+  // Every byte outside of it stays as it was.
+  [[nodiscard]] std::string ReplaceSeccomp(std::string_view section) const;
 
  private:
   ConfigDocument(std::string_view text, Json json) : text_(text), json_(std::move(json)) {}

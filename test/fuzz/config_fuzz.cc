@@ -37,7 +37,12 @@ Expected<ConfigFacts> ReadConfigFacts(std::string_view text) {
 Expected<std::string> EditConfig(std::string_view text, const SeccompPlan& plan,
                                  const ListenerConfig& listener) {
   auto document = ConfigDocument::Parse(text);
-  return document ? (*std::move(document)).Edit(plan, listener) : std::unexpected(document.error());
+  if (!document) {
+    return std::unexpected(document.error());
+  }
+  const auto section = document->MergeSeccomp(plan, listener);
+  return section ? document->ReplaceSeccomp(*section)
+                 : Expected<std::string>(std::unexpected(section.error()));
 }
 
 }  // namespace

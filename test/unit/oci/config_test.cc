@@ -27,8 +27,12 @@ Expected<ConfigFacts> ReadConfigFacts(std::string_view text) {
 
 Expected<std::string> EditConfig(std::string_view text, const ListenerConfig& listener) {
   auto document = ConfigDocument::Parse(text);
-  return document ? (*std::move(document)).Edit(kPlan, listener)
-                  : std::unexpected(document.error());
+  if (!document) {
+    return std::unexpected(document.error());
+  }
+  const auto section = document->MergeSeccomp(kPlan, listener);
+  return section ? document->ReplaceSeccomp(*section)
+                 : Expected<std::string>(std::unexpected(section.error()));
 }
 
 std::string Edit(std::string_view text) {
