@@ -14,6 +14,18 @@ constexpr uint8_t kV4Byte = 12;
 // Bytes that one node can skip: what Node has room for.
 constexpr uint8_t kMaxSkip = 14;
 
+// Without an instruction for it std::popcount() is a call of libgcc's, which reads a table.
+int CountOnes(uint64_t bits) {
+#if defined(__POPCNT__) || defined(__aarch64__)
+  return std::popcount(bits);
+#else
+  constexpr uint64_t kOne = 0x0101010101010101;
+  bits -= (bits >> 1) & (0x55 * kOne);
+  bits = (bits & (0x33 * kOne)) + ((bits >> 2) & (0x33 * kOne));
+  return static_cast<int>((((bits + (bits >> 4)) & (0x0f * kOne)) * kOne) >> 56);
+#endif
+}
+
 }  // namespace
 
 uint32_t PrefixForest::Add(Family family, std::span<const Entry> entries) {
@@ -120,7 +132,7 @@ uint32_t PrefixForest::Find(uint32_t root, const IpAddress& address) const {
     }
     const uint8_t value = bytes[node.byte];
     const uint64_t up_to = node.run_starts[value / 64] & (~uint64_t{0} >> (63 - value % 64));
-    const auto run = static_cast<uint8_t>(node.rank[value / 64] + std::popcount(up_to));
+    const auto run = static_cast<uint8_t>(node.rank[value / 64] + CountOnes(up_to));
     at = runs_[node.base + run];
   }
   return at;

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/caller/socket_kinds.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
 
@@ -51,6 +52,8 @@ class DescriptorSource {
   // The group of a thread that a descriptor has just been taken from, and that waits for its
   // answer; 0 when it cannot be told. Remembered with the thread's pidfd.
   [[nodiscard]] pid_t GroupOf(pid_t tid);
+  // Those of the sockets that were taken.
+  [[nodiscard]] SocketKinds& kinds() { return kinds_; }
   // Whether the kernel has refused a descriptor (EPERM) since the last time this was asked.
   [[nodiscard]] bool TakeRefused() { return std::exchange(refused_, false); }
 
@@ -65,6 +68,7 @@ class DescriptorSource {
 
   static constexpr size_t kSlots = 8;
   std::array<Slot, kSlots> slots_;
+  SocketKinds kinds_;
   bool refused_ = false;
   bool thread_pidfds_;  // PIDFD_THREAD, Linux 6.9; false once the kernel has said EINVAL
 };

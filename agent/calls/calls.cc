@@ -21,11 +21,6 @@ namespace {
 constexpr int kSocketTypeMask = 0xf;             // include/linux/net.h, SOCK_TYPE_MASK
 constexpr int kMaxInetProtocol = IPPROTO_MPTCP;  // less than IPPROTO_MAX
 
-bool GetOption(int socket_fd, int option, int& out) {
-  socklen_t length = sizeof out;
-  return getsockopt(socket_fd, SOL_SOCKET, option, &out, &length) == 0;
-}
-
 // What a kernel without the family or protocol says, so that programs fall back as they do there;
 // raw sockets are refused as to a process without CAP_NET_RAW (raw(7)), and what no kernel makes
 // gets the kernel's own answer.
@@ -114,7 +109,7 @@ policy::Transport PinnedSocket::transport() const {
 void NoteBegin(const GuardedCall& call, JournalAct act, int number, const PinnedSocket& socket) {
   if (call.slot != nullptr) {
     call.Name(number);
-    call.slot->Begin(act, 0, SocketCookie(socket.fd.get()));
+    call.slot->Begin(act, 0, socket.cookie);
   }
 }
 
@@ -122,12 +117,7 @@ int Pin(const CallContext& context, pid_t tid, int fd, PinnedSocket& out) {
   if (const int error = context.descriptors.Get(tid, fd, out.fd); error != 0) {
     return error;
   }
-  if (!GetOption(out.fd.get(), SO_DOMAIN, out.domain) ||
-      !GetOption(out.fd.get(), SO_TYPE, out.type) ||
-      !GetOption(out.fd.get(), SO_PROTOCOL, out.protocol)) {
-    return errno;  // ENOTSOCK, or EBADF for what was opened with O_PATH
-  }
-  return 0;
+  return context.descriptors.kinds().Read(out.fd.get(), out, out.cookie);
 }
 
 Outcome HandleSocket(const CallContext& context, const GuardedCall& call, Arguments args) {

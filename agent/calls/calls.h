@@ -36,6 +36,7 @@ struct CallContext {
 // socket that is decided on and that the call is performed on.
 struct PinnedSocket : SocketKind {
   UniqueFd fd;
+  uint64_t cookie = 0;  // SocketCookie()
 
   [[nodiscard]] policy::Transport transport() const;
 };

@@ -82,9 +82,8 @@ int LeaveCarried(const CallContext& context, const PinnedSocket& socket,
   if (carried->carrier().direct().Busy(socket.fd.get())) {
     return EALREADY;
   }
-  const uint64_t cookie = SocketCookie(socket.fd.get());
-  carried->pending().Drop(cookie);
-  carried->peers().Forget(cookie);
+  carried->pending().Drop(socket.cookie);
+  carried->peers().Forget(socket.cookie);
   return 0;
 }
 
@@ -107,7 +106,7 @@ Outcome Perform(const CallContext& context, const GuardedCall& call, int number,
     const int error = ConnectOnce(socket.fd.get(), address);
     if (error == 0 && !context.core.container()->datagrams->empty()) {
       // What it was connected to by way of a gate it is not any more.
-      context.carried()->peers().Forget(SocketCookie(socket.fd.get()));
+      context.carried()->peers().Forget(socket.cookie);
     }
     return Outcome::Of(Answer::Performed(0, error), std::move(socket.fd));
   }

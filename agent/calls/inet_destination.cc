@@ -99,6 +99,10 @@ Ruling JudgeInet(const CallContext& context, const GuardedCall& call, policy::Op
   }
   const Ruling ruling = context.core.Judge(call, request, judged);
   if (ruling != Ruling::kPerform) {
+    if (judged.source == nullptr) {
+      judged.source = call.source;
+    }
+    judged.policy = judged.source->policy;
     judged.names = std::move(names);
     return ruling;
   }

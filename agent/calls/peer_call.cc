@@ -14,7 +14,7 @@ Outcome HandleGetpeername(const CallContext& context, const GuardedCall& call, A
       !socket.is_inet()) {
     return Outcome::Of(Answer::Continue());
   }
-  const auto asked = context.carried()->peers().Find(SocketCookie(socket.fd.get()));
+  const auto asked = context.carried()->peers().Find(socket.cookie);
   SockaddrCopy peer;
   peer.length = sizeof peer.storage;
   // ENOTCONN before and after the connection, as natively.

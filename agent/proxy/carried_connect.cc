@@ -159,7 +159,7 @@ class Attempt {
         call_(call),
         connect_(std::move(connect)),
         carried_(context.carried()),
-        cookie_(SocketCookie(connect_.socket.fd.get())),
+        cookie_(connect_.socket.cookie),
         netns_(NetworkCookie(connect_.socket.fd.get())),
         blocking_(!IsNonBlocking(connect_.socket.fd.get())) {}
 

@@ -132,7 +132,7 @@ std::optional<Outcome> AnsweredBefore(const CallContext& context, const GuardedC
   PinnedSocket socket;
   if (Pin(context, call.notification.tid, static_cast<int>(call.notification.args[0]), socket) !=
           0 ||
-      !socket.is_stream() || SocketCookie(socket.fd.get()) != before->socket_cookie ||
+      !socket.is_stream() || socket.cookie != before->socket_cookie ||
       !(context.core.IsWary() || CatchesUrgent(call.notification.tid))) {
     return std::nullopt;
   }
@@ -278,7 +278,12 @@ class Session::Desk {
  private:
   // Takes what holds now, after the wait for the call, and once for all of it.
   CallContext MakeContext(GuardedCall& call) {
-    call.source = core_->source();
+    // Asked for after the wait: what holds when the call comes.
+    if (const uint64_t version = core_->source_version(); version != source_version_) {
+      source_version_ = version;
+      source_ = core_->source();
+    }
+    call.source = source_;
     remembered_.Keep(*core_, call.source);
     if (want_uring_ && uring_ == nullptr) {
       // Made when first needed: a container that never calls costs no ring.
@@ -292,7 +297,7 @@ class Session::Desk {
     return {*core_, descriptors_, *call.source, uring_.get(), &spare_};
   }
 
-  bool Finish(const GuardedCall& call, Outcome outcome) {
+  bool Finish(const GuardedCall& call, Outcome&& outcome) {
     if (outcome.answer) {
       const uint64_t cookie = !outcome.answer->performed ? 0
                               : call.cookie() != 0       ? call.cookie()
@@ -317,6 +322,8 @@ class Session::Desk {
   bool want_uring_;
   DescriptorSource descriptors_;
   WaitingCalls waiting_;
+  uint64_t source_version_ = 0;
+  std::shared_ptr<const EventSource> source_;
   HeldSpare spare_;
   Remembered remembered_;
 };

@@ -14,7 +14,6 @@
 #include <thread>
 
 #include "agent/caller/identity.h"
-#include "agent/caller/process_info.h"
 #include "agent/calls/calls.h"
 
 namespace oakum::agent {
@@ -76,15 +75,6 @@ EventVerdict VerdictOf(policy::Mode mode, bool denied, bool redirected) {
 
 }  // namespace
 
-uint64_t SocketCookie(int socket_fd) {
-  uint64_t cookie = 0;
-  socklen_t length = sizeof cookie;
-  if (socket_fd < 0 || getsockopt(socket_fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) != 0) {
-    return 0;
-  }
-  return cookie;
-}
-
 SessionCore::SessionCore(uint64_t number, NotifyFd notify,
                          std::shared_ptr<const EventSource> source, pid_t init_pid,
                          UniqueFd init_pidfd, std::shared_ptr<ContainerParts> container,
@@ -115,11 +105,23 @@ std::shared_ptr<const EventSource> SessionCore::source() const {
 void SessionCore::SetSource(std::shared_ptr<const EventSource> source) {
   const std::lock_guard lock(source_mutex_);
   source_ = std::move(source);
+  ++source_version_;
 }
 
-Ruling SessionCore::Apply(const GuardedCall& call, const policy::Decision& decision, bool leaky,
-                          Event&& event) {
-  const auto& policy = event.source_of->policy;
+std::shared_ptr<const ProcessInfo> SessionCore::ProcessOf(const GuardedCall& call) {
+  const pid_t tid = call.notification.tid;
+  if (call.over) {
+    return ReadProcessInfo(tid, false);
+  }
+  // Another thread of this container's may have to wait for memory of its.
+  const std::unique_lock lock(process_mutex_, std::try_to_lock);
+  return lock ? process_reader_.Read(tid) : ReadProcessInfo(tid, true);
+}
+
+template <typename Describe>
+Ruling SessionCore::Apply(const GuardedCall& call, const std::shared_ptr<const EventSource>& source,
+                          const policy::Decision& decision, bool leaky, const Describe& describe) {
+  const policy::Policy* const policy = source->policy.get();
   // A session whose policy is gone denies everything.
   const policy::Mode mode = policy != nullptr ? policy->mode() : policy::Mode::kEnforce;
   const bool audits = mode == policy::Mode::kAudit;
@@ -132,14 +134,17 @@ Ruling SessionCore::Apply(const GuardedCall& call, const policy::Decision& decis
     leaks_.fetch_add(1, std::memory_order_relaxed);
   }
   if (denied || (policy != nullptr && policy->log() == policy::LogLevel::kAll)) {
-    event.process = ReadProcessInfo(call.notification.tid, !call.over);
+    Event event;
+    event.source_of = source;
+    describe(event);
+    event.process = ProcessOf(call);
     event.time_ns = RealtimeNanoseconds();
     event.verdict = VerdictOf(mode, denied, redirected);
     event.would = decision.verdict;
     event.leak = leak;
     event.syscall = call.kind.name;
     event.rule = decision.rule;
-    event.errno_value = denied && !audits && event.errno_value == 0 ? EACCES : event.errno_value;
+    event.errno_value = denied && !audits ? EACCES : 0;
     event.thread_id = call.notification.tid;
     events_.Push(std::move(event));
   }
@@ -159,60 +164,65 @@ Ruling SessionCore::Apply(const GuardedCall& call, const policy::Decision& decis
 
 Judged SessionCore::Decide(const GuardedCall& call, const policy::InetRequest& request) const {
   Judged judged;
-  judged.source = SourceOf(call);
-  judged.policy = judged.source->policy;
-  judged.decision =
-      judged.policy != nullptr
-          ? judged.policy->Decide(request)
-          : policy::Decision{policy::Verdict::kDeny, "the session's policy does not exist"};
+  if (call.source == nullptr) {
+    judged.source = source();
+  }
+  const policy::Policy* const policy =
+      (judged.source != nullptr ? judged.source : call.source)->policy.get();
+  judged.decision = policy != nullptr ? policy->Decide(request)
+                                      : policy::Decision{policy::Verdict::kDeny,
+                                                         "the session's policy does not exist"};
   return judged;
 }
 
 Ruling SessionCore::Judge(const GuardedCall& call, const policy::InetRequest& request,
-                          const Judged& judged, std::string detail) {
-  Event event;
-  event.source_of = judged.source != nullptr ? judged.source : SourceOf(call);
-  event.detail = std::move(detail);
-  if (!request.names.empty()) {
-    event.domain = request.names.front();
-  }
-  event.operation = request.operation;
-  event.transport = request.transport;
-  event.destination = Canonical(request);
-  event.family = event.destination.ip.IsV4() ? Event::Family::kIpv4 : Event::Family::kIpv6;
-  if (request.operation == policy::Operation::kAccept) {
-    event.source = request.remote;
-  }
-  return Apply(call, judged.decision, true, std::move(event));
+                          const Judged& judged, std::string_view detail) {
+  const auto asked = judged.source != nullptr || call.source != nullptr ? nullptr : source();
+  const auto& of = asked != nullptr           ? asked
+                   : judged.source != nullptr ? judged.source
+                                              : call.source;
+  return Apply(call, of, judged.decision, true, [&](Event& event) {
+    event.detail = detail;
+    if (!request.names.empty()) {
+      event.domain = request.names.front();
+    }
+    event.operation = request.operation;
+    event.transport = request.transport;
+    event.destination = Canonical(request);
+    event.family = event.destination.ip.IsV4() ? Event::Family::kIpv4 : Event::Family::kIpv6;
+    if (request.operation == policy::Operation::kAccept) {
+      event.source = request.remote;
+    }
+  });
 }
 
 Ruling SessionCore::Judge(const GuardedCall& call, policy::Operation operation,
                           const SocketNames& names) {
-  Event event;
-  event.source_of = SourceOf(call);
+  const auto of = SourceOf(call);
   const policy::Decision decision =
-      event.source_of->policy != nullptr
-          ? event.source_of->policy->Decide(policy::UnixRequest{.operation = operation,
-                                                                .name = names.name,
-                                                                .aliases = names.aliases,
-                                                                .more_names = names.more_names})
+      of->policy != nullptr
+          ? of->policy->Decide(policy::UnixRequest{.operation = operation,
+                                                   .name = names.name,
+                                                   .aliases = names.aliases,
+                                                   .more_names = names.more_names})
           : policy::Decision{policy::Verdict::kDeny, "the session's policy does not exist"};
-  event.operation = operation;
-  event.transport = policy::Transport::kOther;
-  event.family = Event::Family::kUnix;
-  event.unix_name = names.shown;
-  return Apply(call, decision, false, std::move(event));
+  return Apply(call, of, decision, false, [&](Event& event) {
+    event.operation = operation;
+    event.transport = policy::Transport::kOther;
+    event.family = Event::Family::kUnix;
+    event.unix_name = names.shown;
+  });
 }
 
 Ruling SessionCore::JudgeUnsupported(const GuardedCall& call, policy::Operation operation,
                                      std::string detail) {
-  Event event;
-  event.source_of = SourceOf(call);
-  event.operation = operation;
-  event.transport = policy::Transport::kOther;
-  event.family = Event::Family::kOther;
-  event.detail = std::move(detail);
-  return Apply(call, {policy::Verdict::kDeny, "not supported"}, true, std::move(event));
+  const policy::Decision denied{policy::Verdict::kDeny, "not supported"};
+  return Apply(call, SourceOf(call), denied, true, [&](Event& event) {
+    event.operation = operation;
+    event.transport = policy::Transport::kOther;
+    event.family = Event::Family::kOther;
+    event.detail = std::move(detail);
+  });
 }
 
 void SessionCore::ReportInherited(pid_t pid, const InheritedSocket& socket) {
@@ -272,7 +282,8 @@ void SessionCore::NoteInterrupted() {
 }
 
 bool SessionCore::IsWary() const {
-  return CoarseNanoseconds() < wary_until_ns_.load(std::memory_order_relaxed);
+  const int64_t until = wary_until_ns_.load(std::memory_order_relaxed);
+  return until != 0 && CoarseNanoseconds() < until;
 }
 
 // A caller that a signal has woken takes the filter's lock to say that it leaves, and what is sent
@@ -293,7 +304,7 @@ CallerWatch SessionCore::LetSettle(const GuardedCall& call) const {
   return watch;
 }
 
-void SessionCore::Deliver(const GuardedCall& call, Answer answer, uint64_t socket_cookie) {
+void SessionCore::Deliver(const GuardedCall& call, Answer&& answer, uint64_t socket_cookie) {
   const uint64_t id = call.notification.id;
   int error = 0;
   std::optional<CallerWatch> watch;

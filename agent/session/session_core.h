@@ -8,9 +8,12 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "agent/caller/caller_state.h"
+#include "agent/caller/process_info.h"
+#include "agent/caller/socket_kinds.h"
 #include "agent/calls/inherited_sockets.h"
 #include "agent/calls/operation.h"
 #include "agent/events/event.h"
@@ -37,15 +40,12 @@ enum class Ruling : uint8_t {
 // Both stay together: the mode of one policy never answers for the rules of another.
 struct Judged {
   policy::Decision decision;
-  std::shared_ptr<const EventSource> source;  // null: none was asked
+  std::shared_ptr<const EventSource> source;  // null: the call's own
+  // For what outlives its call: set once the ruling is Ruling::kCarry.
   std::shared_ptr<const policy::Policy> policy;
   // The names that the container was told the destination for, the last one first.
   std::vector<std::string> names;
 };
-
-// What tells a socket from all others as long as the machine runs (socket(7), SO_COOKIE); 0 for
-// none.
-[[nodiscard]] uint64_t SocketCookie(int socket_fd);
 
 class SessionCore : public std::enable_shared_from_this<SessionCore> {
  public:
@@ -74,6 +74,8 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
     return call.source != nullptr ? call.source : source();
   }
   void SetSource(std::shared_ptr<const EventSource> source);
+  // Changes with what source() returns, and not before.
+  [[nodiscard]] uint64_t source_version() const { return source_version_.load(); }
   [[nodiscard]] const std::shared_ptr<ContainerParts>& container() const { return container_; }
 
   // Decides, counts, writes the event where one is due, and in `kill` ends the container.
@@ -84,7 +86,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   // has changed because it cannot be carried out (`detail` says why).
   [[nodiscard]] Judged Decide(const GuardedCall& call, const policy::InetRequest& request) const;
   [[nodiscard]] Ruling Judge(const GuardedCall& call, const policy::InetRequest& request,
-                             const Judged& judged, std::string detail = {});
+                             const Judged& judged, std::string_view detail = {});
   [[nodiscard]] Ruling Judge(const GuardedCall& call, policy::Operation operation,
                              const SocketNames& names);
   // Something that no rule can allow: `detail` says what it was.
@@ -98,7 +100,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   // `socket_cookie` names the socket it was performed on. The agent's own duplicate of that is
   // better closed before: a caller that closes its socket at once must find its address or name
   // free again.
-  void Deliver(const GuardedCall& call, Answer answer, uint64_t socket_cookie);
+  void Deliver(const GuardedCall& call, Answer&& answer, uint64_t socket_cookie);
   // Keeps `answer` for a caller that has left before the operation ended.
   void KeepForReplay(const GuardedCall& call, Answer answer, int socket_fd);
   void KeepForReplay(const GuardedCall& call, Answer answer, uint64_t socket_cookie) {
@@ -139,9 +141,14 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   // Returns when nothing speaks against answering: the caller sleeps, or has left. The watch is to
   // be kept until the answer has been sent, for closing it takes time.
   [[nodiscard]] CallerWatch LetSettle(const GuardedCall& call) const;
-  // `event` says what was asked; `leaky` that, denied, it would have gone around the proxy.
-  [[nodiscard]] Ruling Apply(const GuardedCall& call, const policy::Decision& decision, bool leaky,
-                             Event&& event);
+  [[nodiscard]] std::shared_ptr<const ProcessInfo> ProcessOf(const GuardedCall& call);
+  // `describe` says in an Event what was asked, and is only called where one is due; `leaky`: that,
+  // denied, it would have gone around the proxy.
+  template <typename Describe>
+  [[nodiscard]] Ruling Apply(const GuardedCall& call,
+                             const std::shared_ptr<const EventSource>& source,
+                             const policy::Decision& decision, bool leaky,
+                             const Describe& describe);
 
   const uint64_t number_;
   const NotifyFd notify_;
@@ -153,6 +160,9 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   EventSink& events_;
   mutable std::mutex source_mutex_;
   std::shared_ptr<const EventSource> source_;
+  std::atomic<uint64_t> source_version_{1};
+  std::mutex process_mutex_;
+  ProcessReader process_reader_;
   Undelivered replays_;
   Delivered delivered_;
   std::atomic<uint64_t> calls_{0};

@@ -49,7 +49,7 @@ std::optional<PinnedSocket> Consider(const CallContext& context, const GuardedCa
   if (!socket.is_inet() || socket.transport() != policy::Transport::kUdp) {
     return std::nullopt;
   }
-  if (carried.IsCarried(SocketCookie(socket.fd.get()))) {
+  if (carried.IsCarried(socket.cookie)) {
     return socket;
   }
   // A socket that waits here now may be carried before its first datagram comes, as with one thread

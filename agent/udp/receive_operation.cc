@@ -47,7 +47,7 @@ ReceiveOperation::ReceiveOperation(std::shared_ptr<SessionCore> core, const Guar
     : core_(std::move(core)),
       call_(call),
       socket_(std::move(socket)),
-      cookie_(SocketCookie(socket_.fd.get())),
+      cookie_(socket_.cookie),
       flags_(flags),
       blocking_(IsBlocking(socket_.fd.get(), flags)),
       single_(std::move(where)) {}
@@ -57,7 +57,7 @@ ReceiveOperation::ReceiveOperation(std::shared_ptr<SessionCore> core, const Guar
     : core_(std::move(core)),
       call_(call),
       socket_(std::move(socket)),
-      cookie_(SocketCookie(socket_.fd.get())),
+      cookie_(socket_.cookie),
       flags_(flags),
       blocking_(IsBlocking(socket_.fd.get(), flags)),
       array_(array) {}

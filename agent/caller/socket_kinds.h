@@ -1,0 +1,39 @@
+// What a socket is, asked of the kernel once.
+#ifndef OAKUM_AGENT_CALLER_SOCKET_KINDS_H_
+#define OAKUM_AGENT_CALLER_SOCKET_KINDS_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "agent/caller/sockaddr.h"
+
+namespace oakum::agent {
+
+// What tells a socket from all others as long as the machine runs (socket(7), SO_COOKIE); 0 for
+// none.
+[[nodiscard]] uint64_t SocketCookie(int socket_fd);
+
+// Remembers the kinds of the sockets that were asked for last, by their cookies: no other socket
+// ever has the same one, and type and protocol stay what they are from socket(2) on (a socket that
+// TCP_ULP "smc" makes another one of has another cookie). The domain stays as well, but for
+// IPV6_ADDRFORM, which makes an IPv6 socket an IPv4 one and never the other way: that of an IPv6
+// socket is asked for each time. Not thread-safe.
+class SocketKinds {
+ public:
+  // Returns 0 or an errno value: ENOTSOCK, or EBADF for what was opened with O_PATH.
+  [[nodiscard]] int Read(int socket_fd, SocketKind& kind, uint64_t& cookie);
+
+ private:
+  struct Place {
+    uint64_t cookie = 0;
+    SocketKind kind;
+  };
+  // By cookie, which is counted up; one with the same remainder takes another's place.
+  static constexpr size_t kPlaces = 32;
+  std::array<Place, kPlaces> places_{};
+};
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_CALLER_SOCKET_KINDS_H_

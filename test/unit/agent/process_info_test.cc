@@ -1,0 +1,138 @@
+#include "agent/caller/process_info.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <string>
+
+namespace oakum::agent {
+namespace {
+
+void ExpectSame(const std::shared_ptr<const ProcessInfo>& info, pid_t tid) {
+  const auto expected = ReadProcessInfo(tid, true);
+  ASSERT_NE(info, nullptr);
+  ASSERT_NE(expected, nullptr);
+  EXPECT_EQ(info->pid, expected->pid);
+  EXPECT_EQ(info->uid, expected->uid);
+  EXPECT_EQ(info->name, expected->name);
+  EXPECT_EQ(info->executable, expected->executable);
+  EXPECT_EQ(info->command_line, expected->command_line);
+}
+
+// A child that goes on to its next stage for each byte that it is sent, and says so.
+class Child {
+ public:
+  Child() {
+    std::array<int, 2> to{};
+    std::array<int, 2> from{};
+    EXPECT_EQ(pipe2(to.data(), O_CLOEXEC), 0);
+    EXPECT_EQ(pipe2(from.data(), O_CLOEXEC), 0);
+    pid_ = fork();
+    if (pid_ == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      Stages(to[0], from[1]);
+    }
+    close(to[0]);
+    close(from[1]);
+    to_.Reset(to[1]);
+    from_.Reset(from[0]);
+  }
+  ~Child() { End(); }
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+
+  [[nodiscard]] pid_t pid() const { return pid_; }
+  void Next() {
+    char done = 0;
+    EXPECT_EQ(write(to_.get(), "n", 1), 1);
+    EXPECT_EQ(read(from_.get(), &done, 1), 1);
+  }
+  void End() {
+    if (pid_ > 0) {
+      kill(pid_, SIGKILL);
+      waitpid(pid_, nullptr, 0);
+      pid_ = -1;
+    }
+  }
+
+ private:
+  [[noreturn]] static void Stages(int in, int out) {
+    char next = 0;
+    const auto wait = [&] {
+      if (read(in, &next, 1) != 1) {
+        _exit(1);
+      }
+    };
+    const auto done = [&] { (void)!write(out, "d", 1); };
+    wait();
+    prctl(PR_SET_NAME, "a\nb\\c");
+    done();
+    wait();
+    (void)!setresuid(65534, 65534, 65534);
+    done();
+    wait();
+    // The shell says "d" when it runs, and then waits for its input to end.
+    dup2(in, 0);
+    dup2(out, 1);
+    execl("/bin/sh", "sh", "-c", "printf d; read line; read line", nullptr);
+    _exit(1);
+  }
+
+  pid_t pid_ = -1;
+  UniqueFd to_;
+  UniqueFd from_;
+};
+
+TEST(ProcessReaderTest, SeesWhatAThreadTurnsInto) {
+  ProcessReader reader;
+  Child child;
+  for (int round = 0; round < 2; ++round) {
+    ExpectSame(reader.Read(child.pid()), child.pid());
+  }
+  child.Next();
+  const auto named = reader.Read(child.pid());
+  ExpectSame(named, child.pid());
+  EXPECT_EQ(named->name, R"(a\nb\\c)");
+  EXPECT_EQ(reader.Read(child.pid()), named) << "nothing has changed";
+  child.Next();
+  const auto user = reader.Read(child.pid());
+  ExpectSame(user, child.pid());
+  EXPECT_EQ(user->uid, geteuid() == 0 ? 65534 : geteuid());
+  child.Next();
+  const auto executed = reader.Read(child.pid());
+  ExpectSame(executed, child.pid());
+  EXPECT_EQ(executed->command_line, "sh -c printf d; read line; read line");
+  EXPECT_NE(executed->executable, user->executable);
+}
+
+TEST(ProcessReaderTest, TellsThreadsApart) {
+  ProcessReader reader;
+  Child one;
+  Child other;
+  other.Next();
+  for (const pid_t pid : {one.pid(), other.pid(), one.pid(), one.pid(), other.pid(), one.pid(),
+                          other.pid(), other.pid(), one.pid()}) {
+    ExpectSame(reader.Read(pid), pid);
+  }
+}
+
+TEST(ProcessReaderTest, SaysNothingOfOneThatHasEnded) {
+  ProcessReader reader;
+  Child child;
+  const pid_t pid = child.pid();
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_NE(reader.Read(pid), nullptr);
+  }
+  child.End();
+  EXPECT_EQ(reader.Read(pid), nullptr);
+  EXPECT_EQ(reader.Read(pid), nullptr);
+}
+
+}  // namespace
+}  // namespace oakum::agent
