@@ -1,4 +1,4 @@
-// The least that any agent has to do for one guarded connect: the floor that Oakum is measured by.
+// The least that any agent has to do for a guarded call: the floor that Oakum is measured by.
 #ifndef OAKUM_BENCH_MINIMAL_LOOP_H_
 #define OAKUM_BENCH_MINIMAL_LOOP_H_
 
@@ -9,9 +9,10 @@
 
 namespace oakum::bench {
 
-// A thread that receives, copies the address, checks the id, pins the socket, connects it, closes
-// it and answers, with the same kernel operations as Oakum and no decision, bookkeeping or error
-// handling in between. Ends when the listener's tasks have gone.
+// A thread that receives, copies the arguments (of connect, sendto and sendmmsg), checks the id,
+// pins the socket, performs the call on it, closes it and answers, with the same kernel operations
+// as Oakum and no decision, bookkeeping or error handling in between. Ends when the listener's
+// tasks have gone.
 class MinimalLoop {
  public:
   MinimalLoop(UniqueFd listener, pid_t pid, bool sync_wake_up);

@@ -1,22 +1,18 @@
-// One guarded connect beside the least that an agent can do and beside no guard at all, in one run:
-// `oakum-bench [--calls N] [--repeats N] [--json FILE]`. Times are per call, medians of interleaved
-// repeats; ratios are those of the medians.
-#include <arpa/inet.h>
+// Guarded calls beside the least that an agent can do and beside no guard at all, in one run:
+// `oakum-bench [--only WORD] [--calls N] [--repeats N] [--json FILE]`. Times are per call, medians
+// of interleaved repeats; ratios are those of the medians.
 #include <fmt/format.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <ctime>
-#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "agent/events/event_log.h"
 #include "agent/session/session_manager.h"
 #include "base/file.h"
 #include "bench/minimal_loop.h"
+#include "bench/programs.h"
 #include "policy/plan.h"
 #include "policy/policy_set.h"
 #include "test/unit/agent/guarded_process.h"
@@ -24,13 +20,41 @@
 namespace oakum::bench {
 namespace {
 
-constexpr const char* kPolicies = R"({"version": 1, "policies": {"p": {"mode": "enforce",
-    "outgoing": {"default": "deny", "allow": ["127.0.0.1"]}}}})";
+// Loopback is allowed. `log`: what becomes an event. `rules`: so many addresses in all, and as many
+// names; without, there are no names, which have to be looked for.
+std::string PolicyText(const char* log, size_t rules) {
+  std::string text = fmt::format(
+      R"({{"version": 1, "policies": {{"p": {{"mode": "enforce", "log": "{}", "dns": "{}",
+             "outgoing": {{"default": "deny", "allow": ["127.0.0.1")",
+      log, rules == 0 ? "deny" : "allow");
+  for (size_t i = 0; i < rules; ++i) {
+    text += i == 0 ? "" : fmt::format(",\n\"11.{}.{}.1\"", i / 256, i % 256);
+    text += fmt::format(",\n\"n{}.example.com:443\"", i);
+  }
+  return text + "]}}}}";
+}
 
 // How one way of answering is set up around a child.
-enum class Way : uint8_t { kNative, kMinimal, kMinimalSlowWakeUp, kOakum, kOakumSlowWakeUp };
-constexpr std::array kWays = {Way::kNative, Way::kMinimal, Way::kMinimalSlowWakeUp, Way::kOakum,
+enum class Way : uint8_t {
+  kNative,
+  kMinimal,
+  kMinimalSlowWakeUp,
+  kOakum,
+  kOakumSlowWakeUp,
+  kOakumEvents,
+  kOakumOneName,
+  kOakumManyNames,
+};
+constexpr std::array kWays = {Way::kNative,
+                              Way::kMinimal,
+                              Way::kOakum,
+                              Way::kOakumEvents,
+                              Way::kOakumOneName,
+                              Way::kOakumManyNames,
+                              Way::kMinimalSlowWakeUp,
                               Way::kOakumSlowWakeUp};
+// Of calls that set a program up for those that are measured.
+constexpr uint64_t kNotMeasured = 1;
 
 const char* Name(Way way) {
   switch (way) {
@@ -44,14 +68,15 @@ const char* Name(Way way) {
       return "oakum";
     case Way::kOakumSlowWakeUp:
       return "oakum, no SYNC_WAKE_UP";
+    case Way::kOakumEvents:
+      return "oakum, an event for each";
+    case Way::kOakumOneName:
+      return "oakum, 1 address, 1 name";
+    case Way::kOakumManyNames:
+      return "oakum, 10,000 of both";
   }
   return "";
 }
-
-class Discard final : public agent::EventSink {
- public:
-  void Push(agent::Event&& /*event*/) override {}
-};
 
 // Keeps nothing, but has sessions note what the next agent would need, as those of a real agent do.
 class NoStore final : public agent::FdStore {
@@ -62,112 +87,34 @@ class NoStore final : public agent::FdStore {
   void Forget(const std::string& /*name*/) override {}
 };
 
-double Nanoseconds() {
-  timespec now = {};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<double>(now.tv_sec) * 1e9 + static_cast<double>(now.tv_nsec);
-}
-
-sockaddr_in Loopback(uint16_t port) {
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
-
-int Connect(int fd, const sockaddr_in& address) {
-  return connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
-}
-
-// Median and 99th percentile of a call's duration, in nanoseconds.
-struct Figures {
-  double median = 0;
-  double p99 = 0;
-  double mean = 0;
-};
-
-Figures Summarize(std::vector<double>& samples) {
-  std::ranges::sort(samples);
-  double sum = 0;
-  for (const double sample : samples) {
-    sum += sample;
-  }
-  return {samples[samples.size() / 2], samples[samples.size() * 99 / 100],
-          sum / static_cast<double>(samples.size())};
-}
-
-// The measured programs: each connects `calls` times and writes its Figures to `output_fd`.
-int UdpConnects(int output_fd, size_t calls) {
-  const int fd = socket(AF_INET, SOCK_DGRAM, 0);
-  const sockaddr_in address = Loopback(9);
-  std::vector<double> samples(calls);
-  for (size_t i = 0; i < calls / 10; ++i) {
-    Connect(fd, address);
-  }
-  for (double& sample : samples) {
-    const double start = Nanoseconds();
-    if (Connect(fd, address) != 0) {
-      return 1;
-    }
-    sample = Nanoseconds() - start;
-  }
-  const Figures figures = Summarize(samples);
-  return write(output_fd, &figures, sizeof figures) == sizeof figures ? 0 : 1;
-}
-
-int TcpConnects(int output_fd, size_t calls) {
-  const int listener = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address = Loopback(0);
-  socklen_t length = sizeof address;
-  if (bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
-      listen(listener, 16) != 0 ||
-      getsockname(listener, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
-    return 1;
-  }
-  const linger reset = {1, 0};  // no TIME_WAIT: ports do not run out
-  std::vector<double> samples(calls);
-  for (double& sample : samples) {
-    const int fd = socket(AF_INET, SOCK_STREAM, 0);
-    const double start = Nanoseconds();
-    if (Connect(fd, address) != 0) {
-      return 1;
-    }
-    sample = Nanoseconds() - start;
-    const int accepted = accept(listener, nullptr, nullptr);
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    close(fd);
-    close(accepted);
-  }
-  const Figures figures = Summarize(samples);
-  return write(output_fd, &figures, sizeof figures) == sizeof figures ? 0 : 1;
-}
-
-using Program = std::function<int(int output_fd, size_t calls)>;
-
 // One run of `program` under `way`. Empty when it failed or when fewer calls than it claims were
 // answered.
 std::optional<Figures> RunOnce(Way way, const Program& program, size_t calls) {
-  Discard discard;
   NoStore store;
   const Log log("oakum-bench", LogLevel::kError);
-  const auto policies = policy::PolicySet::Parse(kPolicies, "bench");
-  if (!policies) {
-    fmt::print(stderr, "{}\n", policies.error().ToString());
+  const auto events = agent::EventLog::Create({.path = "/dev/null"}, log);
+  const auto policies = policy::PolicySet::Parse(
+      PolicyText(way == Way::kOakumEvents ? "all" : "leaks", way == Way::kOakumOneName     ? 1
+                                                             : way == Way::kOakumManyNames ? 10'000
+                                                                                           : 0),
+      "bench");
+  if (!policies || !events) {
+    fmt::print(stderr, "{}\n", (!policies ? policies.error() : events.error()).ToString());
     return std::nullopt;
   }
   const auto plan =
       way == Way::kNative ? oci::SeccompPlan{} : policy::Plan(*(*policies)->Find("p"));
-  agent::GuardedProcess process(plan, [&](int fd) { return program(fd, calls); });
+  agent::GuardedProcess process(plan, [&](int fd) { return program.run(fd, calls); });
   std::optional<MinimalLoop> minimal;
   std::unique_ptr<agent::SessionManager> manager;
-  const bool oakum = way == Way::kOakum || way == Way::kOakumSlowWakeUp;
-  if (way == Way::kMinimal || way == Way::kMinimalSlowWakeUp) {
+  const bool minimal_loop = way == Way::kMinimal || way == Way::kMinimalSlowWakeUp;
+  const bool oakum = way != Way::kNative && !minimal_loop;
+  if (minimal_loop) {
     minimal.emplace(process.TakeListener(), process.pid(), way == Way::kMinimal);
   } else if (oakum) {
     auto created = agent::SessionManager::Create(
-        {.use_io_uring = true, .use_sync_wake_up = way == Way::kOakum, .store = &store}, *policies,
-        discard, log);
+        {.use_sync_wake_up = way != Way::kOakumSlowWakeUp, .store = &store}, *policies, **events,
+        log);
     oci::ContainerProcessState state;
     state.id = "bench";
     state.metadata = policy::EncodeListenerMetadata({"p", {}});
@@ -183,10 +130,23 @@ std::optional<Figures> RunOnce(Way way, const Program& program, size_t calls) {
     fmt::print(stderr, "{}: the measured program failed ({})\n", Name(way), status);
     return std::nullopt;
   }
-  if (oakum && manager->Totals().calls < calls) {
-    fmt::print(stderr, "{}: {} notifications for {} calls\n", Name(way), manager->Totals().calls,
-               calls);
+  const uint64_t notified = oakum ? manager->Totals().calls : 0;
+  if (oakum && (notified < program.Notifications(calls) ||
+                (program.Notifications(calls) == 0 && notified > kNotMeasured))) {
+    fmt::print(stderr, "{}, {}: {} notifications for {} calls\n", program.title, Name(way),
+               notified, calls);
     return std::nullopt;
+  }
+  if (way == Way::kOakumEvents) {
+    const auto stats = (*events)->Stats();
+    uint64_t pushed = 0;
+    for (const uint64_t count : stats.pushed) {
+      pushed += count;
+    }
+    if (pushed < program.Notifications(calls)) {
+      fmt::print(stderr, "{}: {} events for {} calls\n", Name(way), pushed, calls);
+      return std::nullopt;
+    }
   }
   Figures figures;
   memcpy(&figures, output.data(), sizeof figures);
@@ -198,11 +158,13 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-int Run(size_t calls, size_t repeats, const std::string& json_path) {
-  const std::map<std::string, Program> programs = {{"connect, UDP", UdpConnects},
-                                                   {"connect, TCP", TcpConnects}};
+int Run(size_t calls, size_t repeats, const std::string& only, const std::string& json_path) {
   nlohmann::ordered_json report;
-  for (const auto& [title, program] : programs) {
+  for (const Program& program : Programs()) {
+    const std::string title = program.title;
+    if (!title.contains(only)) {
+      continue;
+    }
     std::map<Way, std::vector<Figures>> runs;
     for (size_t i = 0; i < repeats; ++i) {
       for (const Way way : kWays) {
@@ -251,13 +213,15 @@ int Run(size_t calls, size_t repeats, const std::string& json_path) {
 }  // namespace oakum::bench
 
 int main(int argc, char** argv) {
-  CLI::App app("Times one guarded connect beside a minimal loop and beside no guard");
+  CLI::App app("Times guarded calls beside a minimal loop and beside no guard");
   size_t calls = 20000;
   size_t repeats = 7;
+  std::string only;
   std::string json_path;
+  app.add_option("--only", only, "the tables with this in their title");
   app.add_option("--calls", calls, "calls in each run")->check(CLI::Range(100, 1000000));
   app.add_option("--repeats", repeats, "runs of each way, in turn")->check(CLI::Range(1, 100));
   app.add_option("--json", json_path, "write the figures there as well");
   CLI11_PARSE(app, argc, argv);
-  return oakum::bench::Run(calls, repeats, json_path);
+  return oakum::bench::Run(calls, repeats, only, json_path);
 }
