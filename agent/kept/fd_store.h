@@ -14,9 +14,11 @@ namespace oakum::agent {
 
 // The name of a session's descriptors: this, and 16 hexadecimal digits of chance.
 inline constexpr char kKeptSessionPrefix[] = "session-";
+// That of a connection's through a proxy (agent/proxy/kept_relays.h).
+inline constexpr char kKeptRelayPrefix[] = "relay-";
 inline constexpr size_t kMaxKeptName = 64;
 // A listener, a journal, the pidfd of the container's first process, its root, and what names it
-// was told.
+// was told; or a listener, two sockets and two pipes.
 inline constexpr size_t kMaxKeptFds = 5;
 
 struct KeptItem {
@@ -31,7 +33,11 @@ class FdStore {
   // Once it returns, copies of `fds` are there for the next agent, whatever becomes of this one.
   // At most kMaxKeptFds, a seccomp listener first. Errors: those of sendmsg(2).
   [[nodiscard]] virtual Expected<void> Keep(const std::string& name, std::span<const int> fds) = 0;
-  // Closes the copies.
+  // The same, without waiting at all. Errors: EAGAIN, too.
+  [[nodiscard]] virtual Expected<void> TryKeep(const std::string& name, std::span<const int> fds) {
+    return Keep(name, fds);
+  }
+  // Closes the copies: at once, or as soon as that can be said.
   virtual void Forget(const std::string& name) = 0;
   // Becomes readable (poll(2)) when whoever keeps is gone, and all that was kept; -1: never.
   // Another one after Renew().

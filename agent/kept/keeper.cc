@@ -17,6 +17,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -31,7 +32,7 @@ namespace oakum::agent {
 
 namespace {
 
-// A session of an agent each; it has no more of them.
+// Sessions of an agent, and connections: it has no more of them.
 constexpr size_t kMaxItems = 16'384;
 // Connections that have said nothing yet: an agent says something at once. Beyond it the oldest
 // goes.
@@ -210,7 +211,7 @@ class Keeper {
   }
 
   void Serve(UniqueFd socket, pid_t pid) {
-    DropEnded();
+    DropEnded("");
     std::vector<int> fds;
     for (const auto& [name, item] : items_) {
       fds.clear();
@@ -259,11 +260,13 @@ class Keeper {
 
   void Keep(KeeperMessage message) {
     if (items_.size() >= kMaxItems) {
-      log_.Error("keeper: {} sessions are kept already", kMaxItems);
+      log_.Error("keeper: {} sessions and connections are kept already", kMaxItems);
       return;
     }
     Item item{next_key_++, std::move(message.fds)};
-    if (!item.fds.empty()) {
+    // A connection goes with the session whose listener it has: a listener that is watched for each
+    // would take that much longer to say that there is a call.
+    if (!item.fds.empty() && !message.name.starts_with(kKeptRelayPrefix)) {
       // The listener comes first. Told once, when it hangs up: the agent has it as well.
       (void)Watch(item.fds.front().get(), EPOLLET, item.key);
     }
@@ -274,15 +277,20 @@ class Keeper {
   // says so as well, unless its words did not fit any more.
   void DropEnded(uint64_t key) {
     std::erase_if(items_, [key](const auto& entry) { return entry.second.key == key; });
+    DropEnded(kKeptRelayPrefix);
   }
 
   void LoseAgent() {
     agent_.Reset();
-    DropEnded();
+    DropEnded("");
   }
 
-  void DropEnded() {
-    std::erase_if(items_, [](const auto& entry) {
+  // Of those whose names begin so.
+  void DropEnded(std::string_view prefix) {
+    std::erase_if(items_, [prefix](const auto& entry) {
+      if (!entry.first.starts_with(prefix)) {
+        return false;
+      }
       const auto& fds = entry.second.fds;
       pollfd look = {fds.empty() ? -1 : fds.front().get(), 0, 0};
       return fds.empty() || (poll(&look, 1, 0) == 1 && (look.revents & POLLHUP) != 0);

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <deque>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -30,6 +31,8 @@ constexpr std::chrono::seconds kAnswersWithin{10};
 constexpr std::chrono::milliseconds kBetweenSpawns{200};
 // A keeper that many sessions have begun and ended for is behind for a moment.
 constexpr int kTakesWithinMs = 100;
+// What is to be forgotten and the keeper has no room to hear of yet.
+constexpr size_t kMaxUnsaid = 16'384;
 
 Expected<UniqueFd> Connect(const std::string& path) {
   sockaddr_un address = {};
@@ -145,6 +148,7 @@ class KeeperStore final : public FdStore {
 
   Expected<void> Keep(const std::string& name, std::span<const int> fds) override {
     const std::lock_guard lock(mutex_);
+    SayTheRest();
     auto sent = SendToPeer(socket_.get(), KeeperWord::kKeep, name, fds, MSG_DONTWAIT);
     pollfd room = {socket_.get(), POLLOUT, 0};
     if (!sent && sent.error().code == EAGAIN && poll(&room, 1, kTakesWithinMs) == 1) {
@@ -153,10 +157,20 @@ class KeeperStore final : public FdStore {
     return sent ? std::move(sent)
                 : std::unexpected(std::move(sent.error()).Context("hand over to the keeper"));
   }
+  Expected<void> TryKeep(const std::string& name, std::span<const int> fds) override {
+    const std::lock_guard lock(mutex_);
+    SayTheRest();
+    return unsaid_.empty() ? SendToPeer(socket_.get(), KeeperWord::kKeep, name, fds, MSG_DONTWAIT)
+                           : MakeError(EAGAIN, "the keeper is behind");
+  }
   void Forget(const std::string& name) override {
     const std::lock_guard lock(mutex_);
-    // One that does not fit is not missed: the keeper hears the listener hang up.
-    (void)SendToPeer(socket_.get(), KeeperWord::kForget, name, {}, MSG_DONTWAIT);
+    SayTheRest();
+    // One beyond that is not missed: the keeper hears its listener hang up.
+    if (unsaid_.size() < kMaxUnsaid) {
+      unsaid_.push_back(name);
+      SayTheRest();
+    }
   }
   int lost_fd() const override {
     const std::lock_guard lock(mutex_);
@@ -169,14 +183,24 @@ class KeeperStore final : public FdStore {
     }
     const std::lock_guard lock(mutex_);
     socket_ = std::move(found->socket);
+    unsaid_.clear();
     return {};
   }
 
  private:
+  // Of what is to be forgotten, as much as the keeper takes.
+  void SayTheRest() {
+    while (!unsaid_.empty() &&
+           SendToPeer(socket_.get(), KeeperWord::kForget, unsaid_.front(), {}, MSG_DONTWAIT)) {
+      unsaid_.pop_front();
+    }
+  }
+
   const std::string agent_socket_;
   KeeperSpawner spawner_;
   mutable std::mutex mutex_;
   UniqueFd socket_;
+  std::deque<std::string> unsaid_;
 };
 
 }  // namespace

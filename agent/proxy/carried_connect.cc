@@ -173,8 +173,7 @@ class Attempt {
     if (auto outcome = Join(); outcome) {
       return std::move(*outcome);
     }
-    if (carry() == policy::Carry::kProxy && Names::IsSynthetic(connect_.destination.endpoint.ip) &&
-        connect_.judged.names.empty()) {
+    if (carry() == policy::Carry::kProxy && IsNameless()) {
       Report().Failed({EHOSTUNREACH, "an address that stands for no name any more", true});
       return Outcome::Of(Answer::Error(EHOSTUNREACH));
     }
@@ -190,6 +189,27 @@ class Attempt {
     return Hold();
   }
 
+  // The same from where the container's socket waits for `held`.
+  bool GoOn(HeldSocket held, const std::string& kept_name) {
+    if (blocking_ || carry() != policy::Carry::kProxy ||
+        TcpState(connect_.socket.fd.get()) != TCP_SYN_SENT || IsNameless()) {
+      return false;
+    }
+    credentials_ = Isolate();
+    std::shared_ptr<UniqueFd> net;
+    Worker* worker = nullptr;
+    if (GetReady(net, worker)) {
+      return false;
+    }
+    auto pending = carried_->pending().Add(cookie_, held.AddressFor(connect_.socket.domain));
+    if (pending == nullptr) {
+      return false;
+    }
+    HeldConnection::Starter starter(*worker, Request(net));
+    Start(starter, std::move(pending), std::move(held), kept_name);
+    return true;
+  }
+
  private:
   Carrier& carrier() { return carried_->carrier(); }
   [[nodiscard]] policy::Carry carry() const { return connect_.judged.decision.carry; }
@@ -203,6 +223,10 @@ class Attempt {
                                 {},
                                 connect_.judged.names},
             connect_.judged.decision};
+  }
+
+  [[nodiscard]] bool IsNameless() const {
+    return Names::IsSynthetic(connect_.destination.endpoint.ip) && connect_.judged.names.empty();
   }
 
   [[nodiscard]] bool IsInOwnNetwork() { return netns_ != 0 && netns_ == carrier().own_netns(); }
@@ -297,7 +321,8 @@ class Attempt {
     });
   }
 
-  Outcome Hold() {
+  // What each held connection wants; else why there is none.
+  std::optional<Outcome> GetReady(std::shared_ptr<UniqueFd>& shared_net, Worker*& worker) {
     if (auto slot = carried_->TakeSlot(); slot) {
       slot_ = std::move(*slot);
     } else {
@@ -312,10 +337,33 @@ class Attempt {
     if (!net) {
       return Unreachable(net.error());
     }
-    const auto shared_net = std::make_shared<UniqueFd>(std::move(*net));
-    Worker* worker = carrier().NextWorker();
+    shared_net = std::make_shared<UniqueFd>(std::move(*net));
+    worker = carrier().NextWorker();
     if (worker == nullptr) {
       return Outcome::Of(Answer::Error(ENOBUFS));
+    }
+    return std::nullopt;
+  }
+
+  void Start(HeldConnection::Starter& starter, std::shared_ptr<PendingConnect> pending,
+             HeldSocket held, std::string kept_name = {}) {
+    const HeldClient client{.tgid = tgid_,
+                            .number = connect_.number,
+                            .cookie = cookie_,
+                            .waits = blocking_,
+                            .address = OwnAddress(connect_.socket.fd.get(), held.domain())};
+    starter.Hold({.pending = std::move(pending),
+                  .held = std::move(held),
+                  .client = client,
+                  .report = Report(),
+                  .kept_name = std::move(kept_name)});
+  }
+
+  Outcome Hold() {
+    std::shared_ptr<UniqueFd> shared_net;
+    Worker* worker = nullptr;
+    if (auto failed = GetReady(shared_net, worker); failed) {
+      return std::move(*failed);
     }
     std::optional<HeldConnection::Starter> starter;
     if (MayBeginEarly(*worker)) {
@@ -338,8 +386,6 @@ class Attempt {
       return Outcome::Of(Answer::Performed(0, ENOBUFS));
     }
     carried_->peers().Remember(cookie_, connect_.destination.endpoint);
-    const HeldClient client{tgid_, connect_.number, cookie_,
-                            OwnAddress(connect_.socket.fd.get(), held->domain())};
     std::unique_ptr<CarriedOperation> operation;
     if (blocking_) {
       operation = std::make_unique<CarriedOperation>(
@@ -348,10 +394,7 @@ class Attempt {
     if (!starter) {
       starter.emplace(*worker, Request(shared_net));
     }
-    starter->Hold({.pending = std::move(pending),
-                   .held = std::move(*held),
-                   .client = client,
-                   .report = Report()});
+    Start(*starter, std::move(pending), std::move(*held));
     if (blocking_) {
       return Outcome::Of(std::move(operation));
     }
@@ -481,6 +524,33 @@ Outcome ConnectCarried(const CallContext& context, const GuardedCall& call,
     return ConnectDatagrams(context, call, std::move(connect));
   }
   return Attempt(context, call, std::move(connect)).Run();
+}
+
+bool GoOnHolding(SessionCore& core, const HeldIdentity& identity, const std::string& name,
+                 HeldSocket held) {
+  DescriptorSource descriptors;
+  const auto source = core.source();
+  const CallContext context{core, descriptors, *source, nullptr};
+  GuardedCall call;
+  call.notification.tid = identity.tgid;
+  call.kind.name = "connect";
+  call.source = source;
+  CarriedConnect connect;
+  connect.number = identity.number;
+  connect.destination.kind = Destination::Kind::kInet;
+  connect.destination.endpoint = identity.asked;
+  if (Pin(context, identity.tgid, identity.number, connect.socket) != 0 ||
+      SocketCookie(connect.socket.fd.get()) != identity.client) {
+    return false;
+  }
+  connect.address = WriteEndpoint(identity.asked, connect.socket.domain);
+  auto names = context.carried()->names().Of(policy::CanonicalDestination(identity.asked.ip));
+  connect.judged = core.Decide(
+      call, policy::InetRequest{
+                policy::Operation::kConnect, policy::Transport::kTcp, identity.asked, {}, names});
+  connect.judged.names = std::move(names);
+  return connect.judged.decision.proxy != nullptr &&
+         Attempt(context, call, std::move(connect)).GoOn(std::move(held), name);
 }
 
 }  // namespace oakum::agent

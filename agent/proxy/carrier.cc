@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <chrono>
+#include <semaphore>
 #include <thread>
 
 #include "agent/caller/netns.h"
@@ -31,7 +33,7 @@ bool OwnPorts::Has(uint64_t netns, uint16_t port) const {
   return ports_.contains({netns, port});
 }
 
-Carrier::Carrier(EventSink& events, const Log& log)
+Carrier::Carrier(EventSink& events, const Log& log, FdStore* store)
     : events_(events),
       log_(log),
       own_netns_(OwnNetworkCookie()),
@@ -42,7 +44,9 @@ Carrier::Carrier(EventSink& events, const Log& log)
       worker_count_(std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMaxWorkers)),
       connection_slots_(RelaySlots::MaxByLimit()),
       datagram_slots_(RelaySlots::MaxByLimit()),
-      ready_slots_(RelaySlots::MaxByLimit()) {}
+      ready_slots_(RelaySlots::MaxByLimit()),
+      kept_slots_(KeptRelays::MaxByLimit()),
+      kept_relays_(store, log) {}
 
 Carrier::~Carrier() { direct_.Close(); }
 
@@ -62,11 +66,35 @@ Worker* Carrier::NextWorker() {
     auto worker = Worker::Create(fmt::format("carrier {}", workers_.size()));
     if (worker) {
       workers_.push_back(std::move(*worker));
+      if (ending_) {
+        workers_.back()->Post([last = workers_.back().get()] { last->nursery().KeepAll(); });
+      }
     } else {
       log_.Error("cannot carry more connections: {}", worker.error().ToString());
     }
   }
   return workers_.empty() ? nullptr : workers_[next_++ % workers_.size()].get();
+}
+
+void Carrier::KeepAll() {
+  constexpr std::chrono::seconds kLongest{1};
+  const auto kept = std::make_shared<std::counting_semaphore<kMaxWorkers>>(0);
+  size_t asked = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+    asked = workers_.size();
+    for (const auto& worker : workers_) {
+      worker->Post([worker = worker.get(), kept] {
+        worker->nursery().KeepAll();
+        kept->release();
+      });
+    }
+  }
+  const auto end = std::chrono::steady_clock::now() + kLongest;
+  while (asked > 0 && kept->try_acquire_until(end)) {
+    --asked;
+  }
 }
 
 // Holds the container's parts, which the resolver uses, and is dropped by Close().
@@ -95,7 +123,8 @@ ContainerCarrier::ContainerCarrier(Carrier& carrier, pid_t pid, ResolvConf resol
       resolv_conf_(std::move(resolv_conf)),
       connections_(RelayShare::Create(carrier.connection_slots())),
       datagrams_(RelayShare::Create(carrier.datagram_slots())),
-      ready_slots_(RelayShare::Create(carrier.ready_slots())) {
+      ready_slots_(RelayShare::Create(carrier.ready_slots())),
+      kept_slots_(RelayShare::Create(carrier.kept_slots())) {
   struct stat network = {};
   if (pid > 0 && stat(fmt::format("/proc/{}/ns/net", pid).c_str(), &network) == 0) {
     network_device_ = network.st_dev;

@@ -20,9 +20,11 @@
 #include "agent/dns/resolv_conf.h"
 #include "agent/dns/resolver.h"
 #include "agent/events/event.h"
+#include "agent/kept/fd_store.h"
 #include "agent/proxy/aside.h"
 #include "agent/proxy/direct_connect.h"
 #include "agent/proxy/isolator.h"
+#include "agent/proxy/kept_relays.h"
 #include "agent/proxy/peers.h"
 #include "agent/proxy/pending_connect.h"
 #include "agent/proxy/ready_proxies.h"
@@ -54,8 +56,8 @@ class OwnPorts {
 // Of one agent. Thread-safe. Ends its threads when it goes; what its workers keep goes with them.
 class Carrier {
  public:
-  // Both outlive it.
-  Carrier(EventSink& events, const Log& log);
+  // All outlive it. `store`: where connections are kept for the next agent; null: nowhere.
+  Carrier(EventSink& events, const Log& log, FdStore* store);
   ~Carrier();
   Carrier(const Carrier&) = delete;
   Carrier& operator=(const Carrier&) = delete;
@@ -71,6 +73,11 @@ class Carrier {
   [[nodiscard]] RelaySlots& connection_slots() { return connection_slots_; }
   [[nodiscard]] RelaySlots& datagram_slots() { return datagram_slots_; }
   [[nodiscard]] RelaySlots& ready_slots() { return ready_slots_; }
+  [[nodiscard]] RelaySlots& kept_slots() { return kept_slots_; }
+  [[nodiscard]] KeptRelays& kept_relays() { return kept_relays_; }
+  // This agent ends: what is carried now, and what is begun after this, is kept whatever its age.
+  // Returns once that is done, or a second has passed.
+  void KeepAll();
   [[nodiscard]] EventSink& events() { return events_; }
   [[nodiscard]] const Log& log() const { return log_; }
   // SO_NETNS_COOKIE of the agent's own sockets; 0 where the kernel does not tell.
@@ -89,8 +96,11 @@ class Carrier {
   RelaySlots connection_slots_;
   RelaySlots datagram_slots_;
   RelaySlots ready_slots_;
+  RelaySlots kept_slots_;
+  KeptRelays kept_relays_;
   Aside aside_;  // jobs use what is above, and outlive the containers' calls
   std::mutex mutex_;
+  bool ending_ = false;
   size_t next_ = 0;
   std::vector<std::unique_ptr<Worker>> workers_;  // last: they use the others
 };
@@ -117,6 +127,8 @@ class ContainerCarrier : public std::enable_shared_from_this<ContainerCarrier> {
   [[nodiscard]] std::optional<RelaySlot> TakeSlot() { return connections_->Take(); }
   // For a gate, an association, or a query that is passed on in a datagram.
   [[nodiscard]] std::optional<RelaySlot> TakeDatagramSlot() { return datagrams_->Take(); }
+  // For a connection that is kept for the next agent.
+  [[nodiscard]] std::optional<RelaySlot> TakeKeptSlot() { return kept_slots_->Take(); }
   // For a connection that nobody needs yet.
   [[nodiscard]] std::optional<RelaySlot> TakeReadySlot() { return ready_slots_->Take(); }
   // Whether a network namespace, -1 for the agent's own, is the one that the container was started
@@ -153,6 +165,7 @@ class ContainerCarrier : public std::enable_shared_from_this<ContainerCarrier> {
   const std::shared_ptr<RelayShare> connections_;
   const std::shared_ptr<RelayShare> datagrams_;
   const std::shared_ptr<RelayShare> ready_slots_;
+  const std::shared_ptr<RelayShare> kept_slots_;
   mutable std::mutex mutex_;  // the members below
   bool closed_ = false;
   std::shared_ptr<Gates> gates_;

@@ -182,8 +182,12 @@ void CheckedConnection::Dialed(DialResult result) {
   if (!Say(check_.Granted(result.stream.bound))) {
     return Reset();
   }
-  Relay::Start(worker_, std::move(request_.slot), std::move(request_.near),
-               std::move(result.stream), check_.TakeEarly());
+  Relay::Start(worker_, {.slot = std::move(request_.slot),
+                         .near = std::move(request_.near),
+                         .far = std::move(result.stream),
+                         .early = check_.TakeEarly(),
+                         .tap = {},
+                         .owner = std::move(request_.owner)});
   Leave();
 }
 

@@ -11,6 +11,7 @@
 #include "agent/proxy/dial.h"
 #include "agent/proxy/handshake_check.h"
 #include "agent/proxy/proxy_report.h"
+#include "agent/proxy/relay.h"
 #include "agent/proxy/worker.h"
 #include "base/unique_fd.h"
 #include "policy/policy.h"
@@ -24,6 +25,7 @@ struct CheckedRequest {
   RelaySlot slot;
   DialRequest dial;  // without target and credentials
   ProxyReport report;
+  RelayOwner owner;
 };
 
 // Listens to what a program says to a proxy, and reports what enforce would have refused.

@@ -9,10 +9,12 @@
 
 #include "agent/proxy/checked_connection.h"
 #include "agent/proxy/connect_failure.h"
+#include "agent/proxy/kept_names.h"
 #include "agent/proxy/make_ready.h"
 #include "agent/proxy/proxy_socket.h"
 #include "agent/proxy/relay.h"
 #include "agent/proxy/tls_stream.h"
+#include "agent/session/session_core.h"
 
 namespace oakum::agent {
 
@@ -33,6 +35,10 @@ HeldConnection::HeldConnection(Worker& worker, HeldRequest request)
     : worker_(worker), request_(std::move(request)) {}
 
 HeldConnection::~HeldConnection() {
+  worker_.nursery().Leave(*this);
+  if (!kept_name_.empty()) {
+    request_.container->carrier().kept_relays().LetGo(kept_name_);
+  }
   worker_.loop().RemoveTimer(timer_);
   if (watching_) {
     worker_.loop().Remove(end_->held.fd());
@@ -86,11 +92,19 @@ void HeldConnection::Hold(HeldEnd end) {
   end_.emplace(std::move(end));
   end_->pending->SetCancel([&worker = worker_, weak = weak_from_this()] {
     worker.Post([weak] {
-      if (const auto here = weak.lock(); here != nullptr) {
+      // Its session goes with the agent that ends: it is for the next one.
+      const auto here = weak.lock();
+      if (here != nullptr && !here->worker_.nursery().ending()) {
         here->Leave();
       }
     });
   });
+  if (!end_->kept_name.empty()) {
+    kept_name_ = end_->kept_name;
+    request_.container->carrier().kept_relays().TakeUp(kept_name_, end_->report.session(), Ends());
+  } else if (request_.carry == policy::Carry::kProxy && !end_->client.waits) {
+    worker_.nursery().Enter(*this);
+  }
   switch (request_.carry) {
     case policy::Carry::kProxy:
       if (result_) {
@@ -191,11 +205,17 @@ void HeldConnection::Completed(int error) {
 }
 
 void HeldConnection::Established() {
+  Unkeep();
   end_->held.Prepare();
   UniqueFd near = end_->held.Take();
   switch (request_.carry) {
     case policy::Carry::kProxy:
-      Relay::Start(worker_, std::move(request_.slot), std::move(near), std::move(far_));
+      Relay::Start(worker_, {.slot = std::move(request_.slot),
+                             .near = std::move(near),
+                             .far = std::move(far_),
+                             .early = {},
+                             .tap = {},
+                             .owner = Owner()});
       if (next_) {
         MakeReady(worker_, request_.container, std::move(*next_));
       }
@@ -217,22 +237,67 @@ void HeldConnection::Established() {
       if (far_.fd) {
         auto watch =
             std::make_shared<HandshakeWatch>(request_.container, request_.policy, end_->report);
-        return Relay::Start(worker_, std::move(request_.slot), std::move(near), std::move(far_), {},
-                            [watch](std::string_view bytes) { watch->Take(bytes); });
+        return Relay::Start(worker_,
+                            {.slot = std::move(request_.slot),
+                             .near = std::move(near),
+                             .far = std::move(far_),
+                             .early = {},
+                             .tap = [watch](std::string_view bytes) { watch->Take(bytes); },
+                             .owner = Owner()});
       }
       return CheckedConnection::Start(worker_, {.near = std::move(near),
                                                 .container = request_.container,
                                                 .policy = request_.policy,
                                                 .slot = std::move(request_.slot),
                                                 .dial = std::move(request_.dial),
-                                                .report = end_->report});
+                                                .report = end_->report,
+                                                .owner = Owner()});
     case policy::Carry::kDirect:
       return;
   }
 }
 
+RelayOwner HeldConnection::Owner() const {
+  return {request_.container, end_->report.session(), end_->client.cookie, request_.asked};
+}
+
+bool HeldConnection::KeepNow() {
+  const auto session = end_->report.session().lock();
+  if (session == nullptr || session->kept() == nullptr || end_->held.listener_fd() < 0) {
+    return true;
+  }
+  if (!kept_slot_) {
+    auto slot = request_.container->TakeKeptSlot();
+    if (!slot) {
+      return true;
+    }
+    kept_slot_ = std::move(*slot);
+  }
+  const std::string name = EncodeHeldName({SessionOfName(session->kept_name()), end_->client.cookie,
+                                           end_->client.tgid, end_->client.number, request_.asked});
+  const auto result =
+      request_.container->carrier().kept_relays().Keep(name, end_->report.session(), Ends());
+  if (result == KeptRelays::Result::kKept) {
+    kept_name_ = name;
+  }
+  return result != KeptRelays::Result::kLater;
+}
+
+KeptEnds HeldConnection::Ends() const {
+  return {end_->held.fd(), end_->held.listener_fd(), -1, -1};
+}
+
+void HeldConnection::Unkeep() {
+  worker_.nursery().Leave(*this);
+  if (!kept_name_.empty()) {
+    request_.container->carrier().kept_relays().Forget(std::exchange(kept_name_, {}));
+  }
+  kept_slot_ = RelaySlot();
+}
+
 void HeldConnection::Fail(int error) {
   const auto self = shared_from_this();
+  Unkeep();
   const int told = error != 0 ? error : ECONNREFUSED;
   request_.container->peers().Forget(end_->client.cookie);
   end_->pending->Fail(told);
@@ -255,6 +320,7 @@ void HeldConnection::Fail(int error) {
 
 void HeldConnection::Leave() {
   const auto self = shared_from_this();
+  Unkeep();
   if (end_) {
     request_.container->pending().Remove(*end_->pending);
   }

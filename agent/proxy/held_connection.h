@@ -13,8 +13,10 @@
 #include "agent/proxy/carrier.h"
 #include "agent/proxy/dial.h"
 #include "agent/proxy/held_socket.h"
+#include "agent/proxy/nursery.h"
 #include "agent/proxy/pending_connect.h"
 #include "agent/proxy/proxy_report.h"
+#include "agent/proxy/relay.h"
 #include "policy/policy.h"
 
 namespace oakum::agent {
@@ -24,6 +26,7 @@ struct HeldClient {
   pid_t tgid = 0;
   int number = -1;       // of its descriptor, when it called connect(2)
   uint64_t cookie = 0;   // what tells that it is still the same
+  bool waits = false;    // in connect(2), which the next agent finds in the journal
   SockaddrCopy address;  // its own
 };
 
@@ -33,6 +36,7 @@ struct HeldEnd {
   HeldSocket held;
   HeldClient client;
   ProxyReport report;
+  std::string kept_name;  // not empty: an agent before this one has it kept
 };
 
 struct HeldRequest {
@@ -48,15 +52,19 @@ struct HeldRequest {
   policy::Endpoint asked;
 };
 
-class HeldConnection : public std::enable_shared_from_this<HeldConnection> {
+// One of a socket in non-blocking mode that has waited for a while outlives the agent: the next one
+// asks the proxy anew.
+class HeldConnection : public std::enable_shared_from_this<HeldConnection>, public Keepable {
  public:
   // The same, for whoever has started it on another thread.
   class Starter;
 
   HeldConnection(Worker& worker, HeldRequest request);
-  ~HeldConnection();
+  ~HeldConnection() override;
   HeldConnection(const HeldConnection&) = delete;
   HeldConnection& operator=(const HeldConnection&) = delete;
+
+  [[nodiscard]] bool KeepNow() override;
 
  private:
   // The proxy is asked, while the container's socket is still on its way to `end_`.
@@ -71,6 +79,10 @@ class HeldConnection : public std::enable_shared_from_this<HeldConnection> {
   void Completed(int error);
   void Established();
   void Fail(int error);
+  [[nodiscard]] RelayOwner Owner() const;
+  [[nodiscard]] KeptEnds Ends() const;
+  // It is not held any more.
+  void Unkeep();
   // Nothing of it is needed any more.
   void Leave();
 
@@ -83,6 +95,8 @@ class HeldConnection : public std::enable_shared_from_this<HeldConnection> {
   ProxyStream far_;
   bool watching_ = false;
   bool watching_far_ = false;
+  RelaySlot kept_slot_;
+  std::string kept_name_;  // empty: it is not kept
   EventLoop::TimerId timer_ = EventLoop::TimerId::kNone;
 };
 

@@ -1,6 +1,7 @@
 #include "agent/proxy/held_socket.h"
 
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -12,6 +13,7 @@
 #include "agent/caller/netns.h"
 #include "agent/proxy/carrier.h"
 #include "agent/proxy/proxy_socket.h"
+#include "agent/proxy/tcp_socket.h"
 
 namespace oakum::agent {
 
@@ -117,6 +119,7 @@ class HeldPort {
 
   [[nodiscard]] int domain() const { return domain_; }
   [[nodiscard]] uint16_t port() const { return port_; }
+  [[nodiscard]] int listener_fd() const { return listener_.get(); }
 
  private:
   const UniqueFd listener_;
@@ -170,6 +173,29 @@ Expected<std::vector<HeldSocket>> HeldSocket::CreateSome(size_t count, int domai
   }
   return made;
 }
+
+Expected<HeldSocket> HeldSocket::TakeUp(UniqueFd fd, UniqueFd listener, OwnPorts& ports) {
+  SockaddrCopy own;
+  SockaddrCopy listens;
+  for (const auto& [socket_fd, address] :
+       {std::pair{fd.get(), &own}, std::pair{listener.get(), &listens}}) {
+    address->length = sizeof address->storage;
+    if (getsockname(socket_fd, reinterpret_cast<sockaddr*>(&address->storage), &address->length) !=
+        0) {
+      return ErrnoError("getsockname");
+    }
+  }
+  const uint16_t port = ReadEndpoint(own).port;
+  if (TcpState(fd.get()) != TCP_CLOSE || TcpState(listener.get()) != TCP_LISTEN || port == 0 ||
+      port != ReadEndpoint(listens).port) {
+    return MakeError(EINVAL, "no socket that holds a connection");
+  }
+  const int domain = own.storage.ss_family;
+  return HeldSocket(std::make_shared<HeldPort>(std::move(listener), domain, port, ports),
+                    std::move(fd));
+}
+
+int HeldSocket::listener_fd() const { return port_ != nullptr ? port_->listener_fd() : -1; }
 
 int HeldSocket::domain() const { return port_->domain(); }
 

@@ -33,6 +33,9 @@ class HeldSocket {
   [[nodiscard]] static Expected<std::vector<HeldSocket>> CreateSome(size_t count, int domain,
                                                                     OwnPorts& ports);
   static constexpr size_t kMaxAtOnce = 8;
+  // One that another process held: its fd() and its listener_fd(). Errors: EINVAL for anything
+  // else, or when it has been completed.
+  [[nodiscard]] static Expected<HeldSocket> TakeUp(UniqueFd fd, UniqueFd listener, OwnPorts& ports);
   HeldSocket(HeldSocket&& other) noexcept;
   HeldSocket& operator=(HeldSocket&& other) noexcept;
   ~HeldSocket();
@@ -41,6 +44,8 @@ class HeldSocket {
   [[nodiscard]] SockaddrCopy AddressFor(int domain) const;
   [[nodiscard]] int domain() const;
   [[nodiscard]] int fd() const { return fd_.get(); }
+  // The one that listens; -1 after Take().
+  [[nodiscard]] int listener_fd() const;
 
   // What a relay wants of it (PrepareRelayed), unless that is done: when there is time.
   void Prepare();

@@ -13,12 +13,19 @@ Pipe PipePool::Take() {
     spare_.pop_back();
     return pipe;
   }
+  Pipe pipe = Make();
+  if (pipe) {
+    (void)fcntl(pipe.in.get(), F_SETPIPE_SZ, kPipeSize);
+  }
+  return pipe;
+}
+
+Pipe PipePool::Make() {
   int ends[2] = {-1, -1};
   Pipe pipe;
   if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0) {
     pipe.out.Reset(ends[0]);
     pipe.in.Reset(ends[1]);
-    (void)fcntl(ends[1], F_SETPIPE_SZ, kPipeSize);
   }
   return pipe;
 }

@@ -25,6 +25,9 @@ class PipePool {
   // An invalid pipe with errno: EMFILE, ENFILE. Smaller than kPipeSize where the user has too many
   // (pipe(7), pipe-user-pages-soft).
   [[nodiscard]] Pipe Take();
+  // One that belongs to no pool, as small as pipe(2) makes it. An invalid pipe with errno: as
+  // above.
+  [[nodiscard]] static Pipe Make();
   // One that still has bytes is closed.
   void Give(Pipe pipe);
 

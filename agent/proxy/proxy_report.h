@@ -26,6 +26,7 @@ class ProxyReport {
   void Refused(const std::string& what, bool passed) const;
 
   [[nodiscard]] const Event& event() const { return event_; }
+  [[nodiscard]] const std::weak_ptr<SessionCore>& session() const { return core_; }
 
  private:
   void Push(Event event) const;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -20,13 +21,47 @@ namespace {
 
 bool WouldBlock(int error) { return error == EAGAIN || error == EINTR; }
 
+// Whether urgent data is what comes next (tcp(7), SIOCATMARK).
+bool IsAtMark(int socket_fd) {
+  int at_mark = 0;
+  return ioctl(socket_fd, SIOCATMARK, &at_mark) == 0 && at_mark != 0;
+}
+
 // What it takes from one socket is never in this process's memory alone: it stays in that socket
 // until the other one has it, or is in a pipe.
 class SplicePump final : public Pump {
  public:
   SplicePump(int from_fd, int to_fd, PipePool& pipes, std::string early)
       : from_fd_(from_fd), to_fd_(to_fd), pipes_(pipes), early_(std::move(early)) {}
-  ~SplicePump() override { pipes_.Give(std::move(pipe_)); }
+  SplicePump(int from_fd, int to_fd, PipePool& pipes, Pipe own)
+      : from_fd_(from_fd), to_fd_(to_fd), pipes_(pipes), pipe_(std::move(own)), owns_(true) {}
+  // Somebody else may hold its own one.
+  ~SplicePump() override {
+    if (!owns_) {
+      pipes_.Give(std::move(pipe_));
+    }
+  }
+
+  Owns OwnPipe() override {
+    if (owns_) {
+      return Owns::kPipe;
+    }
+    if (!pipe_ && !(pipe_ = PipePool::Make())) {
+      return Owns::kNotNow;
+    }
+    if (!early_.empty()) {
+      const int room = fcntl(pipe_.in.get(), F_GETPIPE_SZ);
+      if (room < 0 || early_.size() > static_cast<size_t>(room) ||
+          write(pipe_.in.get(), early_.data(), early_.size()) !=
+              static_cast<ssize_t>(early_.size())) {
+        return Owns::kNotNow;
+      }
+      pipe_.bytes = std::exchange(early_, {}).size();
+    }
+    owns_ = true;
+    return Owns::kPipe;
+  }
+  const Pipe* pipe() const override { return owns_ ? &pipe_ : nullptr; }
 
   Status Run() override {
     size_t moved = 0;
@@ -34,7 +69,7 @@ class SplicePump final : public Pump {
     if (const auto status = PutEarly(); status) {
       return *status;
     }
-    const bool idle = pipe_.bytes == 0 && !at_end_;
+    const bool idle = pipe_.bytes == 0 && !at_end_ && !owns_;
     if (idle && !std::exchange(much_, false)) {
       if (const auto status = CopyLittle(); status) {
         return *status;
@@ -54,11 +89,10 @@ class SplicePump final : public Pump {
         return *status;
       }
       if (pipe_.bytes == 0) {
-        pipes_.Give(std::exchange(pipe_, Pipe()));
-        if (!at_end_) {
-          return Status::kWaiting;
+        if (!owns_) {
+          pipes_.Give(std::exchange(pipe_, Pipe()));
         }
-        return shutdown(to_fd_, SHUT_WR) == 0 ? Status::kEnded : Status::kFailed;
+        return at_end_ ? End() : Status::kWaiting;
       }
       const ssize_t sent = splice(pipe_.out.get(), nullptr, to_fd_, nullptr, pipe_.bytes,
                                   SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
@@ -68,6 +102,9 @@ class SplicePump final : public Pump {
       pipe_.bytes -= static_cast<size_t>(sent);
       moved += static_cast<size_t>(sent);
       much_ = moved >= kLittle;
+      if (owns_ && pipe_.bytes == 0 && got_little_ && !at_end_) {
+        return Status::kWaiting;  // what has come meanwhile makes `from` readable
+      }
     }
     return Status::kMore;
   }
@@ -121,16 +158,28 @@ class SplicePump final : public Pump {
                                SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     if (got > 0) {
       pipe_.bytes += static_cast<size_t>(got);
+      got_little_ = static_cast<size_t>(got) < kLittle;
+      if (owns_ && !got_little_ && !std::exchange(grown_, true)) {
+        (void)fcntl(pipe_.in.get(), F_SETPIPE_SZ, PipePool::kPipeSize);
+      }
     } else if (got == 0) {
       at_end_ = true;
     } else if (!WouldBlock(errno)) {
       return Status::kFailed;
-    } else if (first && pipe_.bytes == 0) {
+    } else if (first && pipe_.bytes == 0 && (!owns_ || IsAtMark(from_fd_))) {
       // splice(2) stops before urgent data and says EAGAIN for ever (tcp_read_sock(),
       // net/ipv4/tcp.c); recv(2) goes past it, and with SO_OOBINLINE takes it along.
       return CopyLittle();
     }
     return std::nullopt;
+  }
+
+  Status End() const {
+    if (shutdown(to_fd_, SHUT_WR) == 0) {
+      return Status::kEnded;
+    }
+    // Whoever has gone before may have come as far, and further: it is closed in both directions.
+    return owns_ && errno == ENOTCONN ? Status::kEnded : Status::kFailed;
   }
 
   // What was read before there was a relay.
@@ -150,6 +199,9 @@ class SplicePump final : public Pump {
   PipePool& pipes_;
   std::string early_;  // before what is still to be read
   Pipe pipe_;
+  bool owns_ = false;  // pipe_: else it goes back once it is empty
+  bool grown_ = false;
+  bool got_little_ = false;  // the last time
   bool at_end_ = false;
   bool blocked_ = false;  // `to` takes no more of what is still in `from`
   bool much_ = false;     // came the last time
@@ -250,6 +302,10 @@ std::unique_ptr<Pump> Pump::Create(ProxyStream& from, ProxyStream& to, PipePool&
     return std::make_unique<SplicePump>(from.fd.get(), to.fd.get(), pipes, std::move(early));
   }
   return std::make_unique<CopyPump>(from, to, std::move(early), std::move(tap));
+}
+
+std::unique_ptr<Pump> Pump::GoOn(ProxyStream& from, ProxyStream& to, PipePool& pipes, Pipe own) {
+  return std::make_unique<SplicePump>(from.fd.get(), to.fd.get(), pipes, std::move(own));
 }
 
 }  // namespace oakum::agent

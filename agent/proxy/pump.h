@@ -32,7 +32,19 @@ class Pump {
   // kMaxEarly bytes). All outlive it.
   [[nodiscard]] static std::unique_ptr<Pump> Create(ProxyStream& from, ProxyStream& to,
                                                     PipePool& pipes, std::string early, Tap tap);
+  // One that goes on where another, whose own pipe that was, has stopped: in another process, too.
+  [[nodiscard]] static std::unique_ptr<Pump> GoOn(ProxyStream& from, ProxyStream& to,
+                                                  PipePool& pipes, Pipe own);
   virtual ~Pump() = default;
+
+  enum class Owns : uint8_t { kPipe, kNotNow, kNever };
+  // From now on each byte is in `from`, in the pipe that pipe() has, or in `to`: in one of them and
+  // only there, whenever this process is killed, and the order is that of the three. But for urgent
+  // data, a byte of which can then be twice in what arrives. kNotNow: no descriptor to be had, or
+  // `early` is still to be sent. kNever: bytes are looked at, or changed (a tap, TLS).
+  [[nodiscard]] virtual Owns OwnPipe() { return Owns::kNever; }
+  // Null as long as it has none of its own.
+  [[nodiscard]] virtual const Pipe* pipe() const { return nullptr; }
 
   // Goes on, with some kTurn bytes at most, so that one fast connection does not keep the others of
   // its thread waiting.

@@ -6,7 +6,9 @@
 #include <chrono>
 #include <utility>
 
+#include "agent/proxy/kept_names.h"
 #include "agent/proxy/tls_stream.h"
+#include "agent/session/session_core.h"
 
 namespace oakum::agent {
 
@@ -14,42 +16,129 @@ namespace {
 
 constexpr std::chrono::microseconds kClosesWithin{50};
 
-// RFC 9293 section 3.10.4, ABORT: close(2) after this sends RST.
-void ResetOnClose(int socket_fd) {
-  const linger reset = {1, 0};
-  (void)setsockopt(socket_fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+// RFC 9293 section 3.10.4, ABORT: the last close(2) after this sends RST, also that of a process
+// that is killed.
+void ResetOnClose(int socket_fd, bool reset) {
+  const linger how = {reset ? 1 : 0, 0};
+  (void)setsockopt(socket_fd, SOL_SOCKET, SO_LINGER, &how, sizeof how);
+}
+
+// Sends RST at once, whoever else holds the socket (tcp_disconnect(), net/ipv4/tcp.c).
+void Abort(int socket_fd) {
+  sockaddr unspecified = {};
+  unspecified.sa_family = AF_UNSPEC;
+  if (connect(socket_fd, &unspecified, sizeof unspecified) != 0) {
+    (void)shutdown(socket_fd, SHUT_RDWR);  // a unix socket
+  }
 }
 
 }  // namespace
 
-Relay::Relay(Worker& worker, RelaySlot slot, UniqueFd near, ProxyStream far, std::string early,
-             Pump::Tap tap)
-    : worker_(worker), slot_(std::move(slot)) {
-  near_.stream.fd = std::move(near);
-  far_.stream = std::move(far);
-  out_.pump =
-      Pump::Create(near_.stream, far_.stream, worker_.pipes(), std::move(early), std::move(tap));
+Relay::Relay(Worker& worker, RelayRequest request)
+    : worker_(worker), slot_(std::move(request.slot)), owner_(std::move(request.owner)) {
+  near_.stream.fd = std::move(request.near);
+  far_.stream = std::move(request.far);
+  ResetOnClose(near_.stream.fd.get(), true);
+  ResetOnClose(far_.stream.fd.get(), true);
+  out_.pump = Pump::Create(near_.stream, far_.stream, worker_.pipes(), std::move(request.early),
+                           std::move(request.tap));
   in_.pump = Pump::Create(far_.stream, near_.stream, worker_.pipes(), {}, {});
 }
 
-Relay::~Relay() {
-  worker_.loop().RemoveTimer(again_);
-  worker_.loop().Forget(near_.stream.fd.get());
-  worker_.loop().Forget(far_.stream.fd.get());
+Relay::Relay(Worker& worker, KeptRelay kept)
+    : worker_(worker),
+      slot_(std::move(kept.slot)),
+      owner_(std::move(kept.owner)),
+      kept_slot_(std::move(kept.kept_slot)),
+      kept_name_(std::move(kept.name)) {
+  near_.stream.fd = std::move(kept.near);
+  far_.stream = std::move(kept.far);
+  out_.pump = Pump::GoOn(near_.stream, far_.stream, worker_.pipes(), std::move(kept.out_pipe));
+  in_.pump = Pump::GoOn(far_.stream, near_.stream, worker_.pipes(), std::move(kept.in_pipe));
+  this->kept().TakeUp(kept_name_, owner_.session, Ends());
 }
 
-void Relay::Start(Worker& worker, RelaySlot slot, UniqueFd near, ProxyStream far, std::string early,
-                  Pump::Tap tap) {
+Relay::~Relay() {
+  worker_.nursery().Leave(*this);
+  if (!kept_name_.empty()) {
+    kept().LetGo(kept_name_);
+  }
+  worker_.loop().RemoveTimer(again_);
+  if (kept_name_.empty()) {
+    worker_.loop().Forget(near_.stream.fd.get());
+    worker_.loop().Forget(far_.stream.fd.get());
+  } else {
+    worker_.loop().Remove(near_.stream.fd.get());  // somebody else holds it too
+    worker_.loop().Remove(far_.stream.fd.get());
+  }
+}
+
+void Relay::Start(Worker& worker, RelayRequest request) {
   // Such bytes show in no event.
-  const bool has_some = !early.empty() || far.tls != nullptr;
-  auto relay = std::make_shared<Relay>(worker, std::move(slot), std::move(near), std::move(far),
-                                       std::move(early), std::move(tap));
+  const bool has_some = !request.early.empty() || request.far.tls != nullptr;
+  auto relay = std::make_shared<Relay>(worker, std::move(request));
   worker.Keep(relay);
+  if (relay->owner_.container != nullptr) {
+    worker.nursery().Enter(*relay);
+  }
   if (has_some) {
     relay->Turn(true, true);
   } else {
     relay->Watch();
   }
+}
+
+void Relay::GoOn(Worker& worker, KeptRelay kept) {
+  auto relay = std::make_shared<Relay>(worker, std::move(kept));
+  worker.Keep(relay);
+  relay->Turn(true, true);
+}
+
+KeptRelays& Relay::kept() const { return owner_.container->carrier().kept_relays(); }
+
+KeptEnds Relay::Ends() const {
+  const int near_fd = near_.stream.fd.get();
+  const Pipe* out = out_.pump->pipe();
+  const Pipe* in = in_.pump->pipe();
+  return out != nullptr && in != nullptr
+             ? KeptEnds{near_fd, far_.stream.fd.get(), out->out.get(), in->in.get()}
+             : KeptEnds{near_fd, -1, -1, -1};
+}
+
+std::string Relay::Name(const SessionCore& session) const {
+  return EncodeRelayName({SessionOfName(session.kept_name()), SocketCookie(near_.stream.fd.get()),
+                          owner_.client, owner_.asked});
+}
+
+bool Relay::KeepNow() {
+  const auto session = owner_.session.lock();
+  if (session == nullptr || session->kept() == nullptr) {
+    return true;
+  }
+  if (!kept_slot_) {
+    auto slot = owner_.container->TakeKeptSlot();
+    if (!slot) {
+      return true;
+    }
+    kept_slot_ = std::move(*slot);
+  }
+  for (const Way* way : {&out_, &in_}) {
+    if (way->pump->OwnPipe() == Pump::Owns::kNotNow) {
+      return false;
+    }
+  }
+  const std::string name = Name(*session);
+  switch (kept().Keep(name, owner_.session, Ends())) {
+    case KeptRelays::Result::kKept:
+      kept_name_ = name;
+      return true;
+    case KeptRelays::Result::kLater:
+      return false;
+    case KeptRelays::Result::kNever:
+      break;
+  }
+  kept_slot_ = RelaySlot();
+  return true;
 }
 
 void Relay::Ready(const Side& side, uint32_t events) {
@@ -67,6 +156,8 @@ void Relay::Turn(bool out, bool in) {
     return Reset();
   }
   if (out_.ended && in_.ended) {
+    ResetOnClose(near_.stream.fd.get(), false);
+    ResetOnClose(far_.stream.fd.get(), false);
     return End();
   }
   Watch();
@@ -136,6 +227,9 @@ void Relay::WatchSide(Side& side, uint32_t events) {
 
 void Relay::End() {
   const auto self = shared_from_this();
+  if (!kept_name_.empty()) {
+    kept().Forget(kept_name_);
+  }
   // Whoever has closed one connection often opens the next one at once. To tell the proxy takes so
   // long that it is better done while that one waits for an answer.
   if (worker_.is_awake() && far_.stream.tls == nullptr) {
@@ -148,8 +242,10 @@ void Relay::End() {
 }
 
 void Relay::Reset() {
-  ResetOnClose(near_.stream.fd.get());
-  ResetOnClose(far_.stream.fd.get());
+  if (!kept_name_.empty()) {
+    Abort(near_.stream.fd.get());
+    Abort(far_.stream.fd.get());
+  }
   End();
 }
 

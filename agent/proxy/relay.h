@@ -2,32 +2,70 @@
 #ifndef OAKUM_AGENT_PROXY_RELAY_H_
 #define OAKUM_AGENT_PROXY_RELAY_H_
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "agent/proxy/carrier.h"
 #include "agent/proxy/dial.h"
+#include "agent/proxy/kept_relays.h"
+#include "agent/proxy/nursery.h"
 #include "agent/proxy/pump.h"
 #include "agent/proxy/relay_slots.h"
 #include "agent/proxy/worker.h"
 #include "base/unique_fd.h"
+#include "policy/address.h"
 
 namespace oakum::agent {
 
+class SessionCore;
+
+// Whose a relay is: what the next agent has to know to go on with it.
+struct RelayOwner {
+  std::shared_ptr<ContainerCarrier> container;
+  std::weak_ptr<SessionCore> session;
+  uint64_t client = 0;     // SO_COOKIE of the container's socket
+  policy::Endpoint asked;  // what getpeername(2) says there
+};
+
+struct RelayRequest {
+  RelaySlot slot;     // is given back at its end
+  UniqueFd near;      // the container's side, prepared (PrepareRelayed)
+  ProxyStream far;    // the proxy's, likewise
+  std::string early;  // read from `near` already, still to be passed on: at most Pump::kMaxEarly
+  Pump::Tap tap;      // is shown what comes from `near`
+  RelayOwner owner;   // without a session: it is not kept
+};
+
+// One that an agent before this one has kept.
+struct KeptRelay {
+  std::string name;
+  RelaySlot slot;
+  RelaySlot kept_slot;
+  UniqueFd near;
+  ProxyStream far;
+  Pipe out_pipe;  // from near to far
+  Pipe in_pipe;
+  RelayOwner owner;
+};
+
 // Passes on what comes, ends (half-closes) and resets, each way on its own. Lives on one worker,
-// which keeps it until both ways have ended.
-class Relay : public std::enable_shared_from_this<Relay> {
+// which keeps it until both ways have ended. One that has lived for a while outlives the agent
+// (KeptRelays); any other is reset when the agent ends, however that comes: what its sides have got
+// by then would else look like all there was.
+class Relay : public std::enable_shared_from_this<Relay>, public Keepable {
  public:
-  // On the thread of `worker`. `slot` is given back at its end. `near` is the container's side,
-  // `far` the proxy's, both prepared (PrepareRelayed); `early` is what has been read from `near`
-  // already and is still to be passed on (at most Pump::kMaxEarly). `tap` is shown what comes from
-  // `near`.
-  static void Start(Worker& worker, RelaySlot slot, UniqueFd near, ProxyStream far,
-                    std::string early = {}, Pump::Tap tap = {});
-  Relay(Worker& worker, RelaySlot slot, UniqueFd near, ProxyStream far, std::string early,
-        Pump::Tap tap);
-  ~Relay();
+  // On the thread of `worker`, both.
+  static void Start(Worker& worker, RelayRequest request);
+  static void GoOn(Worker& worker, KeptRelay kept);
+  Relay(Worker& worker, RelayRequest request);
+  Relay(Worker& worker, KeptRelay kept);
+  ~Relay() override;
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
+
+  [[nodiscard]] bool KeepNow() override;
 
  private:
   struct Side {
@@ -48,6 +86,9 @@ class Relay : public std::enable_shared_from_this<Relay> {
   void WatchSide(Side& side, uint32_t events);
   void End();
   void Reset();
+  [[nodiscard]] KeptRelays& kept() const;
+  [[nodiscard]] KeptEnds Ends() const;
+  [[nodiscard]] std::string Name(const SessionCore& session) const;
 
   Worker& worker_;
   RelaySlot slot_;
@@ -55,6 +96,9 @@ class Relay : public std::enable_shared_from_this<Relay> {
   Side far_;
   Way out_;  // near to far
   Way in_;   // far to near
+  RelayOwner owner_;
+  RelaySlot kept_slot_;
+  std::string kept_name_;  // empty: it is not kept
   EventLoop::TimerId again_ = EventLoop::TimerId::kNone;
 };
 

@@ -46,6 +46,7 @@ class RelaySlot {
     return *this;
   }
   ~RelaySlot();
+  explicit operator bool() const { return share_ != nullptr; }
 
  private:
   friend class RelayShare;

@@ -14,7 +14,7 @@
 namespace oakum::agent {
 
 Worker::Worker(std::unique_ptr<EventLoop> loop, UniqueFd wake)
-    : loop_(std::move(loop)), wake_(std::move(wake)) {}
+    : loop_(std::move(loop)), wake_(std::move(wake)), nursery_(*loop_) {}
 
 Expected<std::unique_ptr<Worker>> Worker::Create(const std::string& name) {
   auto loop = EventLoop::Create();

@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "agent/proxy/nursery.h"
 #include "agent/proxy/pipe_pool.h"
 #include "agent/proxy/wakefulness.h"
 #include "agent/server/event_loop.h"
@@ -33,6 +34,7 @@ class Worker {
   // Only for jobs and callbacks of this worker, on its own thread.
   [[nodiscard]] EventLoop& loop() { return *loop_; }
   [[nodiscard]] PipePool& pipes() { return pipes_; }
+  [[nodiscard]] Nursery& nursery() { return nursery_; }
   // Has `job` run on the worker's thread, after those posted before. Thread-safe.
   void Post(std::function<void()> job);
   // Whether it has had a job lately and looks for more: then a job takes no waking up. Thread-safe,
@@ -67,6 +69,7 @@ class Worker {
   std::vector<std::function<void()>> jobs_;
   Wakefulness wakefulness_;
   PipePool pipes_;
+  Nursery nursery_;
   std::unordered_map<const void*, std::shared_ptr<void>> kept_;
   std::thread thread_;
 };

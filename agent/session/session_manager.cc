@@ -17,9 +17,11 @@
 #include <thread>
 
 #include "agent/dns/names_file.h"
+#include "agent/proxy/kept_names.h"
 #include "agent/server/wakeable_epoll.h"
 #include "agent/session/container_policies.h"
 #include "agent/session/reactor.h"
+#include "agent/session/relay_recovery.h"
 #include "agent/session/session.h"
 #include "agent/session/session_bounds.h"
 #include "agent/session/session_keeping.h"
@@ -41,7 +43,7 @@ class Sessions final : public SessionManager {
         reactor_(std::move(reactor)),
         epoll_(std::move(epoll)),
         wake_(std::move(wake)),
-        carrier_(std::make_unique<Carrier>(events, log)),
+        carrier_(std::make_unique<Carrier>(events, log, options.store)),
         policies_(std::move(policies)) {
     undertaker_ = std::thread([this] { BuryTheDead(); });
   }
@@ -55,11 +57,13 @@ class Sessions final : public SessionManager {
         }
       }
     }
+    carrier_->KeepAll();
     stopping_.store(true);
     Wake();
     undertaker_.join();
     sessions_.clear();  // stops the threads
     reactor_.reset();   // gives up what still waits
+    resuming_.reset();  // waits for what is just being gone on with
     carrier_.reset();   // ends the workers, and what they carry
   }
 
@@ -123,12 +127,13 @@ class Sessions final : public SessionManager {
     size_t adopted = 0;
     for (AdoptedSession& one : kept) {
       const std::string name = one.kept.name;
-      if (auto begun = AdoptOne(std::move(one)); begun) {
+      if (auto begun = AdoptOne(std::move(one), items); begun) {
         ++adopted;
       } else {
         LoseKept(name, begun.error());
       }
     }
+    GoOnWithRelays(items);
     return adopted;
   }
 
@@ -157,6 +162,7 @@ class Sessions final : public SessionManager {
     for (const auto& [number, session] : sessions_) {
       to_keep_.insert(number);
     }
+    carrier_->kept_relays().KeepAgain();
   }
 
   size_t KeepRest() override {
@@ -168,7 +174,7 @@ class Sessions final : public SessionManager {
       }
       to_keep_.erase(to_keep_.begin());
     }
-    return to_keep_.size();
+    return to_keep_.empty() ? carrier_->kept_relays().KeepRest() : to_keep_.size();
   }
 
   bool left_to_keep() const override {
@@ -244,7 +250,7 @@ class Sessions final : public SessionManager {
     return {};
   }
 
-  Expected<void> AdoptOne(AdoptedSession one) {
+  Expected<void> AdoptOne(AdoptedSession one, const std::vector<KeptItem>& items) {
     const size_t state_bytes = StateBytes(one.state.container);
     if (auto room = bounds_.Admit(one.state.container.id, state_bytes); !room) {
       return room;
@@ -258,10 +264,43 @@ class Sessions final : public SessionManager {
                                                BorrowedCarrier());
       parts->KeepNames(std::move(one.names));
     }
-    return Begin(std::make_shared<SessionCore>(
-                     next_number_, std::move(one.notify), std::move(source), init_pid,
-                     std::move(one.init_pidfd), std::move(parts), events_, std::move(one.kept)),
-                 state_bytes);
+    auto core = std::make_shared<SessionCore>(
+        next_number_, std::move(one.notify), std::move(source), init_pid, std::move(one.init_pidfd),
+        std::move(parts), events_, std::move(one.kept));
+    RememberPeers(items, *core);
+    return Begin(std::move(core), state_bytes);
+  }
+
+  void GoOnWithRelays(std::vector<KeptItem>& items) {
+    std::map<uint64_t, std::shared_ptr<SessionCore>> by_name;
+    for (const auto& [number, session] : sessions_) {
+      by_name.emplace(SessionOfName(session->core()->kept_name()), session->core());
+    }
+    const auto relays = TakeUpRelays(
+        items,
+        [&by_name](uint64_t session) {
+          const auto found = by_name.find(session);
+          return found != by_name.end() ? found->second : nullptr;
+        },
+        *carrier_, *resuming_);
+    if (relays.go_on > 0) {
+      log_.Notice("{} connections through proxies go on", relays.go_on);
+    }
+    if (relays.held > 0) {
+      log_.Notice("{} connections that waited for a proxy ask it again", relays.held);
+    }
+    if (relays.tls > 0) {
+      log_.Warning(
+          "{} connections are reset: only the agent before this one could go on with what "
+          "it had encrypted (TLS), or looked at",
+          relays.tls);
+    }
+    if (relays.lost > 0) {
+      log_.Warning(
+          "{} connections are reset: their sessions have ended, or there is no room for "
+          "them",
+          relays.lost);
+    }
   }
 
   // A session that is not kept goes on all the same, as long as this agent lives.
@@ -457,6 +496,7 @@ class Sessions final : public SessionManager {
   const UniqueFd epoll_;
   const UniqueFd wake_;
   std::unique_ptr<Carrier> carrier_;
+  std::unique_ptr<Aside> resuming_ = std::make_unique<Aside>();  // its jobs use carrier_
   mutable std::mutex mutex_;
   ContainerPolicies policies_;
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;

@@ -4,16 +4,13 @@ import os
 import random
 import time
 
-from lib import agent, case, faults, network, steady
+from lib import case, faults, network, steady
 
 FAR = network.FarSide
 
 
-def policy(**outgoing):
-    return agent.single_policy({"mode": "enforce", "outgoing": outgoing})
-
-
-POLICIES = (policy(default="deny", allow=[FAR.GOOD4]), policy(default="allow", deny=[FAR.BAD4]))
+POLICIES = (steady.relaying_policy(default="deny", allow=[FAR.GOOD4]),
+            steady.relaying_policy(default="allow", deny=[FAR.BAD4]))
 SECONDS = float(os.environ.get("OAKUM_RESTART_SECONDS", "8"))
 SEED = int(os.environ.get("OAKUM_RESTART_SEED", "0")) or random.randrange(1, 1 << 32)
 
@@ -26,9 +23,10 @@ class FaultTest(steady.SteadyCase):
         guard, engine = self.guard(name, POLICIES[0],
                                    events_path=os.path.join(disk.path, "events.jsonl"))
         faulty = faults.Faults(guard, chance, POLICIES, disk, kills)
-        server = self.serve()
+        server, relay_server = self.serve(), self.serve_relayed()
         self.far.reset()
         end = self.steady(engine)
+        end_relayed = self.relayed(guard, engine)
         guard.wait_events(1, timeout=20)  # the agent has its session
         print(f"seed {SEED}", flush=True)
         deadline = time.monotonic() + seconds
@@ -37,15 +35,19 @@ class FaultTest(steady.SteadyCase):
             faulty.step()
         faulty.mend()
         time.sleep(0.2)
-        said = end()
+        said, said_relayed = end(), end_relayed()
         server.stop()
+        relay_server.stop()
         counted = steady.numbers(server.output())
+        counted_relayed = steady.numbers(relay_server.output())
         guard.stop()
         denied = faulty.denied + faults.read_events(guard.events_path)
-        told = f"seed {SEED}, {faulty.counts}\n{said}\n{counted}\nevents {denied}"
+        told = (f"seed {SEED}, {faulty.counts}\n{said}\n{counted}\nevents {denied}\n"
+                f"{said_relayed}\n{counted_relayed}")
         print(told, flush=True)
         told += "\n" + guard.log()[-3000:]
         self.check_counts(said, counted, told)
+        self.check_relayed(said_relayed, counted_relayed, told)
         return said["denied"][0], denied, told
 
     def test_no_call_is_lost_or_doubled_with_runc(self):

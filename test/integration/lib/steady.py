@@ -3,7 +3,29 @@ import os
 
 from . import agent, bundle, case, env, network, proc, rootfs, runtime
 
+# Where nobody is but by way of the proxy (RFC 5737).
+RELAYED = "192.0.2.7"
+STREAMS = ("stream1", "stream2", "stream3", "stream4")
 TCP, DATAGRAMS = ("blocking", "nonblocking"), ("sendto", "sendmsg", "sendmmsg")
+
+
+def relaying_policy(**outgoing):
+    """A policy under which relayed can run."""
+    document = agent.single_policy({"mode": "enforce", "proxy": "far",
+                                    "outgoing": {**outgoing, "redirect": [RELAYED]}})
+    document["proxies"] = {"far": {"url": f"socks5://{network.FarSide.GATEWAY4}:7010"}}
+    return document
+
+
+def kept_sockets(pid):
+    """How many sockets of relays a keeper has."""
+    count = 0
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            count += os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:")
+        except FileNotFoundError:
+            pass
+    return count - 2  # the one that it listens on, and that of its agent
 
 
 def numbers(text):
@@ -20,7 +42,8 @@ class SteadyCase(case.Case):
         super().setUpClass()
         cls.far = network.FarSide(cls.directory)
         cls.addClassCleanup(cls.far.close)
-        cls.rootfs = rootfs.make_rootfs(os.path.join(cls.directory, "rootfs"), ("steady", "probe"))
+        cls.rootfs = rootfs.make_rootfs(os.path.join(cls.directory, "rootfs"),
+                                        ("steady", "probe", "relayed"))
 
     def guard(self, name, policy, **options):
         """An agent that runs, and a runtime whose containers it guards."""
@@ -35,20 +58,35 @@ class SteadyCase(case.Case):
         return bundle.make_bundle(os.path.join(self.directory, runtime.Runtime.new_id()),
                                   bundle.make_config(self.rootfs, args, netns=self.far.netns))
 
-    def serve(self):
-        """The other side of steady; returns the process."""
+    def serve(self, program="steady", *args):
+        """The other side of the program; returns the process."""
         ready = os.path.join(self.directory, runtime.Runtime.new_id())
         server = proc.Process([env.tool("ip"), "netns", "exec", self.far.far,
-                               env.test_program("steady"), "serve", ready], ready + ".log")
+                               env.test_program(program), "serve", ready, *args], ready + ".log")
         self.addCleanup(server.stop)
         server.wait_for(lambda: os.path.exists(ready), 10, "the other side listens")
         return server
 
     def steady(self, engine):
         """Starts it; returns a function that ends it and returns what it says."""
+        return self._run(engine, "/bin/steady", "run", self.far.GOOD4, self.far.BAD4)[1]
+
+    def serve_relayed(self):
+        """The other side of relayed, which is the proxy too; returns the process."""
+        return self.serve("relayed", self.far.GATEWAY4)
+
+    def relayed(self, guard, engine, kept=None):
+        """Starts it; returns a function that ends it and returns what it says. Its streams are kept
+        by then: `kept` says how many connections are, if it is not a keeper that keeps them."""
+        kept = kept or (lambda: kept_sockets(guard.keeper_pid()) // 2)
+        container, end = self._run(engine, "/bin/relayed", "run", RELAYED)
+        guard.process.wait_for(lambda: kept() >= len(STREAMS), 20, "the streams are kept")
+        proc.run(engine.command("kill", container, "USR1", guarded=False))
+        return end
+
+    def _run(self, engine, *args):
         log = os.path.join(self.directory, runtime.Runtime.new_id() + ".log")
-        container, process = engine.start(
-            self.bundle("/bin/steady", "run", self.far.GOOD4, self.far.BAD4), log)
+        container, process = engine.start(self.bundle(*args), log)
         process.wait_for(lambda: "running" in process.output(), 10, "it runs")
 
         def end():
@@ -56,7 +94,7 @@ class SteadyCase(case.Case):
             process.wait(30)
             return numbers(process.output())
 
-        return end
+        return container, end
 
     def check_counts(self, said, counted, told):
         """Every call has been answered as it should be, and has come there once."""
@@ -70,3 +108,21 @@ class SteadyCase(case.Case):
         # A stream of which nobody can say how much was sent ends (ECONNRESET): none has a hole.
         self.assertEqual(counted["holes"], [0], told)
         self.assertEqual(self.far.packets(self.far.BAD4), 0, told)
+
+    def check_relayed(self, said, counted, told):
+        """Each byte of each stream has come there once, in its order, and each end as an end."""
+        for name in STREAMS:
+            sent, received, wrong, error = said[name]
+            self.assertEqual((wrong, error), (0, 0), f"{name}: {told}")
+            self.assertEqual(counted[name], [received, sent, 0, 0], f"{name}: {told}")
+            self.assertGreater(min(sent, received), 1000, f"{name}: {told}")
+        self.assertEqual(counted["streams"], [len(STREAMS)], told)
+        # What was so young that it ended with its agent has ended with an error, or is not there.
+        for name in ("short", "slow"):
+            done, failed, _ = said[name]
+            came, twice = counted[name]
+            self.assertEqual(twice, 0, f"{name}: {told}")
+            self.assertLessEqual(done, came, f"{name}: {told}")
+            self.assertLessEqual(came, done + failed, f"{name}: {told}")
+            self.assertGreater(done, 0 if name == "short" else -1, f"{name}: {told}")
+        self.assertEqual(self.far.packets(RELAYED), 0, told)

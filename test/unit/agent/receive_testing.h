@@ -18,7 +18,8 @@ inline constexpr uint64_t kNetns = 1;  // any number: nothing is made in it here
 // test can reach.
 class Receiving {
  public:
-  Receiving() : log_("test", LogLevel::kError), carrier_(std::make_shared<Carrier>(sink_, log_)) {
+  Receiving()
+      : log_("test", LogLevel::kError), carrier_(std::make_shared<Carrier>(sink_, log_, nullptr)) {
     auto policies = policy::PolicySet::Parse(
         R"({"version": 1, "proxies": {"x": {"url": "socks5h://127.0.0.1:1"}},
             "policies": {"p": {"mode": "enforce", "proxy": "x", "dns": "proxy",

@@ -175,7 +175,7 @@ class HostileCallTest : public testing::TestWithParam<const char*> {
     core_ = std::make_shared<SessionCore>(
         1, std::move(*notify), std::move(source), process_->pid(), UniqueFd(),
         std::make_shared<ContainerParts>(process_->pid(), std::make_shared<GuardedCgroups>(),
-                                         std::make_shared<Carrier>(sink_, log_)),
+                                         std::make_shared<Carrier>(sink_, log_, nullptr)),
         sink_);
     process_->Go();
     const NotifyFd::Buffer buffer = core_->notify().NewBuffer();

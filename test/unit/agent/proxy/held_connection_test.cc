@@ -145,7 +145,7 @@ TEST(HeldConnectionTest, WhatIsGivenUpBeforeItIsHeldEndsTheDial) {
   const Log log("test", LogLevel::kError);
   policy::Proxy proxy;
   proxy.urls = {proxy_side.Url("socks5h")};
-  Carrier carrier(events, log);
+  Carrier carrier(events, log, nullptr);
   const auto container = std::make_shared<ContainerCarrier>(carrier, 0, ResolvConf());
   Worker* worker = carrier.NextWorker();
   ASSERT_NE(worker, nullptr);

@@ -6,8 +6,10 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -137,6 +139,79 @@ TEST_P(PumpTest, MuchThatTheOtherSideTakesSlowly) {
 TEST_P(PumpTest, PiecesAroundWhatIsCopied) {
   const std::string bytes = Bytes(size_t{1} << 20);
   EXPECT_EQ(Passed(bytes, (size_t{16} << 10) + 1), bytes);
+}
+
+// A pipe with nothing but the end that somebody has kept, and what that end tells.
+Pipe Reopened(const Pipe& pipe) {
+  Pipe again;
+  again.out.Reset(fcntl(pipe.out.get(), F_DUPFD_CLOEXEC, 0));
+  again.in.Reset(open(("/proc/self/fd/" + std::to_string(again.out.get())).c_str(),
+                      O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+  int bytes = 0;
+  EXPECT_EQ(ioctl(again.out.get(), FIONREAD, &bytes), 0);
+  again.bytes = static_cast<size_t>(bytes);
+  return again;
+}
+
+// Each pump ends after a turn, with whatever it has in its pipe, and another one goes on.
+TEST_P(PumpTest, OthersGoOnWithWhatIsInThePipe) {
+  const std::string bytes = Bytes(size_t{3} << 20);
+  const int little = 16 * 1024;  // so that it does not take all at once
+  ASSERT_EQ(setsockopt(to_.fd.get(), SOL_SOCKET, SO_SNDBUF, &little, sizeof little), 0);
+  ASSERT_EQ(setsockopt(sink_.get(), SOL_SOCKET, SO_RCVBUF, &little, sizeof little), 0);
+  auto pump = Pump::Create(from_, to_, pipes_, "early ", {});
+  ASSERT_EQ(pump->OwnPipe(), Pump::Owns::kPipe);
+  std::string out;
+  size_t sent = 0;
+  size_t left_in_pipe = 0;
+  bool ended = false;
+  for (int turn = 0; turn < 100'000 && !ended; ++turn) {
+    if (sent < bytes.size()) {
+      const ssize_t put =
+          send(source_.get(), bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
+      sent += put > 0 ? static_cast<size_t>(put) : 0;
+      if (sent == bytes.size()) {
+        ASSERT_EQ(shutdown(source_.get(), SHUT_WR), 0);
+      }
+    }
+    ASSERT_NE(pump->Run(), Pump::Status::kFailed);
+    Pipe again = Reopened(*pump->pipe());
+    left_in_pipe += again.bytes;
+    pump = Pump::GoOn(from_, to_, pipes_, std::move(again));
+    std::array<char, 50'000> buffer;
+    const ssize_t got = recv(sink_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    ended = got == 0;
+    out.append(buffer.data(), got > 0 ? static_cast<size_t>(got) : 0);
+    pollfd wait = {sink_.get(), POLLIN, 0};
+    poll(&wait, 1, got > 0 ? 0 : 1);
+  }
+  EXPECT_TRUE(ended);
+  EXPECT_TRUE(out == "early " + bytes) << out.size();
+  EXPECT_GT(left_in_pipe, 0U);
+  // The end has been passed on by now; whoever comes next finds so.
+  EXPECT_EQ(pump->Run(), Pump::Status::kEnded);
+}
+
+// All that came, and its end, was there before anybody went on; the other way is closed already.
+TEST_P(PumpTest, GoesOnWithSidesThatHaveEnded) {
+  ASSERT_EQ(send(source_.get(), "hello", 5, 0), 5);
+  ASSERT_EQ(shutdown(source_.get(), SHUT_WR), 0);
+  ASSERT_EQ(shutdown(sink_.get(), SHUT_WR), 0);
+  Pipe pipe = PipePool::Make();
+  ASSERT_EQ(write(pipe.in.get(), "well ", 5), 5);
+  pipe.bytes = 5;
+  const auto pump = Pump::GoOn(from_, to_, pipes_, std::move(pipe));
+  pollfd come = {from_.fd.get(), POLLIN, 0};
+  ASSERT_EQ(poll(&come, 1, 10'000), 1);
+  auto status = pump->Run();
+  for (int i = 0; i < 1000 && status == Pump::Status::kWaiting; ++i) {
+    poll(&come, 1, 10);
+    status = pump->Run();
+  }
+  EXPECT_EQ(status, Pump::Status::kEnded);
+  std::array<char, 20> buffer;
+  EXPECT_EQ(recv(sink_.get(), buffer.data(), buffer.size(), MSG_WAITALL), 10);
+  EXPECT_EQ(std::string(buffer.data(), 10), "well hello");
 }
 
 // Through memory, for as long as there is no descriptor for a pipe.

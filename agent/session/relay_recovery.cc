@@ -1,0 +1,157 @@
+#include "agent/session/relay_recovery.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include <optional>
+#include <utility>
+
+#include "agent/proxy/carried_connect.h"
+#include "agent/proxy/held_socket.h"
+#include "agent/proxy/kept_names.h"
+#include "agent/proxy/relay.h"
+#include "agent/proxy/tcp_socket.h"
+#include "agent/proxy/tls_stream.h"
+#include "agent/session/notify_fd.h"
+
+namespace oakum::agent {
+
+namespace {
+
+bool IsPipe(int fd) {
+  struct stat status = {};
+  return fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
+}
+
+// The other end of a pipe, as another open file (proc_pid_fd(5)).
+UniqueFd OtherEnd(int fd, int access) {
+  return UniqueFd(
+      open(fmt::format("/proc/self/fd/{}", fd).c_str(), access | O_NONBLOCK | O_CLOEXEC));
+}
+
+// False when there is none, or it cannot be had.
+bool Complete(Pipe& pipe) {
+  if (!pipe.out && pipe.in) {
+    pipe.out = OtherEnd(pipe.in.get(), O_RDONLY);
+  } else if (!pipe.in && pipe.out) {
+    pipe.in = OtherEnd(pipe.out.get(), O_WRONLY);
+  }
+  int bytes = 0;
+  if (!pipe.out || !pipe.in || ioctl(pipe.out.get(), FIONREAD, &bytes) != 0) {
+    return false;
+  }
+  pipe.bytes = static_cast<size_t>(bytes);
+  return true;
+}
+
+KeptRelay Sort(KeptItem item, const RelayIdentity& identity) {
+  KeptRelay relay;
+  relay.name = std::move(item.name);
+  for (UniqueFd& fd : item.fds) {
+    if (IsPipe(fd.get())) {
+      const bool reads = (fcntl(fd.get(), F_GETFL) & O_ACCMODE) == O_RDONLY;
+      (reads ? relay.out_pipe.out : relay.in_pipe.in) = std::move(fd);
+    } else if (SocketCookie(fd.get()) == identity.near) {
+      relay.near = std::move(fd);
+    } else if (!NotifyFd::IsListener(fd.get())) {
+      relay.far.fd = std::move(fd);
+    }
+  }
+  return relay;
+}
+
+// What goes on has to be decided with what is the container's: aside.
+bool GoOnHeld(KeptItem item, const HeldIdentity& identity, std::shared_ptr<SessionCore> session,
+              Carrier& carrier, Aside& aside) {
+  UniqueFd fd;
+  UniqueFd listener;
+  for (UniqueFd& one : item.fds) {
+    if (const auto state = TcpState(one.get()); state) {
+      (*state == TCP_LISTEN ? listener : fd) = std::move(one);
+    }
+  }
+  auto held = HeldSocket::TakeUp(std::move(fd), std::move(listener), carrier.own_ports());
+  if (!held) {
+    return false;
+  }
+  // std::function wants what can be copied.
+  const auto shared = std::make_shared<HeldSocket>(std::move(*held));
+  const auto owner = session->container()->carried();
+  return aside.Run(owner.get(), [identity, name = std::move(item.name),
+                                 session = std::move(session), shared, &carrier] {
+    if (!GoOnHolding(*session, identity, name, std::move(*shared))) {
+      carrier.kept_relays().Forget(name);
+    }
+  });
+}
+
+}  // namespace
+
+void RememberPeers(const std::vector<KeptItem>& items, const SessionCore& session) {
+  const uint64_t number = SessionOfName(session.kept_name());
+  for (const KeptItem& item : items) {
+    const auto remember = [&session](uint64_t client, const policy::Endpoint& asked) {
+      session.container()->carried()->peers().Remember(client, asked);
+    };
+    if (const auto relay = DecodeRelayName(item.name); relay && relay->session == number) {
+      remember(relay->client, relay->asked);
+    } else if (const auto held = DecodeHeldName(item.name); held && held->session == number) {
+      remember(held->client, held->asked);
+    }
+  }
+}
+
+RelaysTakenUp TakeUpRelays(std::vector<KeptItem>& items, const FindSession& find, Carrier& carrier,
+                           Aside& aside) {
+  RelaysTakenUp result;
+  for (KeptItem& item : items) {
+    if (!item.name.starts_with(kKeptRelayPrefix)) {
+      continue;
+    }
+    const std::string name = item.name;
+    if (const auto held = DecodeHeldName(name); held) {
+      auto session = find(held->session);
+      if (session != nullptr &&
+          GoOnHeld(std::move(item), *held, std::move(session), carrier, aside)) {
+        ++result.held;
+      } else {
+        ++result.lost;
+        carrier.kept_relays().Forget(name);
+      }
+      continue;
+    }
+    const auto identity = DecodeRelayName(name);
+    const auto session = identity ? find(identity->session) : nullptr;
+    KeptRelay relay = Sort(std::move(item), identity.value_or(RelayIdentity()));
+    const bool tls = relay.near && !relay.far.fd;
+    const auto carried = session != nullptr ? session->container()->carried() : nullptr;
+    std::optional<RelaySlot> slot;
+    std::optional<RelaySlot> kept_slot;
+    Worker* worker = nullptr;
+    if (carried != nullptr && relay.near && relay.far.fd && Complete(relay.out_pipe) &&
+        Complete(relay.in_pipe) && (slot = carried->TakeSlot()) &&
+        (kept_slot = carried->TakeKeptSlot())) {
+      worker = carrier.NextWorker();
+    }
+    if (worker == nullptr) {
+      ++(tls && session != nullptr ? result.tls : result.lost);
+      // The last close of both ends resets them (SO_LINGER).
+      carrier.kept_relays().Forget(name);
+      continue;
+    }
+    relay.slot = std::move(*slot);
+    relay.kept_slot = std::move(*kept_slot);
+    relay.owner = {carried, session, identity->client, identity->asked};
+    // std::function wants what can be copied.
+    worker->Post([worker, kept = std::make_shared<KeptRelay>(std::move(relay))] {
+      Relay::GoOn(*worker, std::move(*kept));
+    });
+    ++result.go_on;
+  }
+  return result;
+}
+
+}  // namespace oakum::agent

@@ -1,0 +1,38 @@
+// Connections through proxies that an agent before this one has kept.
+#ifndef OAKUM_AGENT_SESSION_RELAY_RECOVERY_H_
+#define OAKUM_AGENT_SESSION_RELAY_RECOVERY_H_
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "agent/kept/fd_store.h"
+#include "agent/proxy/aside.h"
+#include "agent/proxy/carrier.h"
+#include "agent/session/session_core.h"
+
+namespace oakum::agent {
+
+struct RelaysTakenUp {
+  size_t go_on = 0;
+  size_t held = 0;  // their proxies are asked again
+  size_t tls = 0;   // reset: what TLS knows of a connection to a proxy was in that agent's memory
+  size_t lost = 0;  // reset: damaged, more than there may be, or of a session that has ended
+};
+
+// The session that was kept under a name with that number (SessionOfName()); null: there is none.
+using FindSession = std::function<std::shared_ptr<SessionCore>(uint64_t session)>;
+
+// Has the container of a session know what its sockets asked for whose relays are among `items`:
+// before the session begins, for they may ask at once.
+void RememberPeers(const std::vector<KeptItem>& items, const SessionCore& session);
+
+// Goes on with those of `items` that are relays; the others are left alone. Whatever cannot be gone
+// on with is reset, and the store forgets it. `aside` ends before `carrier` does.
+[[nodiscard]] RelaysTakenUp TakeUpRelays(std::vector<KeptItem>& items, const FindSession& find,
+                                         Carrier& carrier, Aside& aside);
+
+}  // namespace oakum::agent
+
+#endif  // OAKUM_AGENT_SESSION_RELAY_RECOVERY_H_

@@ -1,0 +1,120 @@
+"""Connections through a proxy go on when the agent ends and another one begins: to the byte."""
+import os
+import signal
+import threading
+import time
+
+from lib import case, proc, runtime, steady, systemd
+
+
+class Hearing:
+    """A service manager that listens all the time."""
+
+    def __init__(self, manager):
+        self._manager, self._ending = manager, threading.Event()
+        self._thread = threading.Thread(target=self._hear, daemon=True)
+        self._thread.start()
+
+    def _hear(self):
+        while not self._ending.wait(0.005):
+            self._manager.hear()
+
+    def stop(self):
+        self._ending.set()
+        self._thread.join()
+        self._manager.hear()
+
+
+class RelayRestarts(steady.SteadyCase):
+    def check(self, name, ends):
+        """Streams stay, and short connections come and go, while the agent ends as `ends` says."""
+        guard, engine = self.guard(name, steady.relaying_policy(default="deny"))
+        server = self.serve_relayed()
+        self.far.reset()
+        end = self.relayed(guard, engine)
+        keeper = guard.keeper_pid()
+        for how in ends:
+            how(guard)
+            time.sleep(0.4)
+        said = end()
+        server.stop()
+        counted = steady.numbers(server.output())
+        self.assertEqual(guard.keeper_pid(), keeper)
+        told = f"{said}\n{counted}\n{guard.log()[-3000:]}"
+        print(f"{name}: {said}", flush=True)
+        self.check_relayed(said, counted, told)
+        # Nothing of them is left behind.
+        proc.wait_until(lambda: steady.kept_sockets(keeper) <= 0, 10, "the keeper has closed them")
+        return said, told
+
+    @staticmethod
+    def kill(guard):
+        guard.kill()
+        time.sleep(0.2)
+        guard.start()
+
+    @staticmethod
+    def restart(guard):
+        guard.stop()
+        guard.start()
+
+    @staticmethod
+    def upgrade(guard):
+        guard.replace(signal.SIGTERM)
+
+    @staticmethod
+    def upgrade_killed(guard):
+        guard.replace(signal.SIGKILL)
+
+    def test_streams_go_on_with_runc(self):
+        self.check("runc", [self.kill, self.restart, self.upgrade, self.upgrade_killed, self.kill])
+
+    def test_streams_go_on_with_crun(self):
+        self.check("crun", [self.kill, self.restart])
+
+    def test_streams_go_on_with_the_store_of_systemd(self):
+        with systemd.Systemd(self.directory) as manager:
+            guard, engine = self.guard("runc", steady.relaying_policy(default="deny"),
+                                       prefix=manager.prefix())
+            server = self.serve_relayed()
+            hearing = Hearing(manager)
+            end = self.relayed(guard, engine,
+                               lambda: sum(name.startswith("relay-") for name in list(manager.kept)))
+            for number in (signal.SIGKILL, signal.SIGTERM):
+                guard.stop(number)
+                hearing.stop()
+                guard.use_prefix(manager.prefix())
+                guard.start()
+                hearing = Hearing(manager)
+                time.sleep(0.3)
+            said = end()
+            server.stop()
+            told = f"{said}\n{server.output()}\n{guard.log()[-3000:]}"
+            self.check_relayed(said, steady.numbers(server.output()), told)
+            engine.close()
+            proc.wait_until(lambda: not manager.kept, 10, "nothing is kept any more")
+            hearing.stop()
+
+    def late(self, how):
+        """A socket in non-blocking mode that waits for its proxy is connected by the next agent."""
+        guard, engine = self.guard("runc", steady.relaying_policy(default="deny"))
+        self.serve_relayed()
+        log = os.path.join(self.directory, runtime.Runtime.new_id() + ".log")
+        _, process = engine.start(self.bundle("/bin/relayed", "late", steady.RELAYED), log)
+        keeper = guard.keeper_pid()
+        guard.process.wait_for(lambda: steady.kept_sockets(keeper) >= 2, 20, "it is held and kept")
+        how(guard)
+        process.wait(30)
+        self.assertEqual(steady.numbers(process.output()), {"late": [1, 0]}, guard.log()[-3000:])
+        self.assertIn("waited for a proxy", guard.log())
+        proc.wait_until(lambda: steady.kept_sockets(keeper) <= 0, 10, "the keeper has closed them")
+
+    def test_a_connect_that_waits_for_its_proxy_goes_on_after_a_kill(self):
+        self.late(self.kill)
+
+    def test_a_connect_that_waits_for_its_proxy_goes_on_after_an_upgrade(self):
+        self.late(self.upgrade)
+
+
+if __name__ == "__main__":
+    case.main()
