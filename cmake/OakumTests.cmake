@@ -28,7 +28,7 @@ set(OAKUM_TEST_ENVIRONMENT
   "ASAN_OPTIONS=detect_leaks=1:abort_on_error=0"
   "UBSAN_OPTIONS=print_stacktrace=1"
   # Guarded children are forked by a program that has threads, and have threads of their own.
-  "TSAN_OPTIONS=second_deadlock_stack=1:die_after_fork=0")
+  "TSAN_OPTIONS=second_deadlock_stack=1:die_after_fork=0:suppressions=${PROJECT_SOURCE_DIR}/test/tsan.supp:print_suppressions=0")
 
 # oakum_add_test(NAME LABELS TIMEOUT COMMAND...): one ctest entry, left out of a sanitizer build
 # when no label of it is "unit" or "agent", and of the thread sanitizer's when it is "one_thread".
