@@ -47,6 +47,16 @@ std::string Text(const Json& object, const char* key) {
   return found != object.end() ? ToBytes(found->get_ref<const std::string&>()) : std::string();
 }
 
+// Json::get() makes an integer of any number, also of one that none can be made of. These throw
+// where it is no integer.
+uint64_t Unsigned(const Json& number) { return number.get_ref<const Json::number_unsigned_t&>(); }
+int64_t Integer(const Json& number) { return number.get_ref<const Json::number_integer_t&>(); }
+
+// 0 when it is absent.
+int64_t IntegerOf(const Json& object, const char* key) {
+  return object.contains(key) ? Integer(object.at(key)) : 0;
+}
+
 }  // namespace
 
 std::string EncodeKeptState(const KeptState& state) {
@@ -80,17 +90,17 @@ Expected<KeptState> DecodeKeptState(std::string_view text) {
   KeptState state;
   try {
     state.container.id = Text(*json, "id");
-    state.container.init_pid = json->value("initPid", 0);
-    state.container.pid = json->value("pid", 0);
+    state.container.init_pid = static_cast<pid_t>(IntegerOf(*json, "initPid"));
+    state.container.pid = static_cast<pid_t>(IntegerOf(*json, "pid"));
     state.container.metadata = Text(*json, "metadata");
     state.container.bundle = Text(*json, "bundle");
     state.container.status = Text(*json, "status");
     state.policy = Text(*json, "policy");
-    state.attached_ns = json->value("attachedNs", int64_t{0});
+    state.attached_ns = IntegerOf(*json, "attachedNs");
     state.root_path = Text(*json, "rootPath");
     if (json->contains("mountNamespace")) {
       const Json& mounts = json->at("mountNamespace");
-      state.mounts = {mounts.at(0).get<dev_t>(), mounts.at(1).get<ino_t>()};
+      state.mounts = {Unsigned(mounts.at(0)), Unsigned(mounts.at(1))};
     }
     if (json->contains("annotations")) {
       for (const auto& [key, value] : json->at("annotations").items()) {
@@ -130,8 +140,8 @@ Expected<std::vector<RememberedFile>> DecodeRemembered(std::string_view text) {
   try {
     for (const Json& entry : *json) {
       files.push_back({ToBytes(entry.at(0).get_ref<const std::string&>()),
-                       {entry.at(1).get<uint64_t>(), entry.at(2).get<uint64_t>(),
-                        entry.at(3).get<int64_t>(), entry.at(4).get<uint32_t>()}});
+                       {Unsigned(entry.at(1)), Unsigned(entry.at(2)), Integer(entry.at(3)),
+                        static_cast<uint32_t>(Unsigned(entry.at(4)))}});
     }
   } catch (const nlohmann::json::exception& error) {
     return MakeError(EINVAL, std::string("remembered files: ") + error.what());

@@ -43,8 +43,11 @@ def require_root():
 
 
 def clean_environment(**extra):
-    """The environment that commands get: nothing of the caller's but what is named here."""
+    """The environment that commands get: nothing of the caller's but what is named here, and what the
+    thread sanitizer has to know."""
     environment = {"PATH": SYSTEM_PATH, "HOME": "/root", "LANG": "C.UTF-8"}
+    if "TSAN_OPTIONS" in os.environ and SANITIZED:
+        environment["TSAN_OPTIONS"] = os.environ["TSAN_OPTIONS"]
     environment.update(extra)
     return environment
 
