@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "base/file.h"
+#include "base/fnv.h"
 #include "hook/own_file.h"
 
 namespace oakum::hook {
@@ -23,14 +24,8 @@ namespace {
 
 constexpr char kSelf[] = "/proc/self/exe";
 
-// FNV-1a: for what chance does to a file, not for who could write to it.
-std::string Hash(std::string_view text) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char byte : text) {
-    hash = (hash ^ static_cast<uint8_t>(byte)) * 0x100000001b3;
-  }
-  return fmt::format("{:016x}", hash);
-}
+// For what chance does to a file, not for who could write to it.
+std::string Hash(std::string_view text) { return fmt::format("{:016x}", Fnv1a(text)); }
 
 // The key itself is compared, so that two of the same hash take each other's place and no more.
 std::string FileName(std::string_view key) { return Hash(key); }

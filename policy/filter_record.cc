@@ -7,6 +7,8 @@
 #include <iterator>
 #include <set>
 
+#include "base/fnv.h"
+
 namespace oakum::policy {
 
 namespace {
@@ -18,12 +20,9 @@ constexpr std::string_view kOthers = "*";
 constexpr std::string_view kPasses = "none.a";
 constexpr std::string_view kAsked = "all.n";
 
-// FNV-1a: the same in every build, which is all that is asked of it.
+// The same in every build, which is all that is asked of it.
 std::string Hash(std::string_view text) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char byte : text) {
-    hash = (hash ^ static_cast<uint8_t>(byte)) * 0x100000001b3;
-  }
+  const uint64_t hash = Fnv1a(text);
   return fmt::format("{:08x}", (hash >> 32) ^ (hash & 0xffffffff));
 }
 

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "agent/dns/names_file.h"
+#include "base/fnv.h"
 
 namespace oakum::agent {
 
@@ -29,10 +30,7 @@ constexpr std::array<uint8_t, 8> kPrefixV6 = {0xfd, 0x6f, 0x61, 0x6b, 0x75, 0x6d
 // FNV-1a with a final mix (MurmurHash3's): no secret, since a container that makes its own names
 // collide only loses places in its own pool.
 uint64_t Hash(std::string_view name) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : name) {
-    hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
-  }
+  uint64_t hash = Fnv1a(name);
   hash = (hash ^ hash >> 33) * 0xff51afd7ed558ccd;
   hash = (hash ^ hash >> 33) * 0xc4ceb9fe1a85ec53;
   return hash ^ hash >> 33;
