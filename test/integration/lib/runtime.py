@@ -41,22 +41,24 @@ def parse_probe(text):
 
 class Runtime:
     """Containers of one runtime. `config`: an Oakum configuration file; then all goes through
-    oakum-runtime. State is kept in `directory`; close() deletes what is left."""
+    oakum-runtime. `prefix`: a command that runs another one where that is to be. State is kept in
+    `directory`; close() deletes what is left."""
 
     NAMES = ("runc", "crun")
 
-    def __init__(self, name, directory, *, config=None):
+    def __init__(self, name, directory, *, config=None, prefix=()):
         self.name = name
         self.path = env.tool(name)
         self.root = os.path.join(directory, f"{name}-state-{next(_IDS)}")
         os.makedirs(self.root)
-        self._namespace = MountNamespace(directory) if name == "crun" else None
+        self._prefix = list(prefix)
+        self._namespace = MountNamespace(directory) if name == "crun" and not prefix else None
         self._config = config
         self._ids = set()
 
     def command(self, *args, guarded=True, options=()):
         """The full command line. guarded=False: the bare runtime in the same place."""
-        prefix = self._namespace.prefix() if self._namespace else []
+        prefix = self._namespace.prefix() if self._namespace else self._prefix
         if self._config is not None and guarded:
             program = [env.program("oakum-runtime"), f"--oakum-config={self._config}"]
         else:
