@@ -1,18 +1,12 @@
 #include "base/shortage.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <thread>
 
 namespace oakum {
 
-bool IsShortage(int error) { return error == EMFILE || error == ENFILE; }
-
-bool ShortageWait::Again(int error) {
+bool ShortageWait::Wait() {
   constexpr std::chrono::milliseconds kSlowest{20};
-  if (!IsShortage(error)) {
-    return false;
-  }
   const auto now = std::chrono::steady_clock::now();
   if (since_ == std::chrono::steady_clock::time_point()) {
     since_ = now;

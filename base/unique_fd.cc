@@ -6,13 +6,10 @@
 
 namespace oakum {
 
-void UniqueFd::Reset(int fd) {
-  const int old = std::exchange(fd_, fd);
-  if (old >= 0) {
-    const int saved_errno = errno;
-    close(old);
-    errno = saved_errno;
-  }
+void UniqueFd::Close(int fd) {
+  const int saved_errno = errno;
+  close(fd);
+  errno = saved_errno;
 }
 
 }  // namespace oakum

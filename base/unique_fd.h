@@ -29,9 +29,15 @@ class UniqueFd {
   // Gives up ownership; the caller closes.
   [[nodiscard]] int Release() { return std::exchange(fd_, -1); }
   // Closes what is held (errno is preserved) and takes `fd`.
-  void Reset(int fd = -1);
+  void Reset(int fd = -1) {
+    if (const int old = std::exchange(fd_, fd); old >= 0) {
+      Close(old);
+    }
+  }
 
  private:
+  static void Close(int fd);
+
   int fd_ = -1;
 };
 

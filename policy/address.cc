@@ -8,7 +8,6 @@ namespace oakum::policy {
 
 namespace {
 
-constexpr std::array<uint8_t, 12> kMappedPrefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 constexpr std::array<uint8_t, 12> kNat64Prefix = {0, 0x64, 0xff, 0x9b};            // 64:ff9b::/96
 constexpr std::array<uint8_t, 6> kNat64LocalPrefix = {0, 0x64, 0xff, 0x9b, 0, 1};  // RFC 8215
 constexpr std::array<uint8_t, 2> kSixToFourPrefix = {0x20, 0x02};
@@ -25,13 +24,6 @@ IpAddress V4At(const std::array<uint8_t, 16>& bytes, size_t offset) {
 }
 
 }  // namespace
-
-IpAddress IpAddress::FromV4(const std::array<uint8_t, 4>& bytes) {
-  IpAddress address;
-  std::copy(kMappedPrefix.begin(), kMappedPrefix.end(), address.bytes_.begin());
-  std::copy(bytes.begin(), bytes.end(), address.bytes_.begin() + 12);
-  return address;
-}
 
 std::optional<IpAddress> IpAddress::Parse(std::string_view text) {
   // inet_pton(3) wants a terminated string; the longest address has INET6_ADDRSTRLEN - 1 bytes.

@@ -18,7 +18,12 @@ class IpAddress {
  public:
   IpAddress() = default;  // ::
   explicit IpAddress(const std::array<uint8_t, 16>& bytes) : bytes_(bytes) {}
-  [[nodiscard]] static IpAddress FromV4(const std::array<uint8_t, 4>& bytes);
+  [[nodiscard]] static constexpr IpAddress FromV4(const std::array<uint8_t, 4>& bytes) {
+    IpAddress address;
+    address.bytes_ = {0, 0, 0,    0,    0,        0,        0,        0,
+                      0, 0, 0xff, 0xff, bytes[0], bytes[1], bytes[2], bytes[3]};
+    return address;
+  }
   // inet_pton(3) syntax without brackets, scope or prefix. Empty optional when it is not one.
   [[nodiscard]] static std::optional<IpAddress> Parse(std::string_view text);
 
