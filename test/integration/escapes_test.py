@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import time
 
@@ -325,6 +326,7 @@ class OutOfReach(Escapes):
         event = blind.wait_events(5, oakum__verdict="deny")[0]
         self.assertIn("outside the agent's pid namespace", str(event))
         self.assertTrue(blind.process.running())
+        blind.stop(signal.SIGKILL)  # unshare(1) ignores SIGTERM
 
 
 class OrdinaryUser(Escapes):

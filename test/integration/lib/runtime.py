@@ -2,6 +2,7 @@
 import itertools
 import json
 import os
+import signal
 
 from . import env
 from .proc import Process, run
@@ -37,6 +38,21 @@ class MountNamespace:
 def parse_probe(text):
     """The lines of the probe program as a list."""
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+class Running(Process):
+    """A runtime's `run` in the background."""
+
+    def __init__(self, engine, container_id, args, log_path):
+        super().__init__(args, log_path)
+        self._engine = engine
+        self._container_id = container_id
+
+    def stop(self, number=signal.SIGTERM, timeout=15):
+        """Ends the container first: to its first process, most signals mean nothing."""
+        if self.running():
+            self._engine.delete(self._container_id)
+        return super().stop(number, timeout)
 
 
 class Runtime:
@@ -83,8 +99,9 @@ class Runtime:
         """`run` in the background. Returns (id, Process)."""
         container_id = container_id or self.new_id()
         self._ids.add(container_id)
-        process = Process(self.command("run", "--bundle", bundle, container_id, guarded=guarded),
-                          log_path)
+        process = Running(
+            self, container_id,
+            self.command("run", "--bundle", bundle, container_id, guarded=guarded), log_path)
         process.wait_for(lambda: self.state(container_id).get("status") == "running", 20,
                          f"{container_id} runs")
         return container_id, process
