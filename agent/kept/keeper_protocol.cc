@@ -1,7 +1,5 @@
 #include "agent/kept/keeper_protocol.h"
 
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -9,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "agent/server/send_descriptors.h"
 #include "agent/server/unix_socket.h"
 
 namespace oakum::agent {
@@ -59,24 +58,7 @@ Expected<void> SendToPeer(int socket_fd, KeeperWord word, std::string_view name,
   if (!bytes) {
     return std::unexpected(std::move(bytes.error()));
   }
-  iovec data = {bytes->data(), bytes->size()};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kMaxKeptFds)> control = {};
-  msghdr message = {};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  if (!fds.empty()) {
-    message.msg_control = control.data();
-    message.msg_controllen = CMSG_SPACE(fds.size_bytes());
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(fds.size_bytes());
-    memcpy(CMSG_DATA(header), fds.data(), fds.size_bytes());
-  }
-  if (sendmsg(socket_fd, &message, flags | MSG_NOSIGNAL) < 0) {
-    return ErrnoError("sendmsg");
-  }
-  return {};
+  return SendWithDescriptors(socket_fd, *bytes, fds, flags);
 }
 
 Expected<std::optional<KeeperMessage>> ReceiveFromPeer(int socket_fd) {

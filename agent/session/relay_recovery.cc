@@ -88,24 +88,15 @@ bool GoOnHeld(KeptItem item, const HeldIdentity& identity, std::shared_ptr<Sessi
   });
 }
 
-}  // namespace
+struct RelaysTakenUp {
+  size_t go_on = 0;
+  size_t held = 0;  // their proxies are asked again
+  size_t tls = 0;   // reset: what TLS knows of a connection to a proxy was in that agent's memory
+  size_t lost = 0;  // reset: damaged, more than there may be, or of a session that has ended
+};
 
-void RememberPeers(const std::vector<KeptItem>& items, const SessionCore& session) {
-  const uint64_t number = SessionOfName(session.kept_name());
-  for (const KeptItem& item : items) {
-    const auto remember = [&session](uint64_t client, const policy::Endpoint& asked) {
-      session.container()->carried()->peers().Remember(client, asked);
-    };
-    if (const auto relay = DecodeRelayName(item.name); relay && relay->session == number) {
-      remember(relay->client, relay->asked);
-    } else if (const auto held = DecodeHeldName(item.name); held && held->session == number) {
-      remember(held->client, held->asked);
-    }
-  }
-}
-
-RelaysTakenUp TakeUpRelays(std::vector<KeptItem>& items, const FindSession& find, Carrier& carrier,
-                           Aside& aside) {
+RelaysTakenUp TakeUp(std::vector<KeptItem>& items, const FindSession& find, Carrier& carrier,
+                     Aside& aside) {
   RelaysTakenUp result;
   for (KeptItem& item : items) {
     if (!item.name.starts_with(kKeptRelayPrefix)) {
@@ -152,6 +143,43 @@ RelaysTakenUp TakeUpRelays(std::vector<KeptItem>& items, const FindSession& find
     ++result.go_on;
   }
   return result;
+}
+
+}  // namespace
+
+void RememberPeers(const std::vector<KeptItem>& items, const SessionCore& session) {
+  const uint64_t number = SessionOfName(session.kept_name());
+  for (const KeptItem& item : items) {
+    const auto remember = [&session](uint64_t client, const policy::Endpoint& asked) {
+      session.container()->carried()->peers().Remember(client, asked);
+    };
+    if (const auto relay = DecodeRelayName(item.name); relay && relay->session == number) {
+      remember(relay->client, relay->asked);
+    } else if (const auto held = DecodeHeldName(item.name); held && held->session == number) {
+      remember(held->client, held->asked);
+    }
+  }
+}
+
+void GoOnWithRelays(std::vector<KeptItem>& items, const FindSession& find, Carrier& carrier,
+                    Aside& aside, const Log& log) {
+  const RelaysTakenUp relays = TakeUp(items, find, carrier, aside);
+  if (relays.go_on > 0) {
+    log.Notice("{} connections through proxies go on", relays.go_on);
+  }
+  if (relays.held > 0) {
+    log.Notice("{} connections that waited for a proxy ask it again", relays.held);
+  }
+  if (relays.tls > 0) {
+    log.Warning(
+        "{} connections are reset: only the agent before this one could go on with what it had "
+        "encrypted (TLS), or looked at",
+        relays.tls);
+  }
+  if (relays.lost > 0) {
+    log.Warning("{} connections are reset: their sessions have ended, or there is no room for them",
+                relays.lost);
+  }
 }
 
 }  // namespace oakum::agent

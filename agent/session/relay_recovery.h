@@ -2,7 +2,7 @@
 #ifndef OAKUM_AGENT_SESSION_RELAY_RECOVERY_H_
 #define OAKUM_AGENT_SESSION_RELAY_RECOVERY_H_
 
-#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -11,15 +11,9 @@
 #include "agent/proxy/aside.h"
 #include "agent/proxy/carrier.h"
 #include "agent/session/session_core.h"
+#include "base/log.h"
 
 namespace oakum::agent {
-
-struct RelaysTakenUp {
-  size_t go_on = 0;
-  size_t held = 0;  // their proxies are asked again
-  size_t tls = 0;   // reset: what TLS knows of a connection to a proxy was in that agent's memory
-  size_t lost = 0;  // reset: damaged, more than there may be, or of a session that has ended
-};
 
 // The session that was kept under a name with that number (SessionOfName()); null: there is none.
 using FindSession = std::function<std::shared_ptr<SessionCore>(uint64_t session)>;
@@ -28,10 +22,11 @@ using FindSession = std::function<std::shared_ptr<SessionCore>(uint64_t session)
 // before the session begins, for they may ask at once.
 void RememberPeers(const std::vector<KeptItem>& items, const SessionCore& session);
 
-// Goes on with those of `items` that are relays; the others are left alone. Whatever cannot be gone
-// on with is reset, and the store forgets it. `aside` ends before `carrier` does.
-[[nodiscard]] RelaysTakenUp TakeUpRelays(std::vector<KeptItem>& items, const FindSession& find,
-                                         Carrier& carrier, Aside& aside);
+// Goes on with those of `items` that are relays, and says how many; the others are left alone.
+// Whatever cannot be gone on with is reset, and the store forgets it. `aside` ends before `carrier`
+// does.
+void GoOnWithRelays(std::vector<KeptItem>& items, const FindSession& find, Carrier& carrier,
+                    Aside& aside, const Log& log);
 
 }  // namespace oakum::agent
 

@@ -7,13 +7,11 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <charconv>
 #include <optional>
-#include <string_view>
 #include <utility>
 
 #include "agent/dns/names_file.h"
-#include "base/file.h"
+#include "agent/session/pidfd.h"
 
 namespace oakum::agent {
 
@@ -24,21 +22,6 @@ bool IsFileInMemory(int fd) { return fcntl(fd, F_GET_SEALS) >= 0; }
 bool IsDirectory(int fd) {
   struct stat status = {};
   return fstat(fd, &status) == 0 && S_ISDIR(status.st_mode);
-}
-
-// The process that a pidfd means, as this namespace numbers it; 0 when it has ended
-// (pidfd_open(2), proc_pid_fdinfo(5)).
-pid_t PidOf(int pidfd) {
-  constexpr size_t kMaxInfo = 4096;
-  constexpr std::string_view kKey = "\nPid:\t";
-  const auto text = ReadFile(fmt::format("/proc/self/fdinfo/{}", pidfd), kMaxInfo);
-  const size_t at = text ? text->find(kKey) : std::string::npos;
-  pid_t pid = 0;
-  if (at != std::string::npos) {
-    const char* begin = text->data() + at + kKey.size();
-    (void)std::from_chars(begin, text->data() + text->size(), pid);
-  }
-  return pid > 0 ? pid : 0;
 }
 
 bool IsSession(const KeptItem& item) { return item.name.starts_with(kKeptSessionPrefix); }

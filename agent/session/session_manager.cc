@@ -19,7 +19,9 @@
 #include "agent/dns/names_file.h"
 #include "agent/proxy/kept_names.h"
 #include "agent/server/wakeable_epoll.h"
+#include "agent/session/adoption.h"
 #include "agent/session/container_policies.h"
+#include "agent/session/pidfd.h"
 #include "agent/session/reactor.h"
 #include "agent/session/relay_recovery.h"
 #include "agent/session/session.h"
@@ -100,40 +102,41 @@ class Sessions final : public SessionManager {
                                               state.init_pid, std::move(init_pidfd),
                                               std::move(parts), events_, std::move(kept));
     ReportInherited(state, *core);
-    return Begin(std::move(core), state_bytes);
+    auto begun = Begin(core, state_bytes);
+    if (!begun) {
+      Forget(*core);
+    }
+    return begun;
   }
 
   Expected<size_t> Adopt(std::vector<KeptItem> items) override {
     if (auto known = CheckVersions(items); !known) {
       return std::unexpected(std::move(known.error()));
     }
-    std::list<AdoptedSession> kept;
-    for (KeptItem& item : items) {
-      if (!item.name.starts_with(kKeptSessionPrefix)) {
-        continue;
-      }
-      const std::string name = item.name;
-      if (auto opened = OpenKept(std::move(item)); opened) {
-        kept.push_back(std::move(*opened));
-      } else {
-        LoseKept(name, opened.error());
-      }
-    }
-    // A container's first session knows what it began with.
-    kept.sort([](const AdoptedSession& one, const AdoptedSession& other) {
-      return one.state.attached_ns < other.state.attached_ns;
-    });
+    const AdoptionPatience patience;
+    std::list<AdoptedSession> kept = OpenSessions(
+        items, patience, [this](const auto& name, const auto& error) { NotAdopted(name, error); });
     const std::lock_guard lock(mutex_);
     size_t adopted = 0;
     for (AdoptedSession& one : kept) {
       const std::string name = one.kept.name;
-      if (auto begun = AdoptOne(std::move(one), items); begun) {
+      if (auto begun = AdoptOne(std::move(one), items, patience); begun) {
         ++adopted;
       } else {
-        LoseKept(name, begun.error());
+        NotAdopted(name, begun.error());
       }
     }
-    GoOnWithRelays(items);
+    std::map<uint64_t, std::shared_ptr<SessionCore>> by_name;
+    for (const auto& [number, session] : sessions_) {
+      by_name.emplace(SessionOfName(session->core()->kept_name()), session->core());
+    }
+    GoOnWithRelays(
+        items,
+        [&by_name](uint64_t session) {
+          const auto found = by_name.find(session);
+          return found != by_name.end() ? found->second : nullptr;
+        },
+        *carrier_, *resuming_, log_);
     return adopted;
   }
 
@@ -226,13 +229,20 @@ class Sessions final : public SessionManager {
   }
 
   // Under mutex_, as all that follow.
-  Expected<void> Begin(std::shared_ptr<SessionCore> core, size_t state_bytes) {
+  Expected<void> Begin(
+      std::shared_ptr<SessionCore> core, size_t state_bytes,
+      const AdoptionPatience& patience = AdoptionPatience(std::chrono::milliseconds(0))) {
     const uint64_t number = next_number_++;
     const auto source = core->source();
-    auto session = Session::Start(core, *reactor_, options_, [this, number] { Ended(number); });
+    const auto start = [&] {
+      return Session::Start(core, *reactor_, options_, [this, number] { Ended(number); });
+    };
+    auto session = start();
+    while (!session && patience.Again(session.error())) {
+      session = start();
+    }
     if (!session) {
       bounds_.Release(source->container_id, state_bytes);
-      Forget(*core);
       return std::unexpected(std::move(session.error()));
     }
     sessions_.emplace(number, std::move(*session));
@@ -250,7 +260,8 @@ class Sessions final : public SessionManager {
     return {};
   }
 
-  Expected<void> AdoptOne(AdoptedSession one, const std::vector<KeptItem>& items) {
+  Expected<void> AdoptOne(AdoptedSession one, const std::vector<KeptItem>& items,
+                          const AdoptionPatience& patience) {
     const size_t state_bytes = StateBytes(one.state.container);
     if (auto room = bounds_.Admit(one.state.container.id, state_bytes); !room) {
       return room;
@@ -268,39 +279,7 @@ class Sessions final : public SessionManager {
         next_number_, std::move(one.notify), std::move(source), init_pid, std::move(one.init_pidfd),
         std::move(parts), events_, std::move(one.kept));
     RememberPeers(items, *core);
-    return Begin(std::move(core), state_bytes);
-  }
-
-  void GoOnWithRelays(std::vector<KeptItem>& items) {
-    std::map<uint64_t, std::shared_ptr<SessionCore>> by_name;
-    for (const auto& [number, session] : sessions_) {
-      by_name.emplace(SessionOfName(session->core()->kept_name()), session->core());
-    }
-    const auto relays = TakeUpRelays(
-        items,
-        [&by_name](uint64_t session) {
-          const auto found = by_name.find(session);
-          return found != by_name.end() ? found->second : nullptr;
-        },
-        *carrier_, *resuming_);
-    if (relays.go_on > 0) {
-      log_.Notice("{} connections through proxies go on", relays.go_on);
-    }
-    if (relays.held > 0) {
-      log_.Notice("{} connections that waited for a proxy ask it again", relays.held);
-    }
-    if (relays.tls > 0) {
-      log_.Warning(
-          "{} connections are reset: only the agent before this one could go on with what "
-          "it had encrypted (TLS), or looked at",
-          relays.tls);
-    }
-    if (relays.lost > 0) {
-      log_.Warning(
-          "{} connections are reset: their sessions have ended, or there is no room for "
-          "them",
-          relays.lost);
-    }
+    return Begin(std::move(core), state_bytes, patience);
   }
 
   // A session that is not kept goes on all the same, as long as this agent lives.
@@ -354,7 +333,14 @@ class Sessions final : public SessionManager {
     }
   }
 
-  void LoseKept(const std::string& name, const Error& error) {
+  void NotAdopted(const std::string& name, const Error& error) {
+    if (IsPassing(error)) {
+      log_.Error(
+          "what was kept as {} stays there: {}; its calls wait until an agent is started that has "
+          "the room",
+          name, error.ToString());
+      return;
+    }
     log_.Error("what was kept as {} cannot be gone on with: {}", name, error.ToString());
     if (options_.store != nullptr) {
       options_.store->Forget(name);
@@ -382,7 +368,7 @@ class Sessions final : public SessionManager {
     for (const auto& [number, session] : sessions_) {
       const UniqueFd& known = session->core()->init_pidfd();
       if (known && IsOf(*session->core(), state.id, state.init_pid)) {
-        return UniqueFd(dup(known.get()));
+        return AnotherPidfd(known.get());
       }
     }
     if (state.init_pid <= 0) {

@@ -1,8 +1,13 @@
 """The packaged unit under a real systemd: containers go on when the agent is killed, restarted and
 upgraded, for systemd's store has what they need."""
+import os
+
 from lib import case, proc, runtime, service_manager, steady
 
 FAR = steady.network.FarSide
+LATE = 8  # connections; the agent makes the sockets that hold them by 1, 1, 2 and 4, each at one port
+PORTS = 4
+SESSION = 5  # descriptors of a container's session
 
 
 class SystemdTest(steady.SteadyCase):
@@ -51,6 +56,27 @@ class SystemdTest(steady.SteadyCase):
 
     def test_containers_go_on_with_crun(self):
         self.check("crun")
+
+    def test_connections_that_wait_at_one_port_go_on(self):
+        """A store keeps a descriptor once, whatever it is handed it for."""
+        guard, engine = self.service("runc")
+        self.serve_relayed()
+        log = os.path.join(self.directory, runtime.Runtime.new_id() + ".log")
+        late = f"/bin/relayed late {steady.RELAYED} & " * LATE + "wait"
+        _, process = engine.start(self.bundle("/bin/sh", "-c", late), log)
+        guard.process.wait_for(lambda: self.held(guard) >= LATE + PORTS, 20,
+                               "all are held and kept")
+        self.assertLess(self.held(guard), 2 * LATE)  # some share a port
+        guard.kill()
+        process.wait(30)
+        self.assertEqual(process.output(), "late 1 0\n" * LATE, guard.log()[-3000:])
+        self.assertIn(f"{LATE} connections that waited for a proxy", guard.log())
+        proc.wait_until(lambda: guard.kept() == 0, 10, "nothing is kept any more")
+
+    @staticmethod
+    def held(guard):
+        """How many descriptors the store has of connections that wait."""
+        return guard.kept() - SESSION
 
 
 if __name__ == "__main__":

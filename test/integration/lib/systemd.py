@@ -1,4 +1,5 @@
 """A service manager that keeps descriptors."""
+import ctypes
 import os
 import socket
 import sys
@@ -21,6 +22,15 @@ if high:
                       LISTEN_FDNAMES=sys.argv[3])
 os.execv(sys.argv[end + 1], sys.argv[end + 1:])
 """
+
+_LIBC = ctypes.CDLL(None)
+_KCMP, _KCMP_FILE = 312, 0
+
+
+def is_same(fd, other):
+    """Whether the two are one open file (kcmp(2))."""
+    pid = os.getpid()
+    return _LIBC.syscall(_KCMP, pid, pid, _KCMP_FILE, fd, other) == 0
 
 
 class Systemd:
@@ -63,10 +73,18 @@ class Systemd:
             name = next((line[7:] for line in lines if line.startswith("FDNAME=")), "stored")
             self.ready = self.ready or "READY=1" in lines
             if "FDSTORE=1" in lines:
-                self.kept.setdefault(name, []).extend(fds)
+                for fd in fds:
+                    self._keep(name, fd)
             elif "FDSTOREREMOVE=1" in lines:
                 for fd in self.kept.pop(name, []):
                     os.close(fd)
+
+    def _keep(self, name, fd):
+        """Once, under its first name."""
+        if any(is_same(fd, kept) for kept in sum(self.kept.values(), [])):
+            os.close(fd)
+        else:
+            self.kept.setdefault(name, []).append(fd)
 
     def prefix(self):
         """A command that runs another one as a service with what is kept. Made anew for each."""
