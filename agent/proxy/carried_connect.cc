@@ -14,6 +14,7 @@
 
 #include "agent/caller/netns.h"
 #include "agent/proxy/held_connection.h"
+#include "agent/proxy/route.h"
 #include "agent/proxy/tcp_socket.h"
 #include "agent/udp/udp_connect.h"
 #include "base/shortage.h"
@@ -481,17 +482,10 @@ class Attempt {
     return has_route_ && CanConnectDirectly(proxy(), false) && HasRoute(net_fd);
   }
 
-  // Whether the container's network reaches the first URL; sends nothing (udp(7)).
+  // Whether the container's network reaches the first URL. Where that cannot be seen it does:
+  // nothing goes out of another network for want of a descriptor.
   [[nodiscard]] bool HasRoute(int net_fd) const {
-    const auto& endpoint = proxy().urls.front().endpoint;
-    bool reached = false;
-    const auto entered = WithNetwork(net_fd, [&] {
-      const int domain = endpoint->ip.IsV4() ? AF_INET : AF_INET6;
-      const UniqueFd probe(::socket(domain, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-      const SockaddrCopy address = WriteEndpoint(*endpoint, domain);
-      reached = probe && connect(probe.get(), address.get(), address.length) == 0;
-    });
-    return entered && reached;
+    return RouteOnceThereIsRoom(*proxy().urls.front().endpoint, net_fd) != Route::kNone;
   }
 
   Outcome Unreachable(const Error& error) {

@@ -12,6 +12,7 @@
 #include "agent/caller/netns.h"
 #include "agent/proxy/direct_connect.h"
 #include "agent/proxy/proxy_report.h"
+#include "agent/proxy/route.h"
 
 namespace oakum::agent {
 
@@ -31,15 +32,6 @@ ProxyTarget TargetOf(const Gate& gate) {
   return target;
 }
 
-// Whether the namespace has a way to the address at all: a datagram socket sends nothing when it is
-// connected.
-bool HasRoute(const SocketMaker& make, const policy::Endpoint& endpoint) {
-  const int domain = endpoint.ip.IsV4() ? AF_INET : AF_INET6;
-  const UniqueFd probe = make(domain, SOCK_DGRAM);
-  const SockaddrCopy address = WriteEndpoint(endpoint, domain);
-  return probe && connect(probe.get(), address.get(), address.length) == 0;
-}
-
 }  // namespace
 
 SocketMaker MakerIn(std::shared_ptr<const UniqueFd> network) {
@@ -50,7 +42,7 @@ SocketMaker MakerIn(std::shared_ptr<const UniqueFd> network) {
       fd.Reset(socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
       error = errno;
     });
-    errno = entered ? error : EPERM;
+    errno = entered ? error : entered.error().code;
     return fd;
   };
 }
@@ -67,7 +59,10 @@ SocketMaker MakerFor(const policy::Proxy& proxy, const std::shared_ptr<const Uni
       break;
   }
   const auto& first = proxy.urls.front();
-  const bool reachable = CanConnectDirectly(proxy, false) && HasRoute(container, *first.endpoint);
+  // Where that cannot be seen it is: nothing goes out of another network for want of a descriptor.
+  const bool reachable =
+      CanConnectDirectly(proxy, false) &&
+      RouteTo(*first.endpoint, network != nullptr ? network->get() : -1) != Route::kNone;
   return reachable ? container : own;
 }
 

@@ -16,13 +16,13 @@ SEED = int(os.environ.get("OAKUM_RESTART_SEED", "0")) or random.randrange(1, 1 <
 
 
 class FaultTest(steady.SteadyCase):
-    def check(self, name, seconds, kills):
+    def check(self, name, seconds, kills, only=()):
         chance = random.Random(f"{SEED} {name} {kills}")
         disk = faults.SmallDisk(os.path.join(self.directory, f"disk-{name}-{kills}"))
         self.addCleanup(disk.close)
         guard, engine = self.guard(name, POLICIES[0],
                                    events_path=os.path.join(disk.path, "events.jsonl"))
-        faulty = faults.Faults(guard, chance, POLICIES, disk, kills)
+        faulty = faults.Faults(guard, chance, POLICIES, disk, kills, only)
         server, relay_server = self.serve(), self.serve_relayed()
         self.far.reset()
         end = self.steady(engine)
@@ -48,7 +48,7 @@ class FaultTest(steady.SteadyCase):
         told += "\n" + guard.log()[-3000:]
         self.check_counts(said, counted, told)
         self.check_relayed(said_relayed, counted_relayed, told)
-        return said["denied"][0], denied, told
+        return {**said, **said_relayed}, denied, told
 
     def test_no_call_is_lost_or_doubled_with_runc(self):
         self.check("runc", SECONDS, kills=True)
@@ -58,7 +58,14 @@ class FaultTest(steady.SteadyCase):
 
     def test_the_events_of_an_agent_that_lives_add_up(self):
         said, events, told = self.check("runc", SECONDS, kills=False)
-        self.assertEqual(events, said, told)
+        self.assertEqual(events, said["denied"][0], told)
+
+    def test_what_there_is_no_descriptor_for_waits(self):
+        said, events, told = self.check("runc", SECONDS / 2, kills=False, only=("starve",))
+        self.assertEqual(events, said["denied"][0], told)
+        # No connection looks for its proxy from another network, where nobody or somebody else is.
+        for name in ("short", "slow"):
+            self.assertEqual(said[name][1:], [0, 0], f"{name}: {told}")
 
 
 if __name__ == "__main__":

@@ -56,9 +56,10 @@ def read_events(path):
 
 class Faults:
     """Faults of one agent. `policies`: a running agent gets one or another of them; they mean the
-    same for whatever is tried. `disk`: where its events are; `kills`: whether it may be ended."""
+    same for whatever is tried. `disk`: where its events are; `kills`: whether it may be ended;
+    `only`: names of the kinds of faults, if not all."""
 
-    def __init__(self, guard, chance, policies, disk, kills=True):
+    def __init__(self, guard, chance, policies, disk, kills=True, only=()):
         self._guard, self._chance, self._policies, self._disk = guard, chance, policies, disk
         self._events = guard.events_path
         self._full_until = self._poor_until = None
@@ -70,6 +71,8 @@ class Faults:
             self._kinds += [self.kill, self.kill, self.kill, self.end, self.upgrade]
         if kills and not env.SANITIZED:  # a sanitizer reports memory that it does not get as an error
             self._kinds += [self.squeeze]
+        if only:
+            self._kinds = [getattr(self, name) for name in only]
 
     def step(self):
         self.mend(time.monotonic())
