@@ -6,7 +6,12 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <iterator>
+#include <map>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "agent/proxy/carried_connect.h"
@@ -63,30 +68,76 @@ KeptRelay Sort(KeptItem item, const RelayIdentity& identity) {
   return relay;
 }
 
-// What goes on has to be decided with what is the container's: aside.
-bool GoOnHeld(KeptItem item, const HeldIdentity& identity, std::shared_ptr<SessionCore> session,
-              Carrier& carrier, Aside& aside) {
-  UniqueFd fd;
-  UniqueFd listener;
-  for (UniqueFd& one : item.fds) {
-    if (const auto state = TcpState(one.get()); state) {
-      (*state == TCP_LISTEN ? listener : fd) = std::move(one);
+// Connections that wait for their proxies. What goes on has to be decided with what is the
+// container's: aside, and some at a time, of which a container may have more than jobs there.
+class Waiting {
+ public:
+  Waiting(Carrier& carrier, Aside& aside) : carrier_(carrier), aside_(aside) {}
+
+  // False when there is no socket that holds one.
+  bool Add(KeptItem item, const HeldIdentity& identity, std::shared_ptr<SessionCore> session) {
+    UniqueFd fd;
+    UniqueFd listener;
+    for (UniqueFd& one : item.fds) {
+      if (const auto state = TcpState(one.get()); state) {
+        (*state == TCP_LISTEN ? listener : fd) = std::move(one);
+      }
+    }
+    auto held = HeldSocket::TakeUp(std::move(fd), std::move(listener), carrier_.own_ports());
+    if (!held) {
+      return false;
+    }
+    some_[session->container()->carried().get()].push_back(
+        {identity, std::move(item.name), std::move(session), std::move(*held)});
+    return true;
+  }
+
+  // Returns how many there was no room for.
+  size_t GoOn() {
+    size_t lost = 0;
+    for (auto& [owner, all] : some_) {
+      for (size_t begun = 0; begun < all.size(); begun += kAtOnce) {
+        const auto first = all.begin() + static_cast<ptrdiff_t>(begun);
+        const auto last = first + static_cast<ptrdiff_t>(std::min(kAtOnce, all.size() - begun));
+        // std::function wants what can be copied.
+        const auto job =
+            std::make_shared<std::vector<One>>(std::move_iterator(first), std::move_iterator(last));
+        if (!aside_.Run(owner, [job, &carrier = carrier_] { GoOn(*job, carrier); })) {
+          lost += job->size();
+          Forget(*job);
+        }
+      }
+    }
+    return lost;
+  }
+
+ private:
+  struct One {
+    HeldIdentity identity;
+    std::string name;
+    std::shared_ptr<SessionCore> session;
+    HeldSocket held;
+  };
+  static constexpr size_t kAtOnce = 16;
+
+  static void GoOn(std::vector<One>& job, Carrier& carrier) {
+    for (One& one : job) {
+      if (!GoOnHolding(*one.session, one.identity, one.name, std::move(one.held))) {
+        carrier.kept_relays().Forget(one.name);
+      }
     }
   }
-  auto held = HeldSocket::TakeUp(std::move(fd), std::move(listener), carrier.own_ports());
-  if (!held) {
-    return false;
-  }
-  // std::function wants what can be copied.
-  const auto shared = std::make_shared<HeldSocket>(std::move(*held));
-  const auto owner = session->container()->carried();
-  return aside.Run(owner.get(), [identity, name = std::move(item.name),
-                                 session = std::move(session), shared, &carrier] {
-    if (!GoOnHolding(*session, identity, name, std::move(*shared))) {
-      carrier.kept_relays().Forget(name);
+
+  void Forget(const std::vector<One>& job) {
+    for (const One& one : job) {
+      carrier_.kept_relays().Forget(one.name);
     }
-  });
-}
+  }
+
+  Carrier& carrier_;
+  Aside& aside_;
+  std::map<Aside::Owner, std::vector<One>> some_;
+};
 
 struct RelaysTakenUp {
   size_t go_on = 0;
@@ -98,6 +149,7 @@ struct RelaysTakenUp {
 RelaysTakenUp TakeUp(std::vector<KeptItem>& items, const FindSession& find, Carrier& carrier,
                      Aside& aside) {
   RelaysTakenUp result;
+  Waiting waiting(carrier, aside);
   for (KeptItem& item : items) {
     if (!item.name.starts_with(kKeptRelayPrefix)) {
       continue;
@@ -105,8 +157,7 @@ RelaysTakenUp TakeUp(std::vector<KeptItem>& items, const FindSession& find, Carr
     const std::string name = item.name;
     if (const auto held = DecodeHeldName(name); held) {
       auto session = find(held->session);
-      if (session != nullptr &&
-          GoOnHeld(std::move(item), *held, std::move(session), carrier, aside)) {
+      if (session != nullptr && waiting.Add(std::move(item), *held, std::move(session))) {
         ++result.held;
       } else {
         ++result.lost;
@@ -142,21 +193,29 @@ RelaysTakenUp TakeUp(std::vector<KeptItem>& items, const FindSession& find, Carr
     });
     ++result.go_on;
   }
+  const size_t lost = waiting.GoOn();
+  result.held -= lost;
+  result.lost += lost;
   return result;
 }
 
 }  // namespace
 
-void RememberPeers(const std::vector<KeptItem>& items, const SessionCore& session) {
-  const uint64_t number = SessionOfName(session.kept_name());
+KeptPeers::KeptPeers(const std::vector<KeptItem>& items) {
   for (const KeptItem& item : items) {
-    const auto remember = [&session](uint64_t client, const policy::Endpoint& asked) {
+    if (const auto relay = DecodeRelayName(item.name); relay) {
+      of_session_[relay->session].emplace_back(relay->client, relay->asked);
+    } else if (const auto held = DecodeHeldName(item.name); held) {
+      of_session_[held->session].emplace_back(held->client, held->asked);
+    }
+  }
+}
+
+void KeptPeers::Remember(const SessionCore& session) const {
+  const auto found = of_session_.find(SessionOfName(session.kept_name()));
+  if (found != of_session_.end()) {
+    for (const auto& [client, asked] : found->second) {
       session.container()->carried()->peers().Remember(client, asked);
-    };
-    if (const auto relay = DecodeRelayName(item.name); relay && relay->session == number) {
-      remember(relay->client, relay->asked);
-    } else if (const auto held = DecodeHeldName(item.name); held && held->session == number) {
-      remember(held->client, held->asked);
     }
   }
 }

@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "agent/kept/fd_store.h"
@@ -12,15 +14,23 @@
 #include "agent/proxy/carrier.h"
 #include "agent/session/session_core.h"
 #include "base/log.h"
+#include "policy/address.h"
 
 namespace oakum::agent {
 
 // The session that was kept under a name with that number (SessionOfName()); null: there is none.
 using FindSession = std::function<std::shared_ptr<SessionCore>(uint64_t session)>;
 
-// Has the container of a session know what its sockets asked for whose relays are among `items`:
-// before the session begins, for they may ask at once.
-void RememberPeers(const std::vector<KeptItem>& items, const SessionCore& session);
+// What the sockets of sessions asked for whose relays are among `items`.
+class KeptPeers {
+ public:
+  explicit KeptPeers(const std::vector<KeptItem>& items);
+  // Has the session's container know it: before the session begins, for they may ask at once.
+  void Remember(const SessionCore& session) const;
+
+ private:
+  std::map<uint64_t, std::vector<std::pair<uint64_t, policy::Endpoint>>> of_session_;
+};
 
 // Goes on with those of `items` that are relays, and says how many; the others are left alone.
 // Whatever cannot be gone on with is reset, and the store forgets it. `aside` ends before `carrier`

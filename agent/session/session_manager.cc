@@ -117,10 +117,11 @@ class Sessions final : public SessionManager {
     std::list<AdoptedSession> kept = OpenSessions(
         items, patience, [this](const auto& name, const auto& error) { NotAdopted(name, error); });
     const std::lock_guard lock(mutex_);
+    const KeptPeers peers(items);
     size_t adopted = 0;
     for (AdoptedSession& one : kept) {
       const std::string name = one.kept.name;
-      if (auto begun = AdoptOne(std::move(one), items, patience); begun) {
+      if (auto begun = AdoptOne(std::move(one), peers, patience); begun) {
         ++adopted;
       } else {
         NotAdopted(name, begun.error());
@@ -260,7 +261,7 @@ class Sessions final : public SessionManager {
     return {};
   }
 
-  Expected<void> AdoptOne(AdoptedSession one, const std::vector<KeptItem>& items,
+  Expected<void> AdoptOne(AdoptedSession one, const KeptPeers& peers,
                           const AdoptionPatience& patience) {
     const size_t state_bytes = StateBytes(one.state.container);
     if (auto room = bounds_.Admit(one.state.container.id, state_bytes); !room) {
@@ -278,7 +279,7 @@ class Sessions final : public SessionManager {
     auto core = std::make_shared<SessionCore>(
         next_number_, std::move(one.notify), std::move(source), init_pid, std::move(one.init_pidfd),
         std::move(parts), events_, std::move(one.kept));
-    RememberPeers(items, *core);
+    peers.Remember(*core);
     return Begin(std::move(core), state_bytes, patience);
   }
 

@@ -43,7 +43,7 @@ class SteadyCase(case.Case):
         cls.far = network.FarSide(cls.directory)
         cls.addClassCleanup(cls.far.close)
         cls.rootfs = rootfs.make_rootfs(os.path.join(cls.directory, "rootfs"),
-                                        ("steady", "probe", "relayed"))
+                                        ("steady", "probe", "relayed", "held"))
 
     def guard(self, name, policy, **options):
         """An agent that runs, and a runtime whose containers it guards."""

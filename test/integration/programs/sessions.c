@@ -2,16 +2,22 @@
 // loads a filter that asks about connect(2), sends the listener with its state, makes a call that
 // the policy denies and one that it allows, and ends.
 // sessions SOCKET COUNT PARALLEL: prints "N ok"; exit status 1 and a line for the first that was not
-// as it should be.
+// as it should be. With a PARALLEL of 0 none of them ends: for each line of input they all make their
+// calls again, and at its end "N ok" is printed again.
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <linux/filter.h>
+#include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -76,6 +82,13 @@ static int ConnectError(const char* address, int port) {
   return error;
 }
 
+static int Calls(void) {
+  if (ConnectError("192.0.2.1", 80) != EACCES) {
+    return kNotDenied;
+  }
+  return ConnectError("127.0.0.1", 1) == ECONNREFUSED ? 0 : kNotAllowed;
+}
+
 static int Session(const char* path, long number) {
   const int agent = ConnectTo(path);
   if (agent < 0) {
@@ -90,10 +103,65 @@ static int Session(const char* path, long number) {
   }
   close(listener);
   close(agent);
-  if (ConnectError("192.0.2.1", 80) != EACCES) {
-    return kNotDenied;
+  return Calls();
+}
+
+// What those that stay share.
+struct Rounds {
+  atomic_int round;  // a futex(2)
+  atomic_int done;
+  atomic_int failed;
+};
+
+static void Stay(const char* path, long number, struct Rounds* rounds) {
+  int status = Session(path, number);
+  prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+  for (int round = 0;; ++round) {
+    if (status != 0) {
+      rounds->failed = status;
+    }
+    ++rounds->done;
+    while (rounds->round == round) {
+      syscall(SYS_futex, &rounds->round, FUTEX_WAIT, round, NULL, NULL, 0);
+    }
+    status = Calls();
   }
-  return ConnectError("127.0.0.1", 1) == ECONNREFUSED ? 0 : kNotAllowed;
+}
+
+static int StayAll(const char* path, long count) {
+  struct Rounds* rounds = mmap(NULL, sizeof(*rounds), PROT_READ | PROT_WRITE,
+                               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  for (long begun = 0; begun < count; ++begun) {
+    while (begun - rounds->done > 8) {
+      usleep(100);  // the agent's queue of connections is no longer
+    }
+    const pid_t child = fork();
+    if (child == 0) {
+      Stay(path, begun + 1, rounds);
+    }
+    if (child < 0) {
+      perror("fork");
+      return 1;
+    }
+  }
+  do {
+    while (rounds->done < count) {
+      usleep(100);
+    }
+    if (rounds->failed != 0) {
+      printf("a session: status %x\n", rounds->failed);
+      return 1;
+    }
+    printf("%ld ok\n", count);
+    fflush(stdout);
+    const int line = getchar();
+    rounds->done = 0;
+    ++rounds->round;
+    syscall(SYS_futex, &rounds->round, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    if (line == EOF) {
+      return 0;
+    }
+  } while (1);
 }
 
 int main(int argc, char** argv) {
@@ -102,6 +170,9 @@ int main(int argc, char** argv) {
   }
   const long count = atol(argv[2]);
   const long parallel = atol(argv[3]);
+  if (parallel == 0) {
+    return StayAll(argv[1], count);
+  }
   long begun = 0;
   for (long ended = 0; ended < count; ++ended) {
     for (; begun < count && begun - ended < parallel; ++begun) {
