@@ -40,6 +40,59 @@ class SmallDisk:
         run([env.tool("umount"), "--lazy", self.path])
 
 
+class MemoryCgroup:
+    """A cgroup of a process that may not have much more memory than it has."""
+
+    # Where one is made, and what bounds it: of cgroup v1 and v2.
+    KINDS = (("memory", "/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+             ("", "/sys/fs/cgroup", "memory.max"))
+
+    def __init__(self, pid, size):
+        kind, root, limit = self._kind()
+        with open(f"/proc/{pid}/cgroup", encoding="ascii") as lines:
+            own = next(line.split(":")[2].strip() for line in lines if line.split(":")[1] == kind)
+        self._before = os.path.join(root, own.lstrip("/"))
+        self._path = os.path.join(root, f"oakum-test-{pid}")
+        os.mkdir(self._path)
+        self._write(self._path, limit, size)
+        self._write(self._path, "cgroup.procs", pid)
+
+    @classmethod
+    def _kind(cls):
+        for kind, root, limit in cls.KINDS:
+            try:
+                with open(f"{root}/cgroup.subtree_control", encoding="ascii") as controllers:
+                    there = "memory" in controllers.read().split()
+            except FileNotFoundError:
+                there = os.path.exists(os.path.join(root, limit))
+            if there:
+                return kind, root, limit
+        return None
+
+    @classmethod
+    def available(cls):
+        return cls._kind() is not None
+
+    @staticmethod
+    def _write(path, name, value):
+        with open(os.path.join(path, name), "w", encoding="ascii") as file:
+            file.write(str(value))
+
+    def close(self):
+        """Whoever is still in it has what it wants."""
+        with open(os.path.join(self._path, "cgroup.procs"), encoding="ascii") as pids:
+            for pid in pids.read().split():
+                self._write(self._before, "cgroup.procs", pid)
+        wait_until(self._is_gone, 10, "it is empty")
+
+    def _is_gone(self):
+        try:
+            os.rmdir(self._path)
+        except OSError:
+            return False
+        return True
+
+
 def read_events(path):
     """How many denials its lines stand for; what was cut off by a kill is left out."""
     denied = 0
@@ -69,6 +122,8 @@ class Faults:
                        self.kill_keeper]
         if kills:
             self._kinds += [self.kill, self.kill, self.kill, self.end, self.upgrade]
+        if kills and MemoryCgroup.available():
+            self._kinds += [self.exhaust]
         if kills and not env.SANITIZED:  # a sanitizer reports memory that it does not get as an error
             self._kinds += [self.squeeze]
         if only:
@@ -177,6 +232,18 @@ class Faults:
         except ProcessLookupError:
             pass
         wait_until(lambda: not process.running() or said() >= before + more, 20, "it has read it")
+        self._revive()
+
+    def exhaust(self):
+        """The kernel ends it for want of memory, or it has just enough."""
+        process = self._guard.process
+        said = lambda: sum(map(self._guard.log().count, ("is read again", "stays in force")))
+        before = said()
+        cgroup = MemoryCgroup(process.pid, self._chance.choice((1, 2, 4, 8, 32)) << 20)
+        self._guard.set_policy(self._large())
+        self._guard.reload()
+        wait_until(lambda: not process.running() or said() > before, 20, "it has read it, or ended")
+        cgroup.close()
         self._revive()
 
     def _large(self):
