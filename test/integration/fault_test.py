@@ -18,7 +18,7 @@ SEED = int(os.environ.get("OAKUM_RESTART_SEED", "0")) or random.randrange(1, 1 <
 class FaultTest(steady.SteadyCase):
     def check(self, name, seconds, kills, only=()):
         chance = random.Random(f"{SEED} {name} {kills}")
-        disk = faults.SmallDisk(os.path.join(self.directory, f"disk-{name}-{kills}"))
+        disk = faults.SmallDisk(os.path.join(self.directory, f"disk-{self.id()}"))
         self.addCleanup(disk.close)
         guard, engine = self.guard(name, POLICIES[0],
                                    events_path=os.path.join(disk.path, "events.jsonl"))
