@@ -288,7 +288,7 @@ Expected<void> Agent::StartServers() {
       *loop_, options_.socket,
       [this](const oci::ContainerProcessState& state, UniqueFd notify_fd) {
         auto attached = sessions_->Attach(state, std::move(notify_fd));
-        if (sessions_->left_to_keep() && store_fd_ >= 0) {
+        if (sessions_->left_to_keep() && !store_lost_) {
           loop_->AddTimer(kKeepRestAfter, [this] { KeepRest(); });
         }
         return attached;

@@ -9,6 +9,8 @@
 
 #include <cerrno>
 #include <charconv>
+#include <chrono>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -18,6 +20,8 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -33,6 +37,7 @@ constexpr std::string_view kPortPrefix = "port-";
 constexpr char kAtPort = '.';
 // systemd that is busy with units does not read for a moment (sd_notify(3)).
 constexpr timeval kTakesWithin = {0, 100'000};
+constexpr std::chrono::milliseconds kBetweenTries{20};
 // What is to be forgotten and systemd has no room to hear of yet.
 constexpr size_t kMaxUnsaid = 16'384;
 
@@ -68,6 +73,17 @@ class SystemdStore final : public FdStore {
   // In the network namespace that the name is of: it may be an abstract one (unix(7)).
   explicit SystemdStore(std::string path) : path_(std::move(path)) { (void)Connect(); }
 
+  ~SystemdStore() override {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    changed_.notify_all();
+    if (sayer_.joinable()) {
+      sayer_.join();
+    }
+  }
+
   Expected<void> Keep(const std::string& name, std::span<const int> fds) override {
     return Keep(name, fds, 0);
   }
@@ -82,6 +98,9 @@ class SystemdStore final : public FdStore {
       LeavePort(port.mapped());
     }
     SayTheRest(MSG_DONTWAIT);
+    if (!unsaid_.empty()) {
+      SayLater();
+    }
   }
 
   // A connection waits there. False: that is known.
@@ -160,6 +179,28 @@ class SystemdStore final : public FdStore {
     }
   }
 
+  // Nothing else may come that it could be said before.
+  void SayLater() {
+    changed_.notify_all();
+    if (sayer_.joinable()) {
+      return;
+    }
+    try {
+      sayer_ = std::thread([this] {
+        std::unique_lock lock(mutex_);
+        while (!stopping_) {
+          if (unsaid_.empty()) {
+            changed_.wait(lock);
+          } else {
+            changed_.wait_for(lock, kBetweenTries);
+            SayTheRest(MSG_DONTWAIT);
+          }
+        }
+      });
+    } catch (const std::system_error&) {  // no room for a thread: the next time
+    }
+  }
+
   // sd_notify(3) would wait for as long as it takes.
   Expected<void> Send(const std::string& words, std::span<const int> fds, int flags) {
     for (int tries = 0;; ++tries) {
@@ -209,6 +250,9 @@ class SystemdStore final : public FdStore {
   std::map<std::string, uint64_t> port_of_;  // of connections that wait
   std::map<uint64_t, size_t> ports_;         // how many wait there
   std::deque<std::string> unsaid_;           // stored names that are to be forgotten
+  bool stopping_ = false;
+  std::condition_variable changed_;
+  std::thread sayer_;  // only where systemd has not kept up
 };
 
 // The cookie that ends a stored name; 0: none does.

@@ -29,6 +29,7 @@ class AdoptionTest(steady.SteadyCase):
         self.addCleanup(containers.wait)
         self.addCleanup(containers.stdout.close)
         self.addCleanup(containers.stdin.close)
+        self.addCleanup(containers.kill)
         self.assertEqual(containers.stdout.readline(), f"{SESSIONS} ok\n")
 
         def round_of_calls():

@@ -11,7 +11,7 @@ FAR = network.FarSide
 
 POLICIES = (steady.relaying_policy(default="deny", allow=[FAR.GOOD4]),
             steady.relaying_policy(default="allow", deny=[FAR.BAD4]))
-SECONDS = float(os.environ.get("OAKUM_RESTART_SECONDS", "7"))
+SECONDS = float(os.environ.get("OAKUM_RESTART_SECONDS", "6"))
 SEED = int(os.environ.get("OAKUM_RESTART_SEED", "0")) or random.randrange(1, 1 << 32)
 
 
@@ -60,7 +60,7 @@ class FaultTest(steady.SteadyCase):
         self.check_living(SECONDS)
 
     def test_what_there_is_no_descriptor_for_waits(self):
-        self.check_living(SECONDS / 4, only=("starve",))
+        self.check_living(SECONDS / 3, only=("starve",))
 
     def check_living(self, seconds, only=()):
         said, events, told = self.check("runc", seconds, kills=False, only=only)

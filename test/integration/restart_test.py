@@ -2,6 +2,7 @@
 fault_test.py does it under load."""
 import os
 import signal
+import subprocess
 import time
 
 from lib import agent, bundle, case, env, network, proc, runtime, steady, systemd
@@ -176,6 +177,29 @@ class Restarts(steady.SteadyCase):
                 self.assertGuarded(answer())
             engine.close()
             proc.wait_until(lambda: manager.hear() == {}, 5, "nothing is kept any more")
+
+    def test_a_systemd_that_is_busy_is_told_later(self):
+        queue, count = 8, 16
+        with systemd.Systemd(self.directory, queue) as manager:
+            guard, _ = self.guard("runc", agent.single_policy({"mode": "enforce", "outgoing": {
+                "default": "deny", "allow": ["127.0.0.0/8"]}}), prefix=manager.prefix())
+            containers = subprocess.Popen([env.test_program("sessions"), guard.socket, str(count), "0"],
+                                          text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self.addCleanup(containers.wait)
+            self.addCleanup(containers.stdout.close)
+            self.addCleanup(containers.kill)
+            self.assertEqual(containers.stdout.readline(), f"{count} ok\n", guard.log()[-3000:])
+            self.assertIn("hand over to systemd", guard.log())
+            proc.wait_until(lambda: len(manager.hear()) == count, 20, "all are kept")
+            guard.kill()
+            manager.hear()
+            guard.use_prefix(manager.prefix())
+            guard.start()
+            self.assertIn(f"{count} sessions of an agent before this one go on", guard.log())
+            containers.stdin.close()  # all end at a time
+            containers.wait()
+            time.sleep(0.2)
+            proc.wait_until(lambda: manager.hear() == {}, 20, "nothing is kept any more")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A service manager that keeps descriptors."""
 import ctypes
+import itertools
 import os
 import socket
 import sys
@@ -23,25 +24,45 @@ if high:
 os.execv(sys.argv[end + 1], sys.argv[end + 1:])
 """
 
+_IDS = itertools.count()
 _LIBC = ctypes.CDLL(None)
 _KCMP, _KCMP_FILE = 312, 0
+_CLONE_NEWNET = 0x40000000
 
 
-def is_same(fd, other):
-    """Whether the two are one open file (kcmp(2))."""
+def compare(fd, other):
+    """0: the two are one open file; 1, 2: one comes before the other in an order of the kernel's."""
     pid = os.getpid()
-    return _LIBC.syscall(_KCMP, pid, pid, _KCMP_FILE, fd, other) == 0
+    return _LIBC.syscall(_KCMP, pid, pid, _KCMP_FILE, fd, other)
+
+
+def make_socket(queue):
+    """For datagrams, of which no more than `queue` wait to be read."""
+    made = []
+
+    def make():
+        if queue is not None:  # that is what a network namespace says (unix(7), max_dgram_qlen)
+            _LIBC.unshare(_CLONE_NEWNET)
+            with open("/proc/sys/net/unix/max_dgram_qlen", "w", encoding="ascii") as most:
+                most.write(str(queue))
+        made.append(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    return made[0]
 
 
 class Systemd:
     """What sd_pid_notify_with_fds(3) and sd_listen_fds(3) say of a service manager's store."""
 
-    def __init__(self, directory):
-        self.path = os.path.join(directory, "systemd")
+    def __init__(self, directory, queue=None):
+        self.path = os.path.join(directory, f"systemd-{next(_IDS)}")
         self.kept = {}
+        self._order = []  # descriptors, as compare() has them
         self.ready = False  # whether a service has said so
         self._lock = threading.Lock()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket = make_socket(queue)
         self._socket.bind(self.path)
         os.chmod(self.path, 0o666)
         self._socket.setblocking(False)
@@ -77,14 +98,21 @@ class Systemd:
                     self._keep(name, fd)
             elif "FDSTOREREMOVE=1" in lines:
                 for fd in self.kept.pop(name, []):
+                    self._order.remove(fd)
                     os.close(fd)
 
     def _keep(self, name, fd):
         """Once, under its first name."""
-        if any(is_same(fd, kept) for kept in sum(self.kept.values(), [])):
-            os.close(fd)
-        else:
-            self.kept.setdefault(name, []).append(fd)
+        low, high = 0, len(self._order)
+        while low < high:
+            middle = (low + high) // 2
+            order = compare(fd, self._order[middle])
+            if order == 0:
+                os.close(fd)
+                return
+            low, high = (low, middle) if order == 1 else (middle + 1, high)
+        self._order.insert(low, fd)
+        self.kept.setdefault(name, []).append(fd)
 
     def prefix(self):
         """A command that runs another one as a service with what is kept. Made anew for each."""
