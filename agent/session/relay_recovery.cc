@@ -14,7 +14,7 @@
 #include <string>
 #include <utility>
 
-#include "agent/proxy/carried_connect.h"
+#include "agent/proxy/resumed_connect.h"
 #include "agent/proxy/held_socket.h"
 #include "agent/proxy/kept_names.h"
 #include "agent/proxy/relay.h"
