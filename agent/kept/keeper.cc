@@ -44,6 +44,9 @@ constexpr timeval kPatience = {5, 0};
 constexpr int kAcceptPauseMs = 100;
 // For the agent that has started this process.
 constexpr int kFirstAgentWithinMs = 20'000;
+// What an agent says is safe once it is sent: it is heard all at once after so long, for waking up
+// each time costs more than all else, and much of it is forgotten by then.
+constexpr int kLullMs = 2;
 
 constexpr uint64_t kListenerKey = 0;
 constexpr uint64_t kAgentKey = 1;
@@ -75,7 +78,10 @@ class Keeper {
         return {};
       }
       std::array<epoll_event, 64> events;
-      const int timeout = resume_at_ ? kAcceptPauseMs : idle ? kFirstAgentWithinMs : -1;
+      const int timeout = hear_at_     ? kLullMs
+                          : resume_at_ ? kAcceptPauseMs
+                          : idle       ? kFirstAgentWithinMs
+                                       : -1;
       const int count =
           epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
       if (count < 0 && errno != EINTR) {
@@ -84,11 +90,15 @@ class Keeper {
       if (count == 0 && idle && !resume_at_) {
         return {};
       }
+      if (hear_at_ && Clock::now() >= *hear_at_) {
+        Listen(true);
+        Hear();
+      }
       if (resume_at_ && Clock::now() >= *resume_at_) {
         SetAccepting(true);
       }
       for (int i = 0; i < count; ++i) {
-        Handle(events[static_cast<size_t>(i)].data.u64);
+        Handle(events[static_cast<size_t>(i)]);
       }
       had_agent = had_agent || agent_.valid();
     }
@@ -115,13 +125,18 @@ class Keeper {
     return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
   }
 
-  void Handle(uint64_t key) {
+  void Handle(const epoll_event& event) {
+    const uint64_t key = event.data.u64;
     switch (key) {
       case kListenerKey:
         AcceptOne();
         return;
       case kAgentKey:
-        Hear();
+        if (event.events != EPOLLIN) {
+          Hear();  // it has ended
+        } else if (agent_ && !hear_at_) {
+          Listen(false);
+        }
         return;
       case kSignalKey:
         ending_ = true;
@@ -142,6 +157,18 @@ class Keeper {
     resume_at_.reset();
     if (!accepting) {
       resume_at_ = Clock::now() + std::chrono::milliseconds(kAcceptPauseMs);
+    }
+  }
+
+  // Whether it is woken up by what the agent says; its end does so in any case.
+  void Listen(bool listening) {
+    epoll_event event = {};
+    event.events = listening ? uint32_t{EPOLLIN} : 0;
+    event.data.u64 = kAgentKey;
+    (void)epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, agent_.get(), &event);
+    hear_at_.reset();
+    if (!listening) {
+      hear_at_ = Clock::now() + std::chrono::milliseconds(kLullMs);
     }
   }
 
@@ -282,6 +309,7 @@ class Keeper {
 
   void LoseAgent() {
     agent_.Reset();
+    hear_at_.reset();
     DropEnded("");
   }
 
@@ -304,6 +332,7 @@ class Keeper {
   const Log& log_;
   bool ending_ = false;
   std::optional<Clock::time_point> resume_at_;  // nothing is accepted before
+  std::optional<Clock::time_point> hear_at_;    // nothing of what the agent says is heard before
   UniqueFd agent_;
   pid_t agent_pid_ = 0;
   std::deque<Stranger> strangers_;  // oldest first

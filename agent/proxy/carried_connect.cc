@@ -170,13 +170,22 @@ class Attempt : public ConnectAttempt {
     if (!held) {
       return Unreachable(held.error());
     }
+    // Before the program hears of it: from then on it goes on, whatever becomes of this agent.
+    KeptConnection kept;
+    if (!blocking_ && carry() == policy::Carry::kProxy && KeepsAtOnce()) {
+      (void)KeepHeld(kept, *carried_, context_.core.weak_from_this(), *held,
+                     {.tgid = tgid_, .number = connect_.number, .cookie = cookie_, .address = {}},
+                     connect_.destination.endpoint);
+    }
     const SockaddrCopy address = held->AddressFor(connect_.socket.domain);
     const int result = ConnectWithoutWaiting(connect_.socket.fd.get(), address, context_.uring);
     if (result != EINPROGRESS) {
+      kept.Forget();
       return Outcome::Of(Answer::Performed(0, result));
     }
     auto pending = carried_->pending().Add(cookie_, address);
     if (pending == nullptr) {
+      kept.Forget();
       return Outcome::Of(Answer::Performed(0, ENOBUFS));
     }
     carried_->peers().Remember(cookie_, connect_.destination.endpoint);
@@ -188,7 +197,7 @@ class Attempt : public ConnectAttempt {
     if (!starter) {
       starter.emplace(*worker, Request(shared_net));
     }
-    Start(*starter, std::move(pending), std::move(*held));
+    Start(*starter, std::move(pending), std::move(*held), std::move(kept));
     if (blocking_) {
       return Outcome::Of(std::move(operation));
     }

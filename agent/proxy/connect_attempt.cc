@@ -118,7 +118,7 @@ std::optional<Outcome> ConnectAttempt::GetReady(std::shared_ptr<UniqueFd>& share
 
 void ConnectAttempt::Start(HeldConnection::Starter& starter,
                            std::shared_ptr<PendingConnect> pending, HeldSocket held,
-                           std::string kept_name) {
+                           KeptConnection kept) {
   const HeldClient client{.tgid = tgid_,
                           .number = connect_.number,
                           .cookie = cookie_,
@@ -128,7 +128,7 @@ void ConnectAttempt::Start(HeldConnection::Starter& starter,
                 .held = std::move(held),
                 .client = client,
                 .report = Report(),
-                .kept_name = std::move(kept_name)});
+                .kept = std::move(kept)});
 }
 
 HeldRequest ConnectAttempt::Request(const std::shared_ptr<UniqueFd>& net) {

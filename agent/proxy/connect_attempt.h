@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <string>
 
 #include "agent/proxy/carried_connect.h"
 #include "agent/proxy/held_connection.h"
@@ -48,9 +47,8 @@ class ConnectAttempt {
   // What each held connection wants; else why there is none.
   [[nodiscard]] std::optional<Outcome> GetReady(std::shared_ptr<UniqueFd>& shared_net,
                                                 Worker*& worker);
-  // `kept_name`: of one that is kept already.
   void Start(HeldConnection::Starter& starter, std::shared_ptr<PendingConnect> pending,
-             HeldSocket held, std::string kept_name = {});
+             HeldSocket held, KeptConnection kept);
   [[nodiscard]] HeldRequest Request(const std::shared_ptr<UniqueFd>& net);
   [[nodiscard]] Outcome Unreachable(const Error& error) const;
 

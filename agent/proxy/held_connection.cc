@@ -34,11 +34,19 @@ int SocketError(int socket_fd) {
 HeldConnection::HeldConnection(Worker& worker, HeldRequest request)
     : worker_(worker), request_(std::move(request)) {}
 
+KeptRelays::Result KeepHeld(KeptConnection& kept, ContainerCarrier& container,
+                            const std::weak_ptr<SessionCore>& session, const HeldSocket& held,
+                            const HeldClient& client, const policy::Endpoint& asked) {
+  return kept.Keep(
+      container, session,
+      [&](uint64_t number) {
+        return EncodeHeldName({number, client.cookie, client.tgid, client.number, asked});
+      },
+      [&] { return std::optional(KeptEnds{held.fd(), held.listener_fd(), -1, -1}); });
+}
+
 HeldConnection::~HeldConnection() {
   worker_.nursery().Leave(*this);
-  if (!kept_name_.empty()) {
-    request_.container->carrier().kept_relays().LetGo(kept_name_);
-  }
   worker_.loop().RemoveTimer(timer_);
   if (watching_) {
     worker_.loop().Remove(end_->held.fd());
@@ -99,10 +107,7 @@ void HeldConnection::Hold(HeldEnd end) {
       }
     });
   });
-  if (!end_->kept_name.empty()) {
-    kept_name_ = end_->kept_name;
-    request_.container->carrier().kept_relays().TakeUp(kept_name_, end_->report.session(), Ends());
-  } else if (request_.carry == policy::Carry::kProxy && !end_->client.waits) {
+  if (!end_->kept && request_.carry == policy::Carry::kProxy && !end_->client.waits) {
     worker_.nursery().Enter(*this);
   }
   switch (request_.carry) {
@@ -164,7 +169,18 @@ void HeldConnection::GoOn(DialResult result) {
     return Fail(result.failure->errno_value);
   }
   far_ = std::move(result.stream);
+  if (KeepsAtOnce() && far_.tls == nullptr) {
+    KeepRelay();
+  }
   Complete();
+}
+
+void HeldConnection::KeepRelay() {
+  relay_.emplace();
+  relay_->owner = Owner();
+  if (!Relay::KeepAhead(*relay_, end_->held.fd(), far_.fd.get())) {
+    relay_.reset();
+  }
 }
 
 void HeldConnection::Complete() {
@@ -205,17 +221,26 @@ void HeldConnection::Completed(int error) {
 }
 
 void HeldConnection::Established() {
-  Unkeep();
+  worker_.nursery().Leave(*this);
   end_->held.Prepare();
   UniqueFd near = end_->held.Take();
   switch (request_.carry) {
     case policy::Carry::kProxy:
-      Relay::Start(worker_, {.slot = std::move(request_.slot),
-                             .near = std::move(near),
-                             .far = std::move(far_),
-                             .early = {},
-                             .tap = {},
-                             .owner = Owner()});
+      if (relay_) {
+        KeptRelay kept = std::move(*relay_);
+        relay_.reset();
+        kept.slot = std::move(request_.slot);
+        kept.near = std::move(near);
+        kept.far = std::move(far_);
+        Relay::GoOn(worker_, std::move(kept));
+      } else {
+        Relay::Start(worker_, {.slot = std::move(request_.slot),
+                               .near = std::move(near),
+                               .far = std::move(far_),
+                               .early = {},
+                               .tap = {},
+                               .owner = Owner()});
+      }
       if (next_) {
         MakeReady(worker_, request_.container, std::move(*next_));
       }
@@ -262,37 +287,20 @@ RelayOwner HeldConnection::Owner() const {
 }
 
 bool HeldConnection::KeepNow() {
-  const auto session = end_->report.session().lock();
-  if (session == nullptr || session->kept() == nullptr || end_->held.listener_fd() < 0) {
-    return true;
-  }
-  if (!kept_slot_) {
-    auto slot = request_.container->TakeKeptSlot();
-    if (!slot) {
-      return true;
-    }
-    kept_slot_ = std::move(*slot);
-  }
-  const std::string name = EncodeHeldName({SessionOfName(session->kept_name()), end_->client.cookie,
-                                           end_->client.tgid, end_->client.number, request_.asked});
-  const auto result =
-      request_.container->carrier().kept_relays().Keep(name, end_->report.session(), Ends());
-  if (result == KeptRelays::Result::kKept) {
-    kept_name_ = name;
-  }
-  return result != KeptRelays::Result::kLater;
-}
-
-KeptEnds HeldConnection::Ends() const {
-  return {end_->held.fd(), end_->held.listener_fd(), -1, -1};
+  return end_->held.listener_fd() < 0 ||
+         KeepHeld(end_->kept, *request_.container, end_->report.session(), end_->held, end_->client,
+                  request_.asked) != KeptRelays::Result::kLater;
 }
 
 void HeldConnection::Unkeep() {
   worker_.nursery().Leave(*this);
-  if (!kept_name_.empty()) {
-    request_.container->carrier().kept_relays().Forget(std::exchange(kept_name_, {}));
+  if (relay_) {
+    relay_->kept.Forget();
+    relay_.reset();
   }
-  kept_slot_ = RelaySlot();
+  if (end_) {
+    end_->kept.Forget();
+  }
 }
 
 void HeldConnection::Fail(int error) {

@@ -36,8 +36,14 @@ struct HeldEnd {
   HeldSocket held;
   HeldClient client;
   ProxyReport report;
-  std::string kept_name;  // not empty: an agent before this one has it kept
+  KeptConnection kept;
 };
+
+// Keeps one whose container's socket is connecting, or about to.
+[[nodiscard]] KeptRelays::Result KeepHeld(KeptConnection& kept, ContainerCarrier& container,
+                                          const std::weak_ptr<SessionCore>& session,
+                                          const HeldSocket& held, const HeldClient& client,
+                                          const policy::Endpoint& asked);
 
 struct HeldRequest {
   std::shared_ptr<ContainerCarrier> container;
@@ -52,8 +58,8 @@ struct HeldRequest {
   policy::Endpoint asked;
 };
 
-// One of a socket in non-blocking mode that has waited for a while outlives the agent: the next one
-// asks the proxy anew.
+// One of a socket in non-blocking mode that is kept outlives the agent: the next one asks the proxy
+// anew. From before that socket is connected the relay is kept in its place.
 class HeldConnection : public std::enable_shared_from_this<HeldConnection>, public Keepable {
  public:
   // The same, for whoever has started it on another thread.
@@ -80,8 +86,9 @@ class HeldConnection : public std::enable_shared_from_this<HeldConnection>, publ
   void Established();
   void Fail(int error);
   [[nodiscard]] RelayOwner Owner() const;
-  [[nodiscard]] KeptEnds Ends() const;
-  // It is not held any more.
+  // Has the relay that there will be outlive the agent.
+  void KeepRelay();
+  // It is not held any more, nor will there be a relay.
   void Unkeep();
   // Nothing of it is needed any more.
   void Leave();
@@ -95,8 +102,7 @@ class HeldConnection : public std::enable_shared_from_this<HeldConnection>, publ
   ProxyStream far_;
   bool watching_ = false;
   bool watching_far_ = false;
-  RelaySlot kept_slot_;
-  std::string kept_name_;  // empty: it is not kept
+  std::optional<KeptRelay> relay_;  // that is kept already
   EventLoop::TimerId timer_ = EventLoop::TimerId::kNone;
 };
 

@@ -6,9 +6,9 @@
 #include <chrono>
 #include <utility>
 
+#include "agent/caller/socket_kinds.h"
 #include "agent/proxy/kept_names.h"
 #include "agent/proxy/tls_stream.h"
-#include "agent/session/session_core.h"
 
 namespace oakum::agent {
 
@@ -32,6 +32,16 @@ void Abort(int socket_fd) {
   }
 }
 
+KeptRelays::Result KeepAs(KeptConnection& kept, const RelayOwner& owner, int near_fd,
+                          const std::function<std::optional<KeptEnds>()>& ends) {
+  return kept.Keep(
+      *owner.container, owner.session,
+      [&](uint64_t session) {
+        return EncodeRelayName({session, SocketCookie(near_fd), owner.client, owner.asked});
+      },
+      ends);
+}
+
 }  // namespace
 
 Relay::Relay(Worker& worker, RelayRequest request)
@@ -49,26 +59,22 @@ Relay::Relay(Worker& worker, KeptRelay kept)
     : worker_(worker),
       slot_(std::move(kept.slot)),
       owner_(std::move(kept.owner)),
-      kept_slot_(std::move(kept.kept_slot)),
-      kept_name_(std::move(kept.name)) {
+      kept_(std::move(kept.kept)),
+      shared_(true) {
   near_.stream.fd = std::move(kept.near);
   far_.stream = std::move(kept.far);
   out_.pump = Pump::GoOn(near_.stream, far_.stream, worker_.pipes(), std::move(kept.out_pipe));
   in_.pump = Pump::GoOn(far_.stream, near_.stream, worker_.pipes(), std::move(kept.in_pipe));
-  this->kept().TakeUp(kept_name_, owner_.session, Ends());
 }
 
 Relay::~Relay() {
   worker_.nursery().Leave(*this);
-  if (!kept_name_.empty()) {
-    kept().LetGo(kept_name_);
-  }
   worker_.loop().RemoveTimer(again_);
-  if (kept_name_.empty()) {
+  if (!shared_) {
     worker_.loop().Forget(near_.stream.fd.get());
     worker_.loop().Forget(far_.stream.fd.get());
   } else {
-    worker_.loop().Remove(near_.stream.fd.get());  // somebody else holds it too
+    worker_.loop().Remove(near_.stream.fd.get());
     worker_.loop().Remove(far_.stream.fd.get());
   }
 }
@@ -78,7 +84,7 @@ void Relay::Start(Worker& worker, RelayRequest request) {
   const bool has_some = !request.early.empty() || request.far.tls != nullptr;
   auto relay = std::make_shared<Relay>(worker, std::move(request));
   worker.Keep(relay);
-  if (relay->owner_.container != nullptr) {
+  if (relay->owner_.container != nullptr && (!KeepsAtOnce() || !relay->KeepNow())) {
     worker.nursery().Enter(*relay);
   }
   if (has_some) {
@@ -88,13 +94,23 @@ void Relay::Start(Worker& worker, RelayRequest request) {
   }
 }
 
+bool Relay::KeepAhead(KeptRelay& relay, int near_fd, int far_fd) {
+  const auto ends = [&]() -> std::optional<KeptEnds> {
+    if (!(relay.out_pipe = PipePool::Make()) || !(relay.in_pipe = PipePool::Make())) {
+      return std::nullopt;
+    }
+    ResetOnClose(near_fd, true);
+    ResetOnClose(far_fd, true);
+    return KeptEnds{near_fd, far_fd, relay.out_pipe.out.get(), relay.in_pipe.in.get()};
+  };
+  return KeepAs(relay.kept, relay.owner, near_fd, ends) == KeptRelays::Result::kKept;
+}
+
 void Relay::GoOn(Worker& worker, KeptRelay kept) {
   auto relay = std::make_shared<Relay>(worker, std::move(kept));
   worker.Keep(relay);
   relay->Turn(true, true);
 }
-
-KeptRelays& Relay::kept() const { return owner_.container->carrier().kept_relays(); }
 
 KeptEnds Relay::Ends() const {
   const int near_fd = near_.stream.fd.get();
@@ -105,40 +121,18 @@ KeptEnds Relay::Ends() const {
              : KeptEnds{near_fd, -1, -1, -1};
 }
 
-std::string Relay::Name(const SessionCore& session) const {
-  return EncodeRelayName({SessionOfName(session.kept_name()), SocketCookie(near_.stream.fd.get()),
-                          owner_.client, owner_.asked});
-}
-
 bool Relay::KeepNow() {
-  const auto session = owner_.session.lock();
-  if (session == nullptr || session->kept() == nullptr) {
-    return true;
-  }
-  if (!kept_slot_) {
-    auto slot = owner_.container->TakeKeptSlot();
-    if (!slot) {
-      return true;
+  const auto ends = [this]() -> std::optional<KeptEnds> {
+    for (const Way* way : {&out_, &in_}) {
+      if (way->pump->OwnPipe() == Pump::Owns::kNotNow) {
+        return std::nullopt;
+      }
     }
-    kept_slot_ = std::move(*slot);
-  }
-  for (const Way* way : {&out_, &in_}) {
-    if (way->pump->OwnPipe() == Pump::Owns::kNotNow) {
-      return false;
-    }
-  }
-  const std::string name = Name(*session);
-  switch (kept().Keep(name, owner_.session, Ends())) {
-    case KeptRelays::Result::kKept:
-      kept_name_ = name;
-      return true;
-    case KeptRelays::Result::kLater:
-      return false;
-    case KeptRelays::Result::kNever:
-      break;
-  }
-  kept_slot_ = RelaySlot();
-  return true;
+    return Ends();
+  };
+  const auto result = KeepAs(kept_, owner_, near_.stream.fd.get(), ends);
+  shared_ = shared_ || result == KeptRelays::Result::kKept;
+  return result != KeptRelays::Result::kLater;
 }
 
 void Relay::Ready(const Side& side, uint32_t events) {
@@ -227,9 +221,7 @@ void Relay::WatchSide(Side& side, uint32_t events) {
 
 void Relay::End() {
   const auto self = shared_from_this();
-  if (!kept_name_.empty()) {
-    kept().Forget(kept_name_);
-  }
+  kept_.Forget();
   // Whoever has closed one connection often opens the next one at once. To tell the proxy takes so
   // long that it is better done while that one waits for an answer.
   if (worker_.is_awake() && far_.stream.tls == nullptr) {
@@ -242,7 +234,7 @@ void Relay::End() {
 }
 
 void Relay::Reset() {
-  if (!kept_name_.empty()) {
+  if (kept_) {
     Abort(near_.stream.fd.get());
     Abort(far_.stream.fd.get());
   }

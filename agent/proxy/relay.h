@@ -9,7 +9,7 @@
 
 #include "agent/proxy/carrier.h"
 #include "agent/proxy/dial.h"
-#include "agent/proxy/kept_relays.h"
+#include "agent/proxy/kept_connection.h"
 #include "agent/proxy/nursery.h"
 #include "agent/proxy/pump.h"
 #include "agent/proxy/relay_slots.h"
@@ -38,11 +38,10 @@ struct RelayRequest {
   RelayOwner owner;   // without a session: it is not kept
 };
 
-// One that an agent before this one has kept.
+// One that is kept, by this agent or by one before it.
 struct KeptRelay {
-  std::string name;
+  KeptConnection kept;
   RelaySlot slot;
-  RelaySlot kept_slot;
   UniqueFd near;
   ProxyStream far;
   Pipe out_pipe;  // from near to far
@@ -51,14 +50,18 @@ struct KeptRelay {
 };
 
 // Passes on what comes, ends (half-closes) and resets, each way on its own. Lives on one worker,
-// which keeps it until both ways have ended. One that has lived for a while outlives the agent
-// (KeptRelays); any other is reset when the agent ends, however that comes: what its sides have got
-// by then would else look like all there was.
+// which keeps it until both ways have ended. One that is kept outlives the agent (KeptConnection);
+// any other is reset when the agent ends, however that comes: what its sides have got by then would
+// else look like all there was.
 class Relay : public std::enable_shared_from_this<Relay>, public Keepable {
  public:
   // On the thread of `worker`, both.
   static void Start(Worker& worker, RelayRequest request);
   static void GoOn(Worker& worker, KeptRelay kept);
+  // Has the relay that there will be between these outlive the agent before there is one: fills in
+  // all of `relay`, whose owner it has, but the descriptors and the slot. False when it is not
+  // kept.
+  [[nodiscard]] static bool KeepAhead(KeptRelay& relay, int near_fd, int far_fd);
   Relay(Worker& worker, RelayRequest request);
   Relay(Worker& worker, KeptRelay kept);
   ~Relay() override;
@@ -86,9 +89,7 @@ class Relay : public std::enable_shared_from_this<Relay>, public Keepable {
   void WatchSide(Side& side, uint32_t events);
   void End();
   void Reset();
-  [[nodiscard]] KeptRelays& kept() const;
   [[nodiscard]] KeptEnds Ends() const;
-  [[nodiscard]] std::string Name(const SessionCore& session) const;
 
   Worker& worker_;
   RelaySlot slot_;
@@ -97,8 +98,8 @@ class Relay : public std::enable_shared_from_this<Relay>, public Keepable {
   Way out_;  // near to far
   Way in_;   // far to near
   RelayOwner owner_;
-  RelaySlot kept_slot_;
-  std::string kept_name_;  // empty: it is not kept
+  KeptConnection kept_;
+  bool shared_ = false;  // somebody else may hold its sockets: closing them here does not end them
   EventLoop::TimerId again_ = EventLoop::TimerId::kNone;
 };
 

@@ -17,7 +17,7 @@ class Resumption : public ConnectAttempt {
   using ConnectAttempt::ConnectAttempt;
 
   // From where the container's socket waits for `held`.
-  bool GoOn(HeldSocket held, const std::string& kept_name) {
+  bool GoOn(HeldSocket held, const std::string& name) {
     if (blocking_ || carry() != policy::Carry::kProxy ||
         TcpState(connect_.socket.fd.get()) != TCP_SYN_SENT || IsNameless()) {
       return false;
@@ -32,8 +32,11 @@ class Resumption : public ConnectAttempt {
     if (pending == nullptr) {
       return false;
     }
+    KeptRelays& all = carrier().kept_relays();
+    all.TakeUp(name, context_.core.weak_from_this(), {held.fd(), held.listener_fd(), -1, -1});
+    KeptConnection kept(all, name, carried_->TakeKeptSlot().value_or(RelaySlot()));
     HeldConnection::Starter starter(*worker, Request(net));
-    Start(starter, std::move(pending), std::move(held), kept_name);
+    Start(starter, std::move(pending), std::move(held), std::move(kept));
     return true;
   }
 };
@@ -57,12 +60,19 @@ bool GoOnHolding(SessionCore& core, const HeldIdentity& identity, const std::str
       SocketCookie(connect.socket.fd.get()) != identity.client) {
     return false;
   }
+  // The call was not over, and has begun anew (SettleCarried(), agent/session/recovery.cc): then it
+  // is kept by the same name.
+  if (!context.carried()->peers().Find(identity.client) ||
+      context.carried()->pending().Find(identity.client) != nullptr) {
+    return true;
+  }
   connect.address = WriteEndpoint(identity.asked, connect.socket.domain);
   auto names = context.carried()->names().Of(policy::CanonicalDestination(identity.asked.ip));
   connect.judged = core.Decide(
       call, policy::InetRequest{
                 policy::Operation::kConnect, policy::Transport::kTcp, identity.asked, {}, names});
   connect.judged.names = std::move(names);
+  connect.judged.policy = source->policy;
   return connect.judged.decision.proxy != nullptr &&
          Resumption(context, call, std::move(connect)).GoOn(std::move(held), name);
 }

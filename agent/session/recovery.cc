@@ -83,6 +83,22 @@ std::optional<Answer> SettleConnect(const PinnedSocket& socket) {
   return std::nullopt;
 }
 
+// What is kept of a socket in non-blocking mode that is carried goes on without the call
+// (relay_recovery.h): the answer to that, if something is.
+std::optional<Answer> SettleCarried(const CallContext& context, const PinnedSocket& socket) {
+  auto& carried = *context.carried();
+  const uint64_t cookie = SocketCookie(socket.fd.get());
+  if (!socket.is_inet() || !socket.is_stream() || !IsNonBlocking(socket.fd.get()) ||
+      !carried.peers().Find(cookie)) {
+    return std::nullopt;
+  }
+  if (ProgressOf(socket.fd.get()) != Progress::kNotBegun) {
+    return Answer::Performed(0, EINPROGRESS);
+  }
+  carried.peers().Forget(cookie);  // what is kept for it gives way (GoOnHolding())
+  return std::nullopt;
+}
+
 // The agent may have spoken on the socket, or was about to: whoever it was connected to is not what
 // the program has asked for. So it begins anew.
 void Disconnect(const PinnedSocket& socket) {
@@ -106,7 +122,8 @@ std::optional<uint64_t> StreamSent(const JournalSlot& slot, const PinnedSocket& 
 }
 
 // What became of something that was being performed.
-std::optional<Answer> Settle(const JournalSlot& slot, const PinnedSocket& socket) {
+std::optional<Answer> Settle(const CallContext& context, const JournalSlot& slot,
+                             const PinnedSocket& socket) {
   if (slot.cookie != 0 && slot.cookie != SocketCookie(socket.fd.get())) {
     return std::nullopt;  // the container has put another socket in its place
   }
@@ -120,6 +137,9 @@ std::optional<Answer> Settle(const JournalSlot& slot, const PinnedSocket& socket
                  ? std::optional(Answer::Performed(0, 0))
                  : std::nullopt;
     case JournalAct::kCarry:
+      if (auto answer = SettleCarried(context, socket); answer) {
+        return answer;
+      }
       Disconnect(socket);
       return std::nullopt;
     case JournalAct::kSend:
@@ -144,7 +164,8 @@ bool IsConnect(const JournalSlot& slot) {
   return act == JournalAct::kConnect || act == JournalAct::kConnectUnix;
 }
 
-std::optional<Answer> Found(const JournalSlot& slot, const PinnedSocket& socket) {
+std::optional<Answer> Found(const CallContext& context, const JournalSlot& slot,
+                            const PinnedSocket& socket) {
   switch (slot.phase.load(std::memory_order_acquire)) {
     case JournalPhase::kReceived:
       // Natively, what is interrupted in the middle says how far it has come.
@@ -152,7 +173,7 @@ std::optional<Answer> Found(const JournalSlot& slot, const PinnedSocket& socket)
                  ? std::optional(Answer::Performed(static_cast<int64_t>(slot.progress), 0))
                  : std::nullopt;
     case JournalPhase::kPerforming:
-      return Settle(slot, socket);
+      return Settle(context, slot, socket);
     case JournalPhase::kDone: {
       Answer answer = Answer::Performed(slot.value, slot.error);
       answer.performed = slot.cookie != 0;
@@ -176,7 +197,7 @@ std::optional<Outcome> Recover(const CallContext& context, const GuardedCall& ca
     return Outcome::Of(Answer::None());
   }
   const uint64_t cookie = slot.cookie;
-  auto answer = Found(slot, socket);
+  auto answer = Found(context, slot, socket);
   if (waits) {
     return answer ? std::optional(Outcome::Of(std::move(*answer), std::move(socket.fd)))
                   : std::nullopt;

@@ -14,13 +14,15 @@
 #include <string>
 #include <utility>
 
-#include "agent/proxy/resumed_connect.h"
 #include "agent/proxy/held_socket.h"
 #include "agent/proxy/kept_names.h"
+#include "agent/proxy/proxy_socket.h"
 #include "agent/proxy/relay.h"
+#include "agent/proxy/resumed_connect.h"
 #include "agent/proxy/tcp_socket.h"
 #include "agent/proxy/tls_stream.h"
 #include "agent/session/notify_fd.h"
+#include "agent/session/relay_doubles.h"
 
 namespace oakum::agent {
 
@@ -54,7 +56,6 @@ bool Complete(Pipe& pipe) {
 
 KeptRelay Sort(KeptItem item, const RelayIdentity& identity) {
   KeptRelay relay;
-  relay.name = std::move(item.name);
   for (UniqueFd& fd : item.fds) {
     if (IsPipe(fd.get())) {
       const bool reads = (fcntl(fd.get(), F_GETFL) & O_ACCMODE) == O_RDONLY;
@@ -149,6 +150,7 @@ struct RelaysTakenUp {
 RelaysTakenUp TakeUp(std::vector<KeptItem>& items, const FindSession& find, Carrier& carrier,
                      Aside& aside) {
   RelaysTakenUp result;
+  DropDoubles(items, carrier.kept_relays());
   Waiting waiting(carrier, aside);
   for (KeptItem& item : items) {
     if (!item.name.starts_with(kKeptRelayPrefix)) {
@@ -185,8 +187,13 @@ RelaysTakenUp TakeUp(std::vector<KeptItem>& items, const FindSession& find, Carr
       continue;
     }
     relay.slot = std::move(*slot);
-    relay.kept_slot = std::move(*kept_slot);
     relay.owner = {carried, session, identity->client, identity->asked};
+    PrepareRelayed(relay.near.get());  // if that agent had not come to it
+    KeptRelays& all = carrier.kept_relays();
+    all.TakeUp(
+        name, session,
+        {relay.near.get(), relay.far.fd.get(), relay.out_pipe.out.get(), relay.in_pipe.in.get()});
+    relay.kept = KeptConnection(all, name, std::move(*kept_slot));
     // std::function wants what can be copied.
     worker->Post([worker, kept = std::make_shared<KeptRelay>(std::move(relay))] {
       Relay::GoOn(*worker, std::move(*kept));

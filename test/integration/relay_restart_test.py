@@ -42,7 +42,7 @@ class RelayRestarts(steady.SteadyCase):
         self.assertEqual(guard.keeper_pid(), keeper)
         told = f"{said}\n{counted}\n{guard.log()[-3000:]}"
         print(f"{name}: {said}", flush=True)
-        self.check_relayed(said, counted, told)
+        self.check_relayed(said, counted, told, at_once=True)
         # Nothing of them is left behind.
         proc.wait_until(lambda: steady.kept_sockets(keeper) <= 0, 10, "the keeper has closed them")
         return said, told
@@ -51,6 +51,11 @@ class RelayRestarts(steady.SteadyCase):
     def kill(guard):
         guard.kill()
         time.sleep(0.2)
+        guard.start()
+
+    @staticmethod
+    def kill_at_once(guard):
+        guard.kill()
         guard.start()
 
     @staticmethod
@@ -71,6 +76,11 @@ class RelayRestarts(steady.SteadyCase):
 
     def test_streams_go_on_with_crun(self):
         self.check("crun", [self.kill, self.restart])
+
+    def test_short_connections_go_on_with_runc(self):
+        """Each of a few milliseconds: one is always under way when the agent is killed."""
+        said, told = self.check("runc", [self.kill_at_once] * 8)
+        self.assertGreater(said["short"][0], 20, told)
 
     def test_streams_go_on_with_the_store_of_systemd(self):
         with systemd.Systemd(self.directory) as manager:

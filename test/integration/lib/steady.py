@@ -69,22 +69,24 @@ class SteadyCase(case.Case):
 
     def steady(self, engine):
         """Starts it; returns a function that ends it and returns what it says."""
-        return self._run(engine, "/bin/steady", "run", self.far.GOOD4, self.far.BAD4)[1]
+        return self.run_program(engine, "/bin/steady", "run", self.far.GOOD4, self.far.BAD4)[1]
 
-    def serve_relayed(self):
+    def serve_relayed(self, *more):
         """The other side of relayed, which is the proxy too; returns the process."""
-        return self.serve("relayed", self.far.GATEWAY4)
+        return self.serve("relayed", self.far.GATEWAY4, *more)
 
     def relayed(self, guard, engine, kept=None):
         """Starts it; returns a function that ends it and returns what it says. Its streams are kept
         by then: `kept` says how many connections are, if it is not a keeper that keeps them."""
         kept = kept or (lambda: kept_sockets(guard.keeper_pid()) // 2)
-        container, end = self._run(engine, "/bin/relayed", "run", RELAYED)
+        container, end = self.run_program(engine, "/bin/relayed", "run", RELAYED)
         guard.process.wait_for(lambda: kept() >= len(STREAMS), 20, "the streams are kept")
         proc.run(engine.command("kill", container, "USR1", guarded=False))
         return end
 
-    def _run(self, engine, *args):
+    def run_program(self, engine, *args):
+        """Starts one that says that it runs; returns its container and a function that ends it and
+        returns what it says."""
         log = os.path.join(self.directory, runtime.Runtime.new_id() + ".log")
         container, process = engine.start(self.bundle(*args), log)
         process.wait_for(lambda: "running" in process.output(), 10, "it runs")
@@ -109,8 +111,9 @@ class SteadyCase(case.Case):
         self.assertEqual(counted["holes"], [0], told)
         self.assertEqual(self.far.packets(self.far.BAD4), 0, told)
 
-    def check_relayed(self, said, counted, told):
-        """Each byte of each stream has come there once, in its order, and each end as an end."""
+    def check_relayed(self, said, counted, told, at_once=False):
+        """Each byte of each stream has come there once, in its order, and each end as an end.
+        at_once: connections are kept from their first moment on (a keeper, not systemd)."""
         for name in STREAMS:
             sent, received, wrong, error = said[name]
             self.assertEqual((wrong, error), (0, 0), f"{name}: {told}")
@@ -121,6 +124,8 @@ class SteadyCase(case.Case):
         for name in ("short", "slow"):
             done, failed, _ = said[name]
             came, twice = counted[name]
+            if at_once:
+                self.assertEqual(failed, 0, f"{name}: {told}")
             self.assertEqual(twice, 0, f"{name}: {told}")
             self.assertLessEqual(done, came, f"{name}: {told}")
             self.assertLessEqual(came, done + failed, f"{name}: {told}")

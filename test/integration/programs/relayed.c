@@ -6,9 +6,13 @@
 //                              in non-blocking mode, until SIGTERM; then "stream ID SENT RECEIVED
 //                              WRONG ERRNO" for each, "short DONE FAILED" and "slow DONE FAILED"
 // relayed late ADDRESS         one connection whose proxy takes its time; "late DONE ERRNO"
+// relayed many ADDRESS COUNT   so many streams until SIGTERM; then "many WHOLE RESET OTHER": how
+//                              many have ended well, by ECONNRESET, and in any other way
+// relayed datagrams ADDRESS    datagrams that are echoed, until SIGTERM; then "connected ANSWERED
+//                              LOST WRONG ERRNO" and "unconnected ...", of a socket each
 // relayed serve READY ADDRESS  a SOCKS5 proxy that is the destination itself, until SIGTERM; then
 //                              "stream ID SENT RECEIVED WRONG ERRNO", "short CAME TWICE",
-//                              "slow CAME TWICE"
+//                              "slow CAME TWICE"; with a fourth word only the destination
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -33,6 +37,7 @@ enum {
   SLOW_PORT = 7013,
   LATE_PORT = 7014
 };
+enum { ECHO_PORT = 443 };
 enum { PIECE = 65536, MOST = 1 << 20, MOST_STREAMS = 64 };
 
 static atomic_int stopping;
@@ -104,6 +109,8 @@ static void talk(int fd, struct stream *stream, struct pace pace, int is_client)
     if (got == 0) {
       if (!is_client) {
         shutdown(fd, SHUT_WR);
+      } else if (writing) {
+        stream->error = ENODATA;  // an end that the other side has not made
       }
       return;
     }
@@ -222,15 +229,118 @@ static int late(void) {
   return 0;
 }
 
-static int run(void) {
-  pthread_t threads[CLIENTS + 2];
+static sigset_t block_signals(void) {
   sigset_t set;
-  int number = 0;
-  int begun = 0;
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGUSR1);
   pthread_sigmask(SIG_BLOCK, &set, NULL);
+  return set;
+}
+
+static int many(unsigned count) {
+  static struct client all[MOST_STREAMS];
+  static pthread_t threads[MOST_STREAMS];
+  const sigset_t set = block_signals();
+  unsigned ended[3] = {0, 0, 0};
+  int number = 0;
+  for (unsigned i = 0; i < count && i < MOST_STREAMS; ++i) {
+    all[i] = (struct client){{.id = 100 + i}, {100, PIECE, 5000}};
+    if (pthread_create(&threads[i], NULL, keep_stream, &all[i]) != 0) {
+      fail("pthread_create");
+    }
+  }
+  while (streaming < (int)count) {
+    sleep_us(1000);
+  }
+  printf("running\n");
+  fflush(stdout);
+  sigwait(&set, &number);
+  stopping = 1;
+  for (unsigned i = 0; i < count && i < MOST_STREAMS; ++i) {
+    pthread_join(threads[i], NULL);
+    const struct stream *one = &all[i].stream;
+    ++ended[one->error == 0 && one->wrong == 0 ? 0 : one->error == ECONNRESET ? 1 : 2];
+  }
+  printf("many %u %u %u\n", ended[0], ended[1], ended[2]);
+  return 0;
+}
+
+struct echoes {
+  int connects;
+  uint32_t answered;
+  uint32_t lost;
+  uint32_t wrong;
+  int error;
+};
+
+static void *send_datagrams(void *argument) {
+  struct echoes *job = argument;
+  const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+  struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(ECHO_PORT)};
+  if (inet_pton(AF_INET, address, &to.sin_addr) != 1 ||
+      (job->connects && connect(fd, (struct sockaddr *)&to, sizeof to) != 0)) {
+    job->error = errno;
+  }
+  for (uint32_t number = 0; !stopping && job->error == 0; ++number) {
+    const ssize_t put =
+        job->connects ? send(fd, &number, sizeof number, 0)
+                      : sendto(fd, &number, sizeof number, 0, (struct sockaddr *)&to, sizeof to);
+    job->error = put < 0 ? errno : 0;
+    struct pollfd ready = {fd, POLLIN, 0};
+    uint32_t got = number - 1;
+    // What comes late is of one that counts as lost.
+    while (job->error == 0 && got != number && poll(&ready, 1, 300) == 1) {
+      struct sockaddr_in from = {0};
+      socklen_t length = sizeof from;
+      if (recvfrom(fd, &got, sizeof got, 0, (struct sockaddr *)&from, &length) < 0) {
+        job->error = errno;
+      }
+      job->wrong += job->error == 0 &&
+                    (from.sin_addr.s_addr != to.sin_addr.s_addr || from.sin_port != to.sin_port);
+    }
+    job->answered += got == number;
+    job->lost += got != number;
+    sleep_us(1000);
+  }
+  struct sockaddr_in peer = {0};
+  socklen_t length = sizeof peer;
+  if (job->error == 0 && job->connects &&
+      (getpeername(fd, (struct sockaddr *)&peer, &length) != 0 ||
+       peer.sin_addr.s_addr != to.sin_addr.s_addr || peer.sin_port != to.sin_port)) {
+    job->error = ESTALE;
+  }
+  close(fd);
+  return NULL;
+}
+
+static int datagrams(void) {
+  static struct echoes jobs[] = {{.connects = 1}, {.connects = 0}};
+  const sigset_t set = block_signals();
+  pthread_t threads[2];
+  int number = 0;
+  for (int i = 0; i < 2; ++i) {
+    if (pthread_create(&threads[i], NULL, send_datagrams, &jobs[i]) != 0) {
+      fail("pthread_create");
+    }
+  }
+  printf("running\n");
+  fflush(stdout);
+  sigwait(&set, &number);
+  stopping = 1;
+  for (int i = 0; i < 2; ++i) {
+    pthread_join(threads[i], NULL);
+    printf("%s %u %u %u %d\n", i == 0 ? "connected" : "unconnected", jobs[i].answered, jobs[i].lost,
+           jobs[i].wrong, jobs[i].error);
+  }
+  return 0;
+}
+
+static int run(void) {
+  pthread_t threads[CLIENTS + 2];
+  const sigset_t set = block_signals();
+  int number = 0;
+  int begun = 0;
   for (; begun < CLIENTS; ++begun) {
     if (pthread_create(&threads[begun], NULL, keep_stream, &clients[begun]) != 0) {
       fail("pthread_create");
@@ -296,7 +406,10 @@ static int take_request(int fd) {
 
 static void *serve_one(void *argument) {
   const int fd = (int)(intptr_t)argument;
-  const int port = take_request(fd);
+  struct sockaddr_in own = {0};
+  socklen_t length = sizeof own;
+  getsockname(fd, (struct sockaddr *)&own, &length);
+  const int port = ntohs(own.sin_port) == PROXY_PORT ? take_request(fd) : (int)ntohs(own.sin_port);
   uint32_t number = 0;
   if (port > 0 && read_all(fd, &number, sizeof number) == 0) {
     if (port == STREAM_PORT && stream_count < MOST_STREAMS) {
@@ -330,24 +443,31 @@ static void *accept_all(void *argument) {
   return NULL;
 }
 
-static int serve(const char *ready) {
-  static int listener;
-  struct sockaddr_in own = {.sin_family = AF_INET, .sin_port = htons(PROXY_PORT)};
+static void listen_at(int port, int *listener) {
+  struct sockaddr_in own = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
   const int on = 1;
-  sigset_t set;
-  int number = 0;
   pthread_t thread;
-  sigemptyset(&set);
-  sigaddset(&set, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &set, NULL);
+  *listener = socket(AF_INET, SOCK_STREAM, 0);
+  setsockopt(*listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (inet_pton(AF_INET, address, &own.sin_addr) != 1 ||
+      bind(*listener, (struct sockaddr *)&own, sizeof own) != 0 || listen(*listener, 1024) != 0 ||
+      pthread_create(&thread, NULL, accept_all, listener) != 0) {
+    fail("listen");
+  }
+}
+
+static int serve(const char *ready, int only_destination) {
+  static int listeners[3];
+  const sigset_t set = block_signals();
+  int number = 0;
   seen[0] = calloc(MOST, 1);
   seen[1] = calloc(MOST, 1);
-  listener = socket(AF_INET, SOCK_STREAM, 0);
-  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (inet_pton(AF_INET, address, &own.sin_addr) != 1 ||
-      bind(listener, (struct sockaddr *)&own, sizeof own) != 0 || listen(listener, 1024) != 0 ||
-      pthread_create(&thread, NULL, accept_all, &listener) != 0) {
-    fail("listen");
+  if (only_destination) {
+    listen_at(STREAM_PORT, &listeners[0]);
+    listen_at(SHORT_PORT, &listeners[1]);
+    listen_at(SLOW_PORT, &listeners[2]);
+  } else {
+    listen_at(PROXY_PORT, &listeners[0]);
   }
   close(open(ready, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
   sigwait(&set, &number);
@@ -374,10 +494,20 @@ int main(int argc, char **argv) {
     address = argv[2];
     return late();
   }
-  if (argc == 4 && strcmp(argv[1], "serve") == 0) {
-    address = argv[3];
-    return serve(argv[2]);
+  if (argc == 4 && strcmp(argv[1], "many") == 0) {
+    address = argv[2];
+    return many((unsigned)atoi(argv[3]));
   }
-  fprintf(stderr, "usage: relayed run ADDRESS | late ADDRESS | serve READY ADDRESS\n");
+  if (argc == 3 && strcmp(argv[1], "datagrams") == 0) {
+    address = argv[2];
+    return datagrams();
+  }
+  if (argc >= 4 && strcmp(argv[1], "serve") == 0) {
+    address = argv[3];
+    return serve(argv[2], argc > 4);
+  }
+  fprintf(stderr,
+          "usage: relayed run ADDRESS | late ADDRESS | many ADDRESS COUNT | datagrams ADDRESS | "
+          "serve READY ADDRESS [destination]\n");
   return 2;
 }
