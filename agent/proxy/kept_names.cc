@@ -18,9 +18,12 @@ constexpr size_t kCookieBytes = 7;
 constexpr size_t kAddressBytes = 16;
 constexpr size_t kRelayBytes = 8 + 2 * kCookieBytes + kAddressBytes + 2;
 constexpr size_t kHeldBytes = 8 + kCookieBytes + 4 + 4 + kAddressBytes + 2;
+constexpr size_t kGateBytes = 8 + kCookieBytes + kAddressBytes + 2 + 1;
 constexpr size_t Encoded(size_t bytes) { return (bytes + 2) / 3 * 4; }
 constexpr std::string_view kRelay = kKeptRelayPrefix;
 constexpr std::string_view kHeld = "relay-h";  // longer than any of the others
+constexpr std::string_view kGate = "relay-g";  // shorter
+static_assert(kGate.size() + Encoded(kGateBytes) < kRelay.size() + Encoded(kRelayBytes));
 static_assert(kRelay.size() + Encoded(kRelayBytes) < kHeld.size() + Encoded(kHeldBytes));
 static_assert(kHeld.size() + Encoded(kHeldBytes) < kMaxKeptName);
 
@@ -147,6 +150,31 @@ std::optional<HeldIdentity> DecodeHeldName(std::string_view name) {
   identity.number = static_cast<int>(reader->Get(4));
   identity.asked = reader->GetEndpoint();
   return EncodeHeldName(identity) == name ? std::optional(identity) : std::nullopt;
+}
+
+std::string EncodeGateName(const GateIdentity& identity) {
+  if (identity.session == 0 || !Fits(identity.gate)) {
+    return {};
+  }
+  Writer writer;
+  writer.Put(identity.session, 8);
+  writer.Put(identity.gate, kCookieBytes);
+  writer.Put(identity.destination);
+  writer.Put(identity.resolver ? 1 : 0, 1);
+  return writer.Name(kGate);
+}
+
+std::optional<GateIdentity> DecodeGateName(std::string_view name) {
+  auto reader = Reader::Of(name, kGate, kGateBytes);
+  if (!reader) {
+    return std::nullopt;
+  }
+  GateIdentity identity;
+  identity.session = reader->Get(8);
+  identity.gate = reader->Get(kCookieBytes);
+  identity.destination = reader->GetEndpoint();
+  identity.resolver = reader->Get(1) != 0;
+  return EncodeGateName(identity) == name ? std::optional(identity) : std::nullopt;
 }
 
 }  // namespace oakum::agent

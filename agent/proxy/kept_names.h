@@ -32,6 +32,14 @@ struct HeldIdentity {
   policy::Endpoint asked;
 };
 
+// A gate that a datagram socket of the container's is connected to.
+struct GateIdentity {
+  uint64_t session = 0;
+  uint64_t gate = 0;             // SO_COOKIE of the agent's socket
+  policy::Endpoint destination;  // what it stands for
+  bool resolver = false;         // whether what comes there is a question for a name
+};
+
 // 0 where it is none.
 [[nodiscard]] uint64_t SessionOfName(std::string_view session_name);
 
@@ -40,6 +48,8 @@ struct HeldIdentity {
 [[nodiscard]] std::optional<RelayIdentity> DecodeRelayName(std::string_view name);
 [[nodiscard]] std::string EncodeHeldName(const HeldIdentity& identity);
 [[nodiscard]] std::optional<HeldIdentity> DecodeHeldName(std::string_view name);
+[[nodiscard]] std::string EncodeGateName(const GateIdentity& identity);
+[[nodiscard]] std::optional<GateIdentity> DecodeGateName(std::string_view name);
 
 }  // namespace oakum::agent
 

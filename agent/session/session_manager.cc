@@ -21,6 +21,7 @@
 #include "agent/server/wakeable_epoll.h"
 #include "agent/session/adoption.h"
 #include "agent/session/container_policies.h"
+#include "agent/session/gate_recovery.h"
 #include "agent/session/pidfd.h"
 #include "agent/session/reactor.h"
 #include "agent/session/relay_recovery.h"
@@ -118,10 +119,11 @@ class Sessions final : public SessionManager {
         items, patience, [this](const auto& name, const auto& error) { NotAdopted(name, error); });
     const std::lock_guard lock(mutex_);
     const KeptPeers peers(items);
+    KeptGates gates(items);
     size_t adopted = 0;
     for (AdoptedSession& one : kept) {
       const std::string name = one.kept.name;
-      if (auto begun = AdoptOne(std::move(one), peers, patience); begun) {
+      if (auto begun = AdoptOne(std::move(one), peers, gates, patience); begun) {
         ++adopted;
       } else {
         NotAdopted(name, begun.error());
@@ -138,6 +140,7 @@ class Sessions final : public SessionManager {
           return found != by_name.end() ? found->second : nullptr;
         },
         *carrier_, *resuming_, log_);
+    gates.ForgetRest(carrier_->kept_relays());
     return adopted;
   }
 
@@ -261,7 +264,7 @@ class Sessions final : public SessionManager {
     return {};
   }
 
-  Expected<void> AdoptOne(AdoptedSession one, const KeptPeers& peers,
+  Expected<void> AdoptOne(AdoptedSession one, const KeptPeers& peers, KeptGates& gates,
                           const AdoptionPatience& patience) {
     const size_t state_bytes = StateBytes(one.state.container);
     if (auto room = bounds_.Admit(one.state.container.id, state_bytes); !room) {
@@ -280,6 +283,7 @@ class Sessions final : public SessionManager {
         next_number_, std::move(one.notify), std::move(source), init_pid, std::move(one.init_pidfd),
         std::move(parts), events_, std::move(one.kept));
     peers.Remember(*core);
+    gates.TakeUp(*core, *carrier_);
     return Begin(std::move(core), state_bytes, patience);
   }
 

@@ -61,7 +61,7 @@ std::shared_ptr<const DatagramCaller> CallerOf(const CallContext& context,
 }  // namespace
 
 std::shared_ptr<Gates> Gates::Create(const std::shared_ptr<ContainerCarrier>& container,
-                                     std::shared_ptr<CarriedSockets> sockets) {
+                                     std::shared_ptr<CarriedSockets> sockets, int names_fd) {
   // The resolver's thread: a query is answered where it was read.
   auto found = std::make_shared<std::promise<Worker*>>();
   auto worker = found->get_future();
@@ -70,7 +70,8 @@ std::shared_ptr<Gates> Gates::Create(const std::shared_ptr<ContainerCarrier>& co
     return nullptr;
   }
   Worker* const own = worker.get();
-  std::shared_ptr<Gates> gates(new Gates(container, std::move(sockets), *own));
+  std::shared_ptr<Gates> gates(new Gates(container, std::move(sockets), *own,
+                                         names_fd >= 0 ? KeptSockets::In(names_fd) : nullptr));
   gates->loop_->SetRelease([weak = std::weak_ptr<Gates>(gates)](const Gate& gate, bool anyhow) {
     const auto self = weak.lock();
     return self == nullptr || self->Release(gate, anyhow);
@@ -79,14 +80,17 @@ std::shared_ptr<Gates> Gates::Create(const std::shared_ptr<ContainerCarrier>& co
 }
 
 Gates::Gates(const std::shared_ptr<ContainerCarrier>& container,
-             std::shared_ptr<CarriedSockets> sockets, Worker& worker)
+             std::shared_ptr<CarriedSockets> sockets, Worker& worker,
+             std::shared_ptr<KeptSockets> kept)
     : sockets_(std::move(sockets)),
+      kept_(std::move(kept)),
       carrier_(container->carrier()),
       worker_(worker),
       container_(container),
       loop_(std::make_shared<GateLoop>(container, sockets_, worker.loop())) {}
 
 Gates::~Gates() {
+  entries_.clear();  // before the loop closes what is kept
   worker_.Post([loop = std::move(loop_)]() mutable { loop.reset(); });
 }
 
@@ -119,6 +123,7 @@ std::optional<RelaySlot> Gates::MakeRoom(ContainerCarrier& container) {
   const auto oldest = std::ranges::min_element(entries_, {}, [](const auto& entry) {
     return std::pair(entry.second.connected, entry.second.used);
   });
+  oldest->second.kept.Forget();
   Post([id = oldest->second.gate->id](GateLoop& loop) { loop.Close(id); });
   slot = std::move(oldest->second.slot);
   entries_.erase(oldest);
@@ -143,18 +148,88 @@ int Gates::Open(const DatagramRoute& route, const Key& key, Entries::iterator& o
     return entered ? error : EACCES;
   }
   auto gate = std::make_shared<Gate>();
-  gate->id = next_id_++;
-  gate->netns = key.netns;
   gate->network = *network;
   gate->first_network = container->IsFirstNetwork((*network)->get());
-  gate->address = OwnEndpoint(fd.get());
-  gate->destination = route.destination;
   gate->judged = route.judged;
-  sockets_->SetGate(key.netns, gate->address, route.destination);
-  out = entries_.insert_or_assign(key, Entry{gate, Clock::now(), false, std::move(*slot)}).first;
+  out = Add(key, std::move(gate), std::move(*slot), std::move(fd));
+  return 0;
+}
+
+Gates::Entries::iterator Gates::Add(const Key& key, std::shared_ptr<Gate> gate, RelaySlot slot,
+                                    UniqueFd fd) {
+  gate->id = next_id_++;
+  gate->netns = key.netns;
+  gate->address = OwnEndpoint(fd.get());
+  gate->destination = key.destination;
+  sockets_->SetGate(key.netns, gate->address, key.destination);
+  const auto added =
+      entries_
+          .insert_or_assign(key, Entry{gate, Clock::now(), false, std::move(slot), fd.get(), {}})
+          .first;
   Post([gate = std::move(gate), shared = std::make_shared<UniqueFd>(std::move(fd))](
            GateLoop& loop) { loop.Add(gate, std::move(*shared)); });
-  return 0;
+  return added;
+}
+
+void Gates::Keep(Entry& entry, const CallContext& context) {
+  if (const auto container = container_.lock(); container != nullptr && !entry.kept) {
+    (void)entry.kept.Keep(
+        *container, context.core.weak_from_this(),
+        [&](uint64_t session) {
+          return EncodeGateName({session, SocketCookie(entry.fd), entry.gate->destination,
+                                 entry.gate->judged.decision.carry == policy::Carry::kResolver});
+        },
+        [&] { return std::optional(KeptEnds{entry.fd, -1, -1, -1}); });
+  }
+}
+
+void Gates::Connected(uint64_t cookie, const policy::Endpoint& asked_for) {
+  if (kept_ != nullptr) {
+    kept_->Add(KeptSockets::Peer{cookie, asked_for});
+  }
+}
+
+void Gates::KnowAgain(const std::shared_ptr<SessionCore>& core) {
+  const std::lock_guard lock(mutex_);
+  const auto container = container_.lock();
+  if (kept_ == nullptr || container == nullptr || std::exchange(known_again_, true)) {
+    return;
+  }
+  kept_->Read(
+      [&](const KeptSockets::Peer& peer) {
+        container->peers().Remember(peer.cookie, peer.asked_for);
+      },
+      [&](const KeptSockets::Sender& sender) {
+        auto caller = std::make_shared<DatagramCaller>();
+        caller->core = core;
+        caller->call.notification.tid = sender.tid;
+        caller->call.kind.name = "sendto";
+        caller->call.over = true;
+        caller->tgid = sender.tgid;
+        caller->start_time = sender.start_time;
+        sockets_->Carry(sender.cookie, sender.netns, sender.local_port, std::move(caller));
+      });
+}
+
+bool Gates::TakeUp(UniqueFd fd, const GateIdentity& identity, const Judged& judged,
+                   KeptConnection kept) {
+  const std::lock_guard lock(mutex_);
+  const auto container = container_.lock();
+  const Key key{NetworkCookie(fd.get()), identity.destination, judged.decision.carry};
+  const auto network = NetworkOfSocket(fd.get(), key.netns);
+  auto slot = container != nullptr ? MakeRoom(*container) : std::nullopt;
+  if (!network || !slot || entries_.contains(key)) {
+    kept.Forget();
+    return false;
+  }
+  auto gate = std::make_shared<Gate>();
+  gate->network = *network;
+  gate->first_network = container->IsFirstNetwork((*network)->get());
+  gate->judged = judged;
+  const auto added = Add(key, std::move(gate), std::move(*slot), std::move(fd));
+  added->second.connected = true;
+  added->second.kept = std::move(kept);
+  return true;
 }
 
 int Gates::Lead(const CallContext& context, const GuardedCall& call, const DatagramRoute& route,
@@ -168,7 +243,12 @@ int Gates::Lead(const CallContext& context, const GuardedCall& call, const Datag
   const uint16_t own_port = OwnEndpoint(fd).port;
   const uint64_t cookie = SocketCookie(fd);
   if (!sockets_->Renew(cookie, key.netns, own_port)) {
-    sockets_->Carry(cookie, key.netns, own_port, CallerOf(context, call));
+    auto caller = CallerOf(context, call);
+    if (kept_ != nullptr) {
+      kept_->Add(KeptSockets::Sender{cookie, key.netns, own_port, call.notification.tid,
+                                     caller->tgid, caller->start_time});
+    }
+    sockets_->Carry(cookie, key.netns, own_port, std::move(caller));
   }
   const std::lock_guard lock(mutex_);
   auto found = entries_.find(key);
@@ -187,6 +267,9 @@ int Gates::Lead(const CallContext& context, const GuardedCall& call, const Datag
   }
   entry.used = Clock::now();
   entry.connected = entry.connected || route.connects;
+  if (entry.connected) {
+    Keep(entry, context);
+  }
   address = WriteEndpoint(entry.gate->address, route.socket.domain);
   return address.length > 0 ? 0 : EAFNOSUPPORT;
 }
@@ -201,6 +284,7 @@ bool Gates::Release(const Gate& gate, bool anyhow) {
   if (!anyhow && (found->second.connected || Clock::now() - found->second.used < idle)) {
     return false;
   }
+  found->second.kept.Forget();
   entries_.erase(found);
   return true;
 }

@@ -13,6 +13,9 @@
 
 #include "agent/calls/calls.h"
 #include "agent/proxy/carrier.h"
+#include "agent/proxy/kept_connection.h"
+#include "agent/proxy/kept_names.h"
+#include "agent/proxy/kept_sockets.h"
 #include "agent/udp/carried_sockets.h"
 #include "agent/udp/gate_loop.h"
 
@@ -32,9 +35,11 @@ class Gates {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // Null when there is no thread for them, or the container's sessions have ended.
+  // Null when there is no thread for them, or the container's sessions have ended. `names_fd`:
+  // where the next agent finds who may use them (KeptSockets), -1: nowhere.
   [[nodiscard]] static std::shared_ptr<Gates> Create(
-      const std::shared_ptr<ContainerCarrier>& container, std::shared_ptr<CarriedSockets> sockets);
+      const std::shared_ptr<ContainerCarrier>& container, std::shared_ptr<CarriedSockets> sockets,
+      int names_fd);
   ~Gates();
   Gates(const Gates&) = delete;
   Gates& operator=(const Gates&) = delete;
@@ -43,6 +48,15 @@ class Gates {
   // datagrams go, and remembers the socket as one that may use it. 0 or an errno value.
   [[nodiscard]] int Lead(const CallContext& context, const GuardedCall& call,
                          const DatagramRoute& route, SockaddrCopy& address);
+
+  // A socket is connected to the gate of that destination.
+  void Connected(uint64_t cookie, const policy::Endpoint& asked_for);
+
+  // Knows the sockets of an agent before this one; their events are that session's. Once.
+  void KnowAgain(const std::shared_ptr<SessionCore>& core);
+  // Goes on with a gate of such an agent's that sockets are connected to.
+  [[nodiscard]] bool TakeUp(UniqueFd fd, const GateIdentity& identity, const Judged& judged,
+                            KeptConnection kept);
 
  private:
   struct Key {
@@ -56,6 +70,8 @@ class Gates {
     Clock::time_point used;
     bool connected = false;
     RelaySlot slot;
+    int fd = -1;          // the gate's, which the loop closes
+    KeptConnection kept;  // from when somebody is connected to it
   };
   using Entries = std::map<Key, Entry>;
 
@@ -66,8 +82,12 @@ class Gates {
   static constexpr std::chrono::minutes kIdleResolver{10};
 
   Gates(const std::shared_ptr<ContainerCarrier>& container, std::shared_ptr<CarriedSockets> sockets,
-        Worker& worker);
+        Worker& worker, std::shared_ptr<KeptSockets> kept);
   [[nodiscard]] int Open(const DatagramRoute& route, const Key& key, Entries::iterator& out);
+  // Adds it. `gate` has no id or address yet.
+  Entries::iterator Add(const Key& key, std::shared_ptr<Gate> gate, RelaySlot slot, UniqueFd fd);
+  // So that a socket that is connected to it does not hear of this agent's end.
+  void Keep(Entry& entry, const CallContext& context);
   [[nodiscard]] Expected<std::shared_ptr<const UniqueFd>> NetworkOfSocket(int socket_fd,
                                                                           uint64_t netns);
   // A slot for one more, perhaps that of another gate, which closes. Nothing when there is no
@@ -78,6 +98,7 @@ class Gates {
   void Post(std::function<void(GateLoop&)> job);
 
   const std::shared_ptr<CarriedSockets> sockets_;
+  const std::shared_ptr<KeptSockets> kept_;  // may be null
   Carrier& carrier_;
   Worker& worker_;
   std::weak_ptr<ContainerCarrier> container_;
@@ -86,6 +107,7 @@ class Gates {
   uint64_t next_id_ = 1;
   Entries entries_;
   std::map<uint64_t, std::weak_ptr<const UniqueFd>> networks_;
+  bool known_again_ = false;
 };
 
 }  // namespace oakum::agent

@@ -9,17 +9,22 @@
 
 namespace oakum::agent {
 
+std::shared_ptr<Gates> GatesOf(SessionCore& session) {
+  const auto& parts = session.container();
+  auto gates = parts->carried()->gates();
+  if (gates == nullptr) {
+    gates = Gates::Create(parts->carried(), parts->datagrams, parts->names_fd());
+    gates = gates != nullptr ? parts->carried()->SetGates(std::move(gates)) : nullptr;
+  }
+  return gates;
+}
+
 namespace {
 
 // 0 or an errno value.
 int Lead(const CallContext& context, const GuardedCall& call, const DatagramRoute& route,
          SockaddrCopy& address) {
-  const auto& container = context.carried();
-  auto gates = container->gates();
-  if (gates == nullptr) {
-    gates = Gates::Create(container, context.core.container()->datagrams);
-    gates = gates != nullptr ? container->SetGates(std::move(gates)) : nullptr;
-  }
+  const auto gates = GatesOf(context.core);
   if (gates == nullptr) {
     return EACCES;
   }
@@ -51,7 +56,11 @@ Outcome ConnectDatagrams(const CallContext& context, const GuardedCall& call,
   const int fd = connect.socket.fd.get();
   const int error = ::connect(fd, address.get(), address.length) == 0 ? 0 : errno;
   if (error == 0) {
-    context.carried()->peers().Remember(SocketCookie(fd), asked_for);
+    const uint64_t cookie = SocketCookie(fd);
+    context.carried()->peers().Remember(cookie, asked_for);
+    if (const auto gates = context.carried()->gates(); gates != nullptr) {
+      gates->Connected(cookie, asked_for);
+    }
   }
   return Outcome::Of(Answer::Performed(0, error), std::move(connect.socket.fd));
 }

@@ -7,6 +7,11 @@
 
 namespace oakum::agent {
 
+class Gates;
+
+// Those of a session's container, made when there are none; null when there cannot be any.
+[[nodiscard]] std::shared_ptr<Gates> GatesOf(SessionCore& session);
+
 // Connects it to a gate: connect.judged.decision.carry is kResolver or kProxy. Nothing is sent by
 // it, so it works whether the proxy carries datagrams or not.
 [[nodiscard]] Outcome ConnectDatagrams(const CallContext& context, const GuardedCall& call,

@@ -86,6 +86,21 @@ class RelayKinds(steady.SteadyCase):
         self.assertEqual(end()["many"], [32, 8, 0], guard.log()[-3000:])
         self.assertIn("32 connections through proxies go on", guard.log())
 
+    def test_datagrams_go_on(self):
+        guard, engine = self.begin()
+        _, end = self.run_program(engine, "/bin/relayed", "datagrams", UDP)
+        for _ in range(3):
+            time.sleep(0.3)
+            self.kill(guard)
+        said = end()
+        for name in ("connected", "unconnected"):
+            answered, lost, wrong, error = said[name]
+            told = f"{said} {guard.log()[-3000:]}"
+            self.assertEqual((wrong, error), (0, 0), told)
+            self.assertGreater(answered, 50, told)
+            self.assertLessEqual(lost, 3 * 2, told)
+            self.assertEqual(guard.events(oakum__verdict="deny"), [], told)
+
 
 if __name__ == "__main__":
     case.main()

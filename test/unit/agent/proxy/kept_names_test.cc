@@ -36,6 +36,20 @@ TEST(KeptNamesTest, SayWhatIsToBeKnown) {
   EXPECT_EQ(held->number, 1 << 20);
   EXPECT_EQ(held->asked, kAsked);
   EXPECT_FALSE(DecodeRelayName(waits));
+
+  const std::string leads = EncodeGateName({kSession, kBiggest, kAsked, true});
+  EXPECT_LT(leads.size(), kMaxKeptName);
+  EXPECT_TRUE(leads.starts_with(kKeptRelayPrefix));
+  const auto gate = DecodeGateName(leads);
+  ASSERT_TRUE(gate.has_value());
+  EXPECT_EQ(gate->session, kSession);
+  EXPECT_EQ(gate->gate, kBiggest);
+  EXPECT_EQ(gate->destination, kAsked);
+  EXPECT_TRUE(gate->resolver);
+  EXPECT_FALSE(DecodeRelayName(leads));
+  EXPECT_FALSE(DecodeHeldName(leads));
+  EXPECT_FALSE(DecodeGateName(name));
+  EXPECT_FALSE(DecodeGateName(waits));
 }
 
 TEST(KeptNamesTest, WhatDoesNotFitHasNone) {
@@ -54,6 +68,7 @@ TEST(KeptNamesTest, NonsenseIsNone) {
         std::string("relay-") + std::string(56, 'A')}) {
     EXPECT_FALSE(DecodeRelayName(bad)) << bad;
     EXPECT_FALSE(DecodeHeldName(bad)) << bad;
+    EXPECT_FALSE(DecodeGateName(bad)) << bad;
   }
   EXPECT_EQ(SessionOfName("session-fedcba9876543210"), kSession);
   for (const char* bad : {"", "session-", "session-xyz", "relay-1", "session-1 "}) {
