@@ -59,6 +59,7 @@ std::string ReadRegular(int root_fd, const std::string& path, size_t limit) {
     size += static_cast<size_t>(got);
   }
   text.resize(size);
+  text.shrink_to_fit();  // it is kept as long as the container
   return text;
 }
 

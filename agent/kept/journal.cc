@@ -251,8 +251,9 @@ Expected<std::string> Journal::Noted() const {
 std::vector<JournalSlot*> Journal::InUse() {
   const std::lock_guard lock(mutex_);
   std::vector<JournalSlot*> used;
-  // Slots in pages that were never written are not looked at, which would make the pages.
-  constexpr off_t kEnd{kMapped};
+  // Slots in pages that were never written are not looked at, which would make the pages. The state
+  // behind the slots is in a page that may hold the end of the last one.
+  constexpr off_t kEnd{kMapped - sizeof(JournalSlot) + 1};
   off_t at = 0;
   while ((at = lseek(file_.get(), at, SEEK_DATA)) >= 0 && at < kEnd) {
     const off_t end = lseek(file_.get(), at, SEEK_HOLE);

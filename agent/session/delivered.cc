@@ -1,16 +1,25 @@
 #include "agent/session/delivered.h"
 
 #include <algorithm>
+#include <new>
 
 namespace oakum::agent {
 
 void Delivered::Remember(const Notification& call, const Result& result) {
   const std::lock_guard lock(mutex_);
-  PlaceOf(call.tid) = {call, result};
+  if (places_ == nullptr) {
+    places_.reset(new (std::nothrow) Places());
+  }
+  if (places_ != nullptr) {
+    PlaceOf(call.tid) = {call, result};
+  }
 }
 
 std::optional<Delivered::Result> Delivered::TakeSame(const Notification& call) {
   const std::lock_guard lock(mutex_);
+  if (places_ == nullptr) {
+    return std::nullopt;
+  }
   Place& place = PlaceOf(call.tid);
   if (place.call.tid != call.tid) {
     return std::nullopt;

@@ -3,6 +3,7 @@
 #define OAKUM_AGENT_SESSION_DELIVERED_H_
 
 #include <array>
+#include <memory>
 #include <mutex>
 #include <optional>
 
@@ -41,10 +42,12 @@ class Delivered {
     Result result;
   };
 
-  [[nodiscard]] Place& PlaceOf(pid_t tid) { return places_[static_cast<size_t>(tid) % kPlaces]; }
+  using Places = std::array<Place, kPlaces>;
+
+  [[nodiscard]] Place& PlaceOf(pid_t tid) { return (*places_)[static_cast<size_t>(tid) % kPlaces]; }
 
   std::mutex mutex_;
-  std::array<Place, kPlaces> places_{};
+  std::unique_ptr<Places> places_;  // made for the first one: a container that is idle has none
 };
 
 }  // namespace oakum::agent

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -51,6 +52,18 @@ TEST(JournalTest, SlotsAreTakenAndReleased) {
   JournalSlot* fresh = next->Take();
   ASSERT_NE(fresh, nullptr);
   EXPECT_FALSE(fresh->used());
+}
+
+// An agent has one for every container, and few of those use more than a slot at a time.
+TEST(JournalTest, LookingForSlotsInUseMakesNoPages) {
+  auto journal = Journal::Create("the state");
+  ASSERT_TRUE(journal);
+  EXPECT_THAT(journal->InUse(), IsEmpty());
+  ASSERT_NE(journal->Take(), nullptr);
+  struct stat status = {};
+  ASSERT_EQ(fstat(journal->fd(), &status), 0);
+  // The page with the header and the first slots, and the one with the state.
+  EXPECT_LE(status.st_blocks * 512, 2 * sysconf(_SC_PAGESIZE));
 }
 
 TEST(JournalTest, NotesReplaceEachOther) {
