@@ -3,6 +3,7 @@
 #define OAKUM_OCI_SECCOMP_EFFECT_H_
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -39,10 +40,31 @@ struct EffectiveRule {
   ArgRegion region;
   SeccompAction action;
   std::vector<ArgCondition> conditions;  // as written; empty: every call
+  bool rest = false;                     // only those that are in no other rule's region
 };
 
-// The decisions for one system call. Rules with different actions are disjoint; calls in none of
-// them get the section's default action.
+// Two rules that come last and take what the `others` (condition lists) of a system call leave.
+// Each comparison in a filter costs the runtimes time whenever they start a container, so it is
+// better to name what is allowed than all that is not.
+//
+// libseccomp tries the comparisons of a level of its tree by argument, the highest first, then by
+// operator, then by value, the greatest first, and equal ones in the order in which they were added
+// (_db_chain_lt and _db_tree_add in its db.c, 2.4 to 2.6); where one leads to nothing, the next is
+// tried. So a comparison with 0 of one bit of the lowest argument that any of the others looks at
+// comes behind them all, and that of the same bit with 1 takes nothing from them if none of them
+// can hold where it is set. If some libseccomp saw that otherwise, more calls would get the
+// action of these two, and none that of another rule.
+// The bit that does for both; nothing where none does.
+struct RestBit {
+  uint32_t index = 0;  // of the argument
+  uint64_t bit = 0;    // a power of two below 2^32
+};
+[[nodiscard]] std::optional<RestBit> FindRestBit(std::span<const std::vector<ArgCondition>> others);
+// The condition lists of the two, in the order in which they must stand.
+[[nodiscard]] std::vector<std::vector<ArgCondition>> RestRules(const RestBit& rest);
+
+// The decisions for one system call. Rules with different actions are disjoint, but for one that
+// has the rest; calls in none of them get the section's default action.
 struct Effect {
   std::vector<EffectiveRule> rules;
 
@@ -57,7 +79,8 @@ struct Effect {
 // - a rule with several conditions on one argument is as many rules, one for each condition;
 // - the first rule without conditions wins over all others, earlier and later;
 // - rules with conditions are alternatives; where two with different actions overlap, the winner
-//   depends on how libseccomp sorts its tree (argument, operator, value), so that is refused.
+//   depends on how libseccomp sorts its tree (argument, operator, value), so that is refused, but
+//   for two last rules with SCMP_ACT_NOTIFY that are RestRules() of all others.
 // With `has_32_bit` some architecture compares only the lower halves of the registers.
 // Errors: EINVAL, "syscalls[N] and syscalls[M] ..."; E2BIG.
 [[nodiscard]] Expected<Effect> EffectOf(const NamedRules& rules, std::string_view name,

@@ -121,6 +121,37 @@ bool Notifies(const SeccompSection& section) {
          });
 }
 
+// The section with the rules that `merger` makes of it, which is `parsed`; proven.
+Expected<Json> Apply(Json section, const SeccompSection& parsed, const SeccompMerger& merger,
+                     const CheckedPlan& planned, const ListenerConfig& listener, bool by_rest) {
+  auto rules = merger.Merge(by_rest);
+  if (!rules) {
+    return std::unexpected(rules.error());
+  }
+  const auto syscalls = section.find("syscalls");
+  Json before = syscalls != section.end() ? std::exchange(*syscalls, Json()) : Json();
+  // ordered_map copies its members where it grows: it grows now, when the long one is not there.
+  section.get_ref<Json::object_t&>().reserve(section.size() + kMembersAdded);
+  section["syscalls"] = MergedSyscalls(std::move(before), parsed, *rules);
+  if (rules->default_action != parsed.default_action) {
+    SetDefault(section, rules->default_action);
+  }
+  SetListener(section, parsed, listener);
+  const auto merged = ParseSeccompSection(section);
+  if (!merged) {
+    return std::unexpected(merged.error());
+  }
+  if (auto proven = ProveMerge(parsed, *merged, merger.plan()); !proven) {
+    return std::unexpected(proven.error());
+  }
+  // A hook may meet what it wrote itself, so what is too intricate to be read back is refused now
+  // rather than then.
+  if (auto verified = SeccompMerger(*merged, planned).Verify(); !verified) {
+    return std::unexpected(std::move(verified.error()).Context("the merged rules"));
+  }
+  return section;
+}
+
 Expected<Json> Merge(Json section, const SeccompPlan& plan, const ListenerConfig& listener) {
   if (!listener.path.starts_with('/')) {
     return MakeError(EINVAL,
@@ -156,32 +187,12 @@ Expected<Json> Merge(Json section, const SeccompPlan& plan, const ListenerConfig
   if (Notifies(*parsed)) {
     return MakeError(EINVAL, "SCMP_ACT_NOTIFY without listenerPath");
   }
-  auto rules = merger.Merge();
-  if (!rules) {
-    return std::unexpected(rules.error());
+  // What libseccomp makes of rules that leave it to their order is proven below; there is another
+  // form.
+  if (auto merged = Apply(section, *parsed, merger, *planned, listener, true); merged) {
+    return merged;
   }
-  const auto syscalls = section.find("syscalls");
-  Json before = syscalls != section.end() ? std::exchange(*syscalls, Json()) : Json();
-  // ordered_map copies its members where it grows: it grows now, when the long one is not there.
-  section.get_ref<Json::object_t&>().reserve(section.size() + kMembersAdded);
-  section["syscalls"] = MergedSyscalls(std::move(before), *parsed, *rules);
-  if (rules->default_action != parsed->default_action) {
-    SetDefault(section, rules->default_action);
-  }
-  SetListener(section, *parsed, listener);
-  const auto merged = ParseSeccompSection(section);
-  if (!merged) {
-    return std::unexpected(merged.error());
-  }
-  if (auto proven = ProveMerge(*parsed, *merged, merger.plan()); !proven) {
-    return std::unexpected(proven.error());
-  }
-  // A hook may meet what it wrote itself, so what is too intricate to be read back is refused now
-  // rather than then.
-  if (auto verified = SeccompMerger(*merged, *std::move(planned)).Verify(); !verified) {
-    return std::unexpected(std::move(verified.error()).Context("the merged rules"));
-  }
-  return section;
+  return Apply(std::move(section), *parsed, merger, *planned, listener, false);
 }
 
 }  // namespace

@@ -92,7 +92,7 @@ bool SeccompMerger::IsMultiplexed(const PlannedSyscall& planned) const {
          (ChangesDefault() || !planned.IsAllowed());
 }
 
-Expected<MergedRules> SeccompMerger::Merge() const {
+Expected<MergedRules> SeccompMerger::Merge(bool by_rest) const {
   MergedRules merged{default_after_, {}, {}, {}};
   Plain plain;
   for (const PlannedSyscall& planned : plan_.syscalls) {
@@ -100,7 +100,7 @@ Expected<MergedRules> SeccompMerger::Merge() const {
       continue;
     }
     const bool first = IsMultiplexed(planned);
-    auto rules = first ? MergeMultiplexer(planned) : MergeSyscall(planned);
+    auto rules = first ? MergeMultiplexer(planned) : MergeSyscall(planned, by_rest);
     if (!rules) {
       return std::unexpected(std::move(rules.error()).Context(planned.name));
     }
@@ -132,7 +132,7 @@ Expected<MergedRules> SeccompMerger::Merge() const {
 }
 
 Expected<std::vector<SeccompMerger::Rule>> SeccompMerger::MergeSyscall(
-    const PlannedSyscall& planned) const {
+    const PlannedSyscall& planned, bool by_rest) const {
   if (seccomp_syscall_resolve_name(planned.name.c_str()) == __NR_SCMP_ERROR) {
     // The runtimes skip rules for such names, which only a default action that refuses makes up
     // for.
@@ -159,16 +159,51 @@ Expected<std::vector<SeccompMerger::Rule>> SeccompMerger::MergeSyscall(
   if (auto cut = CutRest(*effect, planned, pieces); !cut) {
     return std::unexpected(cut.error());
   }
+  std::vector<Rule> asked;
   for (const Piece& piece : pieces) {
     auto lists = ToRules(piece.region);
     if (!lists) {
       return std::unexpected(lists.error());
     }
+    std::vector<Rule>& to = piece.action.kind == ActionKind::kNotify ? asked : rules;
     for (std::vector<ArgCondition>& conditions : *lists) {
-      rules.push_back({piece.action, std::move(conditions)});
+      to.push_back({piece.action, std::move(conditions)});
     }
   }
+  if (by_rest && asked.size() > 2 && LeavesNothing(*effect, planned)) {
+    std::vector<std::vector<ArgCondition>> others;
+    others.reserve(rules.size());
+    for (const Rule& rule : rules) {
+      others.push_back(rule.conditions);
+    }
+    if (const auto bit = FindRestBit(others); bit) {
+      const SeccompAction notify = asked.front().action;
+      asked.clear();
+      for (std::vector<ArgCondition>& conditions : RestRules(*bit)) {
+        asked.push_back({notify, std::move(conditions)});
+      }
+    }
+  }
+  std::ranges::move(asked, std::back_inserter(rules));
   return rules;
+}
+
+// Whether no call is left to the default action: each is one that some rule takes.
+bool SeccompMerger::LeavesNothing(const Effect& effect, const PlannedSyscall& planned) const {
+  if (default_after_.Lets() || section_.default_action.Lets()) {
+    return false;
+  }
+  for (const EffectiveRule& rule : effect.rules) {
+    if (!rule.action.Lets()
+            ? rule.action == default_after_
+            : std::ranges::any_of(planned.branches, [&](const PlannedBranch& branch) {
+                return ActionOf(branch, rule.action) == default_after_;
+              })) {
+      return false;
+    }
+  }
+  const auto undecided = Undecided(effect, kAnyArgs);
+  return undecided && undecided->empty();
 }
 
 // What each branch of the plan makes of the calls in `region`, which `allowed` lets through.
@@ -364,7 +399,21 @@ Expected<void> SeccompMerger::VerifySyscall(const PlannedSyscall& planned) const
   };
   for (const PlannedBranch& branch : planned.branches) {
     for (const EffectiveRule& rule : effect->rules) {
-      if (!agree(branch, rule.action) && Overlap(branch.region, rule.region)) {
+      if (agree(branch, rule.action) || !Overlap(branch.region, rule.region)) {
+        continue;
+      }
+      if (!rule.rest) {
+        return MakeError(EINVAL, "is not decided as the policy asks");
+      }
+      // It takes what the others do not.
+      Effect others;
+      std::ranges::copy_if(effect->rules, std::back_inserter(others.rules),
+                           [](const EffectiveRule& other) { return !other.rest; });
+      const auto taken = Undecided(others, branch.region);
+      if (!taken) {
+        return std::unexpected(taken.error());
+      }
+      if (!taken->empty()) {
         return MakeError(EINVAL, "is not decided as the policy asks");
       }
     }

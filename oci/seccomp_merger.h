@@ -34,8 +34,10 @@ class SeccompMerger {
   // those it does not name itself are refused with it.
   [[nodiscard]] const CheckedPlan& plan() const { return plan_; }
 
-  // Errors: EINVAL when the rules cannot be merged exactly; E2BIG.
-  [[nodiscard]] Expected<MergedRules> Merge() const;
+  // `by_rest`: where possible, what the agent is asked about is what no other rule takes
+  // (RestRules), which runtimes load in less time. Errors: EINVAL when the rules cannot be merged
+  // exactly; E2BIG.
+  [[nodiscard]] Expected<MergedRules> Merge(bool by_rest) const;
 
   // Whether the section already does what the plan asks, with the agent notified of nothing else.
   [[nodiscard]] Expected<void> Verify() const;
@@ -54,7 +56,8 @@ class SeccompMerger {
 
   [[nodiscard]] bool ChangesDefault() const { return default_after_ != section_.default_action; }
   [[nodiscard]] SeccompAction DefaultAfter() const;
-  Expected<std::vector<Rule>> MergeSyscall(const PlannedSyscall& planned) const;
+  Expected<std::vector<Rule>> MergeSyscall(const PlannedSyscall& planned, bool by_rest) const;
+  [[nodiscard]] bool LeavesNothing(const Effect& effect, const PlannedSyscall& planned) const;
   Expected<void> Cut(const ArgRegion& region, const SeccompAction& allowed,
                      const PlannedSyscall& planned, std::vector<Piece>& pieces) const;
   Expected<void> CutRest(const Effect& effect, const PlannedSyscall& planned,

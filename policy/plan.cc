@@ -32,9 +32,11 @@ void AddBranch(SyscallPlan& plan, std::vector<ArgCondition> conditions, FilterAc
   plan.branches.push_back({.conditions = std::move(conditions), .action = action});
 }
 
-// The runtimes have libseccomp build the filter for every container, in a time that grows with the
-// square of its comparisons. So a plan has few branches, and they look at few bits: masks within
-// one half of a register are one comparison, a whole register is two or three. Those that notify
+// The runtimes have libseccomp build the filter for every container. For each comparison it walks
+// from the end of the filter back to the comparison's system call (_gen_bpf_build_bpf in its
+// gen_bpf.c), past those of every architecture behind: some hundred microseconds for the native
+// one, which is the first. So a plan has few branches with few conditions. What is notified costs
+// nothing for itself where it is what no other branch takes (oci::RestRules). Branches that notify
 // may overlap.
 using Mask = std::pair<uint64_t, uint64_t>;  // mask and value
 
@@ -47,46 +49,51 @@ void NotifyMasked(SyscallPlan& plan, const std::vector<ArgCondition>& conditions
   }
 }
 
-// socket(2): argument 0 the family, 1 the type with flags, 2 the protocol, of which the bits from
-// 512 up make no socket of the internet (IPPROTO_MAX in linux/in.h is below): the kernel refuses
-// them.
+// socket(2): argument 0 the family, 1 the type with flags, 2 the protocol. What has other bits of
+// a family than the lowest eight, or of a protocol than those below 512 (for netlink(7) the lowest
+// five), makes no socket: the kernel refuses it (NPROTO in linux/net.h, IPPROTO_MAX in linux/in.h,
+// MAX_LINKS in linux/netlink.h).
 SyscallPlan PlanSocket() {
   constexpr uint32_t kFamily = 0;
   constexpr uint32_t kType = 1;
   constexpr uint32_t kProtocol = 2;
+  constexpr uint64_t kFamilyMask = 0xff;
   // The type is in the low four bits (SOCK_TYPE_MASK, linux/net.h); others are flags or EINVAL.
   constexpr uint64_t kTypeMask = 0xf;
   // Below 64 the kernel has TCP and nothing else for streams, UDP and ping for datagrams
   // (inetsw_array in net/ipv4/af_inet.c); MPTCP, SCTP, L2TP and UDP-Lite are above.
   constexpr uint64_t kBeyondPlain = 0x1c0;
   constexpr std::array<Mask, 3> kOtherProtocols = {{{0x40, 0x40}, {0x80, 0x80}, {0x100, 0x100}}};
+  constexpr uint64_t kNetlinkMask = 0x1f;
+  constexpr std::array<Mask, 5> kOtherNetlink = {{{1, 1}, {2, 2}, {4, 4}, {8, 8}, {16, 16}}};
+  static_assert(NETLINK_ROUTE == 0 && MAX_LINKS == kNetlinkMask + 1);
   // All but SOCK_STREAM and SOCK_DGRAM.
   constexpr std::array<Mask, 4> kOtherTypes = {{{0x3, 0}, {0x3, 0x3}, {0x4, 0x4}, {0x8, 0x8}}};
-  // Of 0 to 31 all but AF_UNSPEC, AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK.
-  constexpr std::array<Mask, 5> kOtherFamilies = {
-      {{0x4, 0x4}, {0x3, 0x3}, {0xa, 0x8}, {0x12, 0x12}, {0x11, 0x11}}};
-  static_assert(AF_UNIX == 1 && AF_INET6 == (AF_INET | 8));
-  const ArgCondition either = Masked(kFamily, kLowHalf & ~uint64_t{8}, AF_INET);
+  // Of 0 to 255 all but AF_UNSPEC, AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK.
+  constexpr std::array<Mask, 8> kOtherFamilies = {{{0x4, 0x4},
+                                                   {0x3, 0x3},
+                                                   {0xa, 0x8},
+                                                   {0x12, 0x12},
+                                                   {0x11, 0x11},
+                                                   {0x20, 0x20},
+                                                   {0x40, 0x40},
+                                                   {0x80, 0x80}}};
+  static_assert(AF_UNSPEC == 0 && AF_UNIX == 1 && AF_INET6 == (AF_INET | 8));
+  const ArgCondition either = Masked(kFamily, kFamilyMask & ~uint64_t{8}, AF_INET);
+  const ArgCondition netlink = Masked(kFamily, kFamilyMask, AF_NETLINK);
 
   SyscallPlan plan{.name = "socket", .branches = {}};
   // There are no sockets of AF_UNSPEC.
-  AddBranch(plan, {Less(kFamily, AF_UNIX + 1)}, FilterAction::kAllow);
-  AddBranch(plan, {Equal(kFamily, AF_NETLINK), Equal(kProtocol, NETLINK_ROUTE)},
-            FilterAction::kAllow);
-  AddBranch(plan, {Equal(kFamily, AF_NETLINK), NotEqual(kProtocol, NETLINK_ROUTE)},
-            FilterAction::kNotify);
-  for (const uint64_t family : {AF_INET, AF_INET6}) {
-    for (const uint64_t type : {SOCK_STREAM, SOCK_DGRAM}) {
-      AddBranch(plan,
-                {Equal(kFamily, family), Masked(kType, kTypeMask, type),
-                 Masked(kProtocol, kBeyondPlain, 0)},
-                FilterAction::kAllow);
-    }
+  AddBranch(plan, {Masked(kFamily, kFamilyMask & ~uint64_t{1}, 0)}, FilterAction::kAllow);
+  AddBranch(plan, {netlink, Masked(kProtocol, kNetlinkMask, NETLINK_ROUTE)}, FilterAction::kAllow);
+  NotifyMasked(plan, {netlink}, kProtocol, kOtherNetlink);
+  for (const uint64_t type : {SOCK_STREAM, SOCK_DGRAM}) {
+    AddBranch(plan, {either, Masked(kType, kTypeMask, type), Masked(kProtocol, kBeyondPlain, 0)},
+              FilterAction::kAllow);
   }
   NotifyMasked(plan, {either}, kType, kOtherTypes);
   NotifyMasked(plan, {either}, kProtocol, kOtherProtocols);
   NotifyMasked(plan, {}, kFamily, kOtherFamilies);
-  AddBranch(plan, {Greater(kFamily, 31)}, FilterAction::kNotify);
   return plan;
 }
 
@@ -132,10 +139,12 @@ SyscallPlan PlanRecvfrom() {
 // multicast join on the wire (ip(7) IP_OPTIONS, ipv6(7) IPV6_RTHDR), those that bind to a network
 // interface send to 127.0.0.1 through it; level and name are registers, so the agent decides on
 // what cannot change. Levels that cannot, and the socket options that programs set all the time
-// (those before SO_BINDTODEVICE), stay in the kernel.
+// (those before SO_BINDTODEVICE), stay in the kernel. It compares both as a whole, and knows no
+// level from 512 up and no name of SOL_SOCKET from 256 up (ENOPROTOOPT).
 SyscallPlan PlanSetsockopt() {
   constexpr uint32_t kLevel = 1;
   constexpr uint32_t kName = 2;
+  constexpr uint64_t kLevelMask = 0x1ff;
   // Of 0 to 511 all but SOL_SOCKET (1), IPPROTO_TCP (6) and IPPROTO_UDP (17).
   constexpr std::array<Mask, 10> kOtherLevels = {{{0x8, 0x8},
                                                   {0x20, 0x20},
@@ -147,15 +156,20 @@ SyscallPlan PlanSetsockopt() {
                                                   {0x5, 0x0},
                                                   {0x5, 0x5},
                                                   {0x11, 0x10}}};
+  // Of 0 to 255 those below 25, and the others.
+  constexpr std::array<Mask, 3> kOldNames = {{{0xf0, 0x0}, {0xf8, 0x10}, {0xff, 0x18}}};
+  constexpr std::array<Mask, 6> kOtherNames = {
+      {{0x80, 0x80}, {0x40, 0x40}, {0x20, 0x20}, {0x19, 0x19}, {0x1a, 0x1a}, {0x1c, 0x1c}}};
+  static_assert(SOL_SOCKET == 1 && SO_BINDTODEVICE == 25 && SO_BINDTODEVICE < SO_BINDTOIFINDEX);
   SyscallPlan plan{.name = "setsockopt", .branches = {}};
-  AddBranch(plan, {Equal(kLevel, IPPROTO_TCP)}, FilterAction::kAllow);
-  AddBranch(plan, {Equal(kLevel, IPPROTO_UDP)}, FilterAction::kAllow);
-  const ArgCondition socket = Equal(kLevel, SOL_SOCKET);
-  static_assert(SO_BINDTODEVICE < SO_BINDTOIFINDEX);
-  AddBranch(plan, {socket, Less(kName, SO_BINDTODEVICE)}, FilterAction::kAllow);
-  AddBranch(plan, {socket, Greater(kName, SO_BINDTODEVICE - 1)}, FilterAction::kNotify);
+  AddBranch(plan, {Masked(kLevel, kLevelMask, IPPROTO_TCP)}, FilterAction::kAllow);
+  AddBranch(plan, {Masked(kLevel, kLevelMask, IPPROTO_UDP)}, FilterAction::kAllow);
+  const ArgCondition socket = Masked(kLevel, kLevelMask, SOL_SOCKET);
+  for (const auto& [mask, value] : kOldNames) {
+    AddBranch(plan, {socket, Masked(kName, mask, value)}, FilterAction::kAllow);
+  }
+  NotifyMasked(plan, {socket}, kName, kOtherNames);
   NotifyMasked(plan, {}, kLevel, kOtherLevels);
-  AddBranch(plan, {Greater(kLevel, 511)}, FilterAction::kNotify);
   return plan;
 }
 

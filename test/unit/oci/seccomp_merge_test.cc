@@ -5,6 +5,8 @@
 
 #include <cerrno>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "oci/seccomp_section.h"
 
@@ -274,6 +276,67 @@ TEST(MergeSeccompTest, SplitsInequalitiesThatLibseccompCannotBuild) {
 
 // On an architecture that lacks a system call libseccomp 2.5.4 may put its rule first in the
 // filter and forget to load the number: the filter then decides nothing there.
+// getpriority(2), of which one value is allowed and all others are named.
+SeccompPlan PlanOfManyNotified() {
+  const auto masked = [](uint64_t mask, uint64_t value) {
+    return ArgCondition{0, Compare::kMaskedEqual, mask, value};
+  };
+  SyscallPlan plan{.name = "getpriority", .branches = {}};
+  plan.branches.push_back({{masked(0x7, 0x2)}, FilterAction::kAllow, 0});
+  for (const auto& condition : {masked(0x4, 0x4), masked(0x1, 0x1), masked(0x3, 0x0)}) {
+    plan.branches.push_back({{condition}, FilterAction::kNotify, 0});
+  }
+  return {{plan}};
+}
+
+constexpr std::string_view kRest =
+    R"({"names":["getpriority"],"action":"SCMP_ACT_ALLOW","args":[)"
+    R"({"index":0,"value":7,"valueTwo":2,"op":"SCMP_CMP_MASKED_EQ"}]})"
+    "\n"
+    R"({"names":["getpriority"],"action":"SCMP_ACT_NOTIFY","args":[)"
+    R"({"index":0,"value":4,"valueTwo":4,"op":"SCMP_CMP_MASKED_EQ"}]})"
+    "\n"
+    R"({"names":["getpriority"],"action":"SCMP_ACT_NOTIFY","args":[)"
+    R"({"index":0,"value":4,"valueTwo":0,"op":"SCMP_CMP_MASKED_EQ"}]})"
+    "\n";
+
+TEST(MergeSeccompTest, NamesWhatIsAllowedAndAsksAboutTheRest) {
+  const std::string_view section =
+      R"({"defaultAction":"SCMP_ACT_ERRNO","syscalls":[
+          {"names":["read","getpriority"],"action":"SCMP_ACT_ALLOW"}]})";
+  const Json merged = Merged(section, PlanOfManyNotified());
+  EXPECT_EQ(RulesFor(merged, "getpriority"), kRest);
+  EXPECT_EQ(Merged(merged.dump(), PlanOfManyNotified()), merged);
+  // The last of them first, it would take all.
+  Json turned = merged;
+  std::swap(turned["syscalls"][1], turned["syscalls"][3]);
+  EXPECT_THAT(Refusal(turned.dump(), PlanOfManyNotified()).what, HasSubstr("another policy"));
+  // Only two of the three.
+  Json cut = merged;
+  cut["syscalls"].erase(2);
+  EXPECT_THAT(Refusal(cut.dump(), PlanOfManyNotified()).what, HasSubstr("another policy"));
+}
+
+TEST(MergeSeccompTest, AsksAboutNothingThatTheEngineDenies) {
+  // What the engine's rules leave to its default, and what they deny by another errno.
+  for (const std::string_view section :
+       {R"({"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["getpriority"],
+            "action":"SCMP_ACT_ALLOW","args":[{"index":1,"value":9,"op":"SCMP_CMP_EQ"}]}]})",
+        R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[]})"}) {
+    const std::string rules = RulesFor(Merged(section, PlanOfManyNotified()), "getpriority");
+    EXPECT_THAT(rules, HasSubstr(R"("value":3,"valueTwo":0)")) << "all are named: " << rules;
+  }
+  const std::string rules = RulesFor(Merged(R"({"defaultAction":"SCMP_ACT_ERRNO","syscalls":[
+          {"names":["getpriority"],"action":"SCMP_ACT_ERRNO","errnoRet":22,
+           "args":[{"index":0,"value":0,"op":"SCMP_CMP_EQ"}]},
+          {"names":["getpriority"],"action":"SCMP_ACT_ALLOW",
+           "args":[{"index":0,"value":0,"op":"SCMP_CMP_NE"}]}]})",
+                                            PlanOfManyNotified()),
+                                     "getpriority");
+  EXPECT_TRUE(rules.starts_with(R"({"names":["getpriority"],"action":"SCMP_ACT_ERRNO")")) << rules;
+  EXPECT_TRUE(rules.ends_with(kRest)) << rules;
+}
+
 TEST(MergeSeccompTest, NoticesAFilterThatIgnoresAnArchitecture) {
   const SeccompPlan plan = {{{"socketcall", {kNotifyAll}},
                              {"sendto",

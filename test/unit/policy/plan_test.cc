@@ -123,9 +123,11 @@ TEST(PlanTest, BranchesAreWellFormed) {
   }
 }
 
-// What the kernel makes of socket(2)'s registers: ints. True as well for some that are no sockets.
+// What the kernel makes of socket(2)'s registers: ints. True as well for some that are no sockets,
+// as are all with other bits of a family than the lowest eight, or, for netlink, of a protocol than
+// the lowest five.
 bool IsKnownSocket(const Registers& registers) {
-  const auto family = static_cast<int>(registers[0]);
+  const auto family = static_cast<int>(registers[0]) & 0xff;
   const auto type = static_cast<int>(registers[1]) & 0xf;
   const auto protocol = static_cast<int>(registers[2]);
   switch (family) {
@@ -133,7 +135,7 @@ bool IsKnownSocket(const Registers& registers) {
     case AF_UNIX:
       return true;
     case AF_NETLINK:
-      return protocol == 0;
+      return (protocol & 0x1f) == 0;
     case AF_INET:
     case AF_INET6:
       return (type == SOCK_STREAM || type == SOCK_DGRAM) && (protocol & 0x1c0) == 0;
@@ -169,12 +171,44 @@ TEST(PlanTest, WhatSocketsAreAllowedWithoutAQuestion) {
   EXPECT_TRUE(made.contains({AF_INET, SOCK_STREAM, IPPROTO_TCP}));
 }
 
+// The kernel itself refuses what has a bit that the filter does not look at.
+TEST(PlanTest, NoSocketOrOptionIsBehindTheBitsThatAreNotLookedAt) {
+  for (int bit = 8; bit < 32; ++bit) {
+    const int high = static_cast<int>(1U << bit);
+    for (const int family : {AF_UNSPEC, AF_UNIX, AF_INET, AF_INET6, AF_NETLINK}) {
+      for (const int type : {SOCK_STREAM, SOCK_DGRAM}) {
+        EXPECT_FALSE(UniqueFd(socket(family | high, type, 0))) << family << " " << bit;
+      }
+    }
+  }
+  for (int bit = 5; bit < 32; ++bit) {
+    EXPECT_FALSE(UniqueFd(socket(AF_NETLINK, SOCK_RAW, static_cast<int>(1U << bit)))) << bit;
+  }
+  const UniqueFd tcp(socket(AF_INET6, SOCK_STREAM, 0));
+  const UniqueFd udp(socket(AF_INET, SOCK_DGRAM, 0));
+  const int one = 1;
+  for (const int fd : {tcp.get(), udp.get()}) {
+    ASSERT_EQ(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one), 0);
+    for (int bit = 8; bit < 32; ++bit) {
+      const int high = static_cast<int>(1U << bit);
+      EXPECT_NE(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR | high, &one, sizeof one), 0) << bit;
+      for (const int level : {SOL_SOCKET, int{IPPROTO_TCP}, int{IPPROTO_UDP}}) {
+        // As another level or none: not as this one.
+        if (bit >= 9) {
+          EXPECT_NE(setsockopt(fd, level | high, SO_REUSEADDR, &one, sizeof one), 0)
+              << level << " " << bit;
+        }
+      }
+    }
+  }
+}
+
 TEST(PlanTest, SocketAllowsOnlyKnownFamilies) {
   const auto set = MustParse(OnePolicy(""));
   const oci::SeccompPlan plan = Plan(*set->Find("p"));
   const oci::SyscallPlan& socket = *FindSyscall(plan, "socket");
   // Every combination of small arguments: exactly the known ones are allowed.
-  for (uint64_t family = 0; family < 64; ++family) {
+  for (uint64_t family = 0; family < 256; family += family < 64 ? 1 : 13) {
     for (uint64_t type = 0; type < 16; ++type) {
       for (uint64_t protocol = 0; protocol < 264; ++protocol) {
         for (const uint64_t flags : {0, SOCK_CLOEXEC | SOCK_NONBLOCK}) {
@@ -243,12 +277,13 @@ TEST(PlanTest, OptionsThatBindToAnInterfaceAreDecided) {
     return ActionOf(plan, "setsockopt", {3, level, name, 0x1000, 4, 0}).action;
   };
   constexpr uint64_t kUpper = uint64_t{1} << 32;
-  for (uint64_t name = 0; name < 64; ++name) {
-    // Those that are not asked about are the oldest, which every program sets.
-    EXPECT_EQ(action(SOL_SOCKET, name),
-              name < SO_BINDTODEVICE ? FilterAction::kAllow : FilterAction::kNotify);
-    EXPECT_EQ(action(SOL_SOCKET, name | kUpper), FilterAction::kNotify) << name;
-    EXPECT_EQ(action(SOL_SOCKET | kUpper, name), FilterAction::kNotify) << name;
+  for (uint64_t name = 0; name < 256; ++name) {
+    // Those that are not asked about are the oldest, which every program sets; registers are ints.
+    const FilterAction expected =
+        name < SO_BINDTODEVICE ? FilterAction::kAllow : FilterAction::kNotify;
+    EXPECT_EQ(action(SOL_SOCKET, name), expected) << name;
+    EXPECT_EQ(action(SOL_SOCKET, name | kUpper), expected) << name;
+    EXPECT_EQ(action(SOL_SOCKET | kUpper, name), expected) << name;
     EXPECT_EQ(action(6, name), FilterAction::kAllow) << name;  // TCP
     EXPECT_EQ(action(0, name), FilterAction::kNotify) << name;
   }
