@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <ctime>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "agent/dns/resolver.h"
 #include "agent/proxy/upstreams.h"
 #include "agent/server/event_loop.h"
+#include "base/file.h"
 
 namespace {
 
@@ -83,7 +85,10 @@ int main(int argc, char** argv) {
   app.add_option("--queries", count, "queries in each round")->check(CLI::Range(1000, 100'000'000));
   app.add_option("--repeats", repeats, "rounds, of which the fastest counts")
       ->check(CLI::Range(1, 100));
+  std::string json_path;
+  app.add_option("--json", json_path, "write the figures there as well");
   CLI11_PARSE(app, argc, argv);
+  nlohmann::ordered_json report;
 
   const auto loop = EventLoop::Create();
   if (!loop) {
@@ -109,8 +114,15 @@ int main(int argc, char** argv) {
                        .resolv_conf = {}});
     const auto queries = Queries(std::min(names, count));
     (void)Time(resolver, context, queries, std::min(count, queries.size()), 1);
-    fmt::print("synthetic, {:>6} names: {:>9.0f} queries/s\n", names,
-               Time(resolver, context, queries, count, repeats));
+    const double rate = Time(resolver, context, queries, count, repeats);
+    fmt::print("synthetic, {:>6} names: {:>9.0f} queries/s\n", names, rate);
+    report[fmt::format("synthetic, {} names", names)] = {{"per_second", rate}};
+  }
+  if (!json_path.empty()) {
+    if (auto written = oakum::ReplaceFile(json_path, report.dump(2) + "\n"); !written) {
+      fmt::print(stderr, "oakum-dns-bench: {}\n", written.error().ToString());
+      return 1;
+    }
   }
   return 0;
 }

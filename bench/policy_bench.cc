@@ -9,10 +9,12 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "policy/policy_set.h"
 
 namespace {
@@ -138,7 +140,10 @@ int main(int argc, char** argv) {
   app.add_option("--calls", calls, "decisions in each round")->check(CLI::Range(1000, 100'000'000));
   app.add_option("--repeats", repeats, "rounds, of which the fastest counts")
       ->check(CLI::Range(1, 100));
+  std::string json_path;
+  app.add_option("--json", json_path, "write the figures there as well");
   CLI11_PARSE(app, argc, argv);
+  nlohmann::ordered_json report;
 
   std::mt19937_64 random(kSeed);
   std::vector<IpAddress> addresses;
@@ -157,16 +162,26 @@ int main(int argc, char** argv) {
     const double spent = TimeDecisions(*set, peers, calls, repeats);
     one = rules == 1 ? spent : one;
     fmt::print("decide, {:>6} rules: {:6.1f} ns, ratio {:.2f}\n", rules, spent, spent / one);
+    report[fmt::format("decide, {} rules", rules)] = {{"ns", spent}, {"ratio", spent / one}};
   }
   const auto many = Parse(PolicyText(addresses, 10'000));
-  fmt::print("decide,  10000 rules, 10000 different peers (cold): {:6.1f} ns\n",
-             TimeDecisions(*many, spread, calls, repeats));
+  const double cold = TimeDecisions(*many, spread, calls, repeats);
+  fmt::print("decide,  10000 rules, 10000 different peers (cold): {:6.1f} ns\n", cold);
+  report["decide, 10000 rules, 10000 different peers"] = {{"ns", cold}};
   for (const size_t rules : {1, 100, 10'000}) {
     const double spent = TimeNames(*Parse(NamesText(rules)), addresses[0], calls, repeats);
     one = rules == 1 ? spent : one;
     fmt::print("decide, {:>6} names: {:6.1f} ns, ratio {:.2f}\n", rules, spent, spent / one);
+    report[fmt::format("decide, {} names", rules)] = {{"ns", spent}, {"ratio", spent / one}};
   }
-  fmt::print("load,   100000 rules: {:6.1f} ms\n",
-             TimeLoad(PolicyText(addresses, 100'000), std::min(repeats, 5)));
+  const double load = TimeLoad(PolicyText(addresses, 100'000), std::min(repeats, 5));
+  fmt::print("load,   100000 rules: {:6.1f} ms\n", load);
+  report["load, 100000 rules"] = {{"ms", load}};
+  if (!json_path.empty()) {
+    if (auto written = oakum::ReplaceFile(json_path, report.dump(2) + "\n"); !written) {
+      fmt::print(stderr, "oakum-policy-bench: {}\n", written.error().ToString());
+      return 1;
+    }
+  }
   return 0;
 }
