@@ -114,6 +114,10 @@ void NoteBegin(const GuardedCall& call, JournalAct act, int number, const Pinned
 }
 
 int Pin(const CallContext& context, pid_t tid, int fd, PinnedSocket& out) {
+  if (context.ahead != nullptr && context.ahead->number == fd && context.ahead->socket.fd) {
+    out = std::move(context.ahead->socket);
+    return 0;
+  }
   if (const int error = context.descriptors.Get(tid, fd, out.fd); error != 0) {
     return error;
   }

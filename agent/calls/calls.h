@@ -13,13 +13,29 @@
 
 namespace oakum::agent {
 
+// A socket of the container, duplicated: whatever the container does with its number, this is the
+// socket that is decided on and that the call is performed on.
+struct PinnedSocket : SocketKind {
+  UniqueFd fd;
+  uint64_t cookie = 0;  // SocketCookie()
+
+  [[nodiscard]] policy::Transport transport() const;
+};
+
+// A descriptor of the caller's that has been pinned ahead of what the call is, and its number.
+struct PinnedAhead {
+  int number = -1;
+  PinnedSocket socket;  // none once it has been taken
+};
+
 // What a session thread has at hand.
 struct CallContext {
   SessionCore& core;
   DescriptorSource& descriptors;
-  const EventSource& source;   // the call's: never asked for anew before its answer
-  UringCalls* uring;           // null: operations that need it go to a thread
-  HeldSpare* spare = nullptr;  // null: there is none
+  const EventSource& source;     // the call's: never asked for anew before its answer
+  UringCalls* uring;             // null: operations that need it go to a thread
+  HeldSpare* spare = nullptr;    // null: there is none
+  PinnedAhead* ahead = nullptr;  // null: there is none
 
   // What connections and datagrams of the container are carried with.
   [[nodiscard]] const std::shared_ptr<ContainerCarrier>& carried() const {
@@ -30,15 +46,6 @@ struct CallContext {
   [[nodiscard]] bool Audits() const {
     return source.policy != nullptr && source.policy->mode() == policy::Mode::kAudit;
   }
-};
-
-// A socket of the container, duplicated: whatever the container does with its number, this is the
-// socket that is decided on and that the call is performed on.
-struct PinnedSocket : SocketKind {
-  UniqueFd fd;
-  uint64_t cookie = 0;  // SocketCookie()
-
-  [[nodiscard]] policy::Transport transport() const;
 };
 
 // Exactly one of the two is set. `socket` is kept until the answer has been delivered.
@@ -69,7 +76,8 @@ struct Outcome {
 // caller's descriptor `number`.
 void NoteBegin(const GuardedCall& call, JournalAct act, int number, const PinnedSocket& socket);
 
-// Pins descriptor `fd` of the caller. Returns 0 or an errno value; EBADF and ENOTSOCK as natively.
+// Pins descriptor `fd` of the caller, or takes what was pinned ahead of it. Returns 0 or an errno
+// value; EBADF and ENOTSOCK as natively.
 [[nodiscard]] int Pin(const CallContext& context, pid_t tid, int fd, PinnedSocket& out);
 
 // The arguments of one call, wherever they came from: registers, or the array that socketcall(2)

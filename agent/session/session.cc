@@ -124,15 +124,20 @@ bool CatchesUrgent(pid_t tid) {
 
 // The answer to a connect that was answered, if that may not have reached its caller. A stream
 // socket that is connected, or being connected, has nothing but an error for a second connect.
-std::optional<Outcome> AnsweredBefore(const CallContext& context, const GuardedCall& call) {
+// `ahead`: the call's socket, which is pinned once whatever comes of it.
+std::optional<Outcome> AnsweredBefore(const CallContext& context, const GuardedCall& call,
+                                      PinnedAhead& ahead) {
   const auto before = context.core.TakeDelivered(call);
   if (!before || before->socket_cookie == 0) {
     return std::nullopt;
   }
-  PinnedSocket socket;
-  if (Pin(context, call.notification.tid, static_cast<int>(call.notification.args[0]), socket) !=
-          0 ||
-      !socket.is_stream() || socket.cookie != before->socket_cookie ||
+  ahead.number = static_cast<int>(call.notification.args[0]);
+  PinnedSocket& socket = ahead.socket;
+  if (const int error = Pin(context, call.notification.tid, ahead.number, socket); error != 0) {
+    ahead = {};
+    return std::nullopt;
+  }
+  if (!socket.is_stream() || socket.cookie != before->socket_cookie ||
       !(context.core.IsWary() || CatchesUrgent(call.notification.tid))) {
     return std::nullopt;
   }
@@ -141,13 +146,15 @@ std::optional<Outcome> AnsweredBefore(const CallContext& context, const GuardedC
   return Outcome::Of(std::move(answer), std::move(socket.fd));
 }
 
-Outcome Answered(const CallContext& context, const GuardedCall& call, bool interrupted) {
+Outcome Answered(CallContext context, const GuardedCall& call, bool interrupted) {
   if (call.notification.tid == 0) {
     return Unseen(context, call, "a process outside the agent's pid namespace");
   }
-  if (auto outcome = AnsweredBefore(context, call); outcome) {
+  PinnedAhead ahead;
+  if (auto outcome = AnsweredBefore(context, call, ahead); outcome) {
     return std::move(*outcome);
   }
+  context.ahead = &ahead;
   if (context.core.has_replays()) {
     PinnedSocket socket;
     (void)Pin(context, call.notification.tid, static_cast<int>(call.notification.args[0]), socket);
