@@ -6,8 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
+#include <cstring>
 #include <string_view>
 #include <utility>
 
@@ -17,22 +17,35 @@ namespace oakum::agent {
 
 namespace {
 
-std::string ReadLink(int directory_fd, const char* path) {
-  std::array<char, PATH_MAX> target;  // not the string's own: it would keep all of it
-  const ssize_t length = readlinkat(directory_fd, path, target.data(), target.size());
-  return {target.data(), length > 0 ? static_cast<size_t>(length) : 0};
+// What was read of a file, in a buffer of its own: for most calls it is what it was for the one
+// before, and nothing has to be allocated to see that.
+template <size_t N>
+struct Bytes {
+  std::array<char, N> buffer;
+  size_t length = 0;
+
+  [[nodiscard]] std::string_view text() const { return {buffer.data(), length}; }
+  void SetLength(ssize_t got) { length = got > 0 ? static_cast<size_t>(got) : 0; }
+};
+
+void ReadLink(int directory_fd, const char* path, Bytes<PATH_MAX>& out) {
+  out.SetLength(readlinkat(directory_fd, path, out.buffer.data(), out.buffer.size()));
 }
 
 // Arguments are separated by NULs (proc_pid_cmdline(5)).
-std::string ReadCommandLine(int fd) {
-  std::array<char, kMaxCommandLine> buffer;
-  const ssize_t length = fd >= 0 ? pread(fd, buffer.data(), buffer.size(), 0) : 0;
-  std::string text(buffer.data(), length > 0 ? static_cast<size_t>(length) : 0);
-  while (!text.empty() && text.back() == '\0') {
-    text.pop_back();
+void ReadCommandLine(int fd, Bytes<kMaxCommandLine>& out) {
+  out.SetLength(fd >= 0 ? pread(fd, out.buffer.data(), out.buffer.size(), 0) : 0);
+  while (out.length > 0 && out.buffer[out.length - 1] == '\0') {
+    --out.length;
   }
-  std::ranges::replace(text, '\0', ' ');
-  return text;
+  char* const end = out.buffer.data() + out.length;
+  for (char* at = out.buffer.data(); at != end;) {
+    at = static_cast<char*>(memchr(at, '\0', static_cast<size_t>(end - at)));
+    if (at == nullptr) {
+      break;
+    }
+    *at++ = ' ';
+  }
 }
 
 UniqueFd OpenBelow(const UniqueFd& directory, const char* name) {
@@ -54,11 +67,6 @@ std::string EscapeName(std::string_view name) {
   return text;
 }
 
-bool SameInfo(const ProcessInfo& a, const ProcessInfo& b) {
-  return a.pid == b.pid && a.uid == b.uid && a.name == b.name && a.executable == b.executable &&
-         a.command_line == b.command_line;
-}
-
 }  // namespace
 
 std::shared_ptr<const ProcessInfo> ReadProcessInfo(pid_t tid, bool with_memory) {
@@ -70,65 +78,78 @@ std::shared_ptr<const ProcessInfo> ReadProcessInfo(pid_t tid, bool with_memory) 
   info->pid = status->tgid;
   info->name = std::move(status->name);
   info->uid = status->euid;
-  info->executable = ReadLink(AT_FDCWD, fmt::format("/proc/{}/exe", tid).c_str());
+  Bytes<PATH_MAX> executable;
+  ReadLink(AT_FDCWD, fmt::format("/proc/{}/exe", tid).c_str(), executable);
+  info->executable = executable.text();
   if (with_memory) {
     const UniqueFd file(open(fmt::format("/proc/{}/cmdline", tid).c_str(), O_RDONLY | O_CLOEXEC));
-    info->command_line = ReadCommandLine(file.get());
+    Bytes<kMaxCommandLine> command_line;
+    ReadCommandLine(file.get(), command_line);
+    info->command_line = command_line.text();
   }
   return info;
 }
 
-bool ProcessReader::Open(pid_t tid) {
-  *this = ProcessReader();
-  directory_.Reset(open(fmt::format("/proc/{}", tid).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  name_ = OpenBelow(directory_, "comm");
-  command_line_ = OpenBelow(directory_, "cmdline");
+bool ProcessReader::Thread::Open(pid_t thread_id) {
+  *this = Thread();
+  tid = thread_id;
+  directory.Reset(open(fmt::format("/proc/{}", tid).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  name = OpenBelow(directory, "comm");
+  command_line = OpenBelow(directory, "cmdline");
   const auto status = ReadTaskStatus(tid);
-  if (!directory_ || !name_ || !command_line_ || !status) {
+  if (!directory || !name || !command_line || !status) {
+    *this = Thread();
     return false;
   }
-  tid_ = tid;
-  group_ = status->tgid;
+  group = status->tgid;
   return true;
 }
 
-bool ProcessReader::ReadInto(ProcessInfo& info) const {
-  std::array<char, 64> name;  // TASK_COMM_LEN is 16
-  const ssize_t length = pread(name_.get(), name.data(), name.size(), 0);
+bool ProcessReader::Thread::Renew() {
+  Bytes<64> said_name;  // TASK_COMM_LEN is 16
+  said_name.SetLength(pread(name.get(), said_name.buffer.data(), said_name.buffer.size(), 0));
   // proc_pid_stat(5): /proc/TID has the effective user of its thread.
   struct stat owner = {};
-  if (length <= 0 || fstat(directory_.get(), &owner) != 0) {
+  if (said_name.length == 0 || fstat(directory.get(), &owner) != 0) {
     return false;
   }
-  info.pid = group_;
-  info.name = EscapeName({name.data(), static_cast<size_t>(length - 1)});  // then a line feed
-  info.uid = owner.st_uid;
-  info.executable = ReadLink(directory_.get(), "exe");
-  info.command_line = ReadCommandLine(command_line_.get());
+  --said_name.length;  // the line feed
+  Bytes<PATH_MAX> executable;
+  ReadLink(directory.get(), "exe", executable);
+  Bytes<kMaxCommandLine> arguments;
+  ReadCommandLine(command_line.get(), arguments);
+  if (last == nullptr || last_name != said_name.text() || last->uid != owner.st_uid ||
+      last->executable != executable.text() || last->command_line != arguments.text()) {
+    auto info = std::make_shared<ProcessInfo>();
+    info->pid = group;
+    info->name = EscapeName(said_name.text());
+    info->uid = owner.st_uid;
+    info->executable = executable.text();
+    info->command_line = arguments.text();
+    last = std::move(info);
+    last_name = said_name.text();
+  }
   return true;
 }
 
 std::shared_ptr<const ProcessInfo> ProcessReader::Read(pid_t tid) {
-  if (tid_ != tid) {
+  Thread& thread = threads_[static_cast<size_t>(tid) % kThreads];
+  if (thread.tid != tid) {
     // Perhaps one of many that take turns, whose files are not worth being opened.
-    *this = ProcessReader();
-    tid_ = tid;
+    thread = Thread();
+    thread.tid = tid;
     return ReadProcessInfo(tid, true);
   }
-  ProcessInfo info;
   // A thread that has ended under this number says ESRCH.
-  if (!directory_ || !ReadInto(info)) {
-    if (!Open(tid)) {
-      return ReadProcessInfo(tid, true);
-    }
-    if (!ReadInto(info)) {
-      return nullptr;
-    }
+  if (thread.directory && thread.Renew()) {
+    return thread.last;
   }
-  if (last_ == nullptr || !SameInfo(*last_, info)) {
-    last_ = std::make_shared<const ProcessInfo>(std::move(info));
+  if (!thread.Open(tid)) {
+    // Perhaps for want of descriptors: others need them more.
+    threads_ = {};
+    return ReadProcessInfo(tid, true);
   }
-  return last_;
+  return thread.Renew() ? thread.last : nullptr;
 }
 
 }  // namespace oakum::agent

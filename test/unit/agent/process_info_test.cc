@@ -1,5 +1,6 @@
 #include "agent/caller/process_info.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -9,6 +10,8 @@
 
 #include <array>
 #include <cstdlib>
+#include <map>
+#include <memory>
 #include <string>
 
 namespace oakum::agent {
@@ -120,6 +123,42 @@ TEST(ProcessReaderTest, TellsThreadsApart) {
                           other.pid(), other.pid(), one.pid()}) {
     ExpectSame(reader.Read(pid), pid);
   }
+}
+
+// The descriptors of this process.
+size_t CountDescriptors() {
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(opendir("/proc/self/fd"), closedir);
+  size_t count = 0;
+  while (readdir(entries.get()) != nullptr) {
+    ++count;
+  }
+  return count;
+}
+
+TEST(ProcessReaderTest, KeepsTheFilesOfThreadsThatTakeTurnsAndOfNoMoreThanItHasPlacesFor) {
+  constexpr size_t kFiles = 3;
+  std::map<size_t, std::unique_ptr<Child>> children;  // by the place of their number
+  std::unique_ptr<Child> more;
+  for (int tries = 0; tries < 1000 && (children.size() < ProcessReader::kThreads || !more);
+       ++tries) {
+    auto child = std::make_unique<Child>();
+    auto& place = children[static_cast<size_t>(child->pid()) % ProcessReader::kThreads];
+    (place == nullptr ? place : more) = std::move(child);
+  }
+  ASSERT_EQ(children.size(), ProcessReader::kThreads);
+  ASSERT_NE(more, nullptr);
+  const size_t before = CountDescriptors();
+  ProcessReader reader;
+  for (int round = 0; round < 3; ++round) {
+    for (const auto& [place, child] : children) {
+      ExpectSame(reader.Read(child->pid()), child->pid());
+    }
+  }
+  EXPECT_EQ(CountDescriptors() - before, ProcessReader::kThreads * kFiles);
+  for (int round = 0; round < 3; ++round) {
+    ExpectSame(reader.Read(more->pid()), more->pid());
+  }
+  EXPECT_EQ(CountDescriptors() - before, ProcessReader::kThreads * kFiles);
 }
 
 TEST(ProcessReaderTest, SaysNothingOfOneThatHasEnded) {
