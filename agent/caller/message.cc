@@ -1,5 +1,8 @@
 #include "agent/caller/message.h"
 
+#include <sys/uio.h>
+
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -126,6 +129,32 @@ int ReadSockaddr(pid_t tid, uint64_t address, int32_t length, SockaddrCopy& out)
     return EFAULT;
   }
   out.length = static_cast<socklen_t>(length);
+  return 0;
+}
+
+int ReadSockaddr(pid_t tid, uint64_t address, int32_t length, SockaddrCopy& out, uint64_t data,
+                 size_t size, std::optional<std::vector<char>>& bytes) {
+  out.length = 0;
+  bytes.reset();
+  if (length < 0 || static_cast<size_t>(length) > sizeof out.storage) {
+    return EINVAL;
+  }
+  const auto name_size = static_cast<size_t>(length);
+  std::vector<char> copy(size);
+  const std::array local = {iovec{&out.storage, name_size}, iovec{copy.data(), size}};
+  const std::array remote = {
+      iovec{reinterpret_cast<void*>(address), name_size},  // NOLINT: another address space
+      iovec{reinterpret_cast<void*>(data), size}};         // NOLINT
+  const ssize_t put =
+      process_vm_readv(tid, local.data(), local.size(), remote.data(), remote.size(), 0);
+  const size_t got = put > 0 ? static_cast<size_t>(put) : 0;
+  if (got < name_size) {
+    return EFAULT;
+  }
+  out.length = static_cast<socklen_t>(length);
+  if (got == name_size + size) {
+    bytes = std::move(copy);
+  }
   return 0;
 }
 

@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "agent/caller/sockaddr.h"
@@ -59,6 +60,11 @@ struct RawMessageHeader {
 // Copies a socket address: 0, EINVAL for a length outside 0..128, EFAULT
 // (move_addr_to_kernel(), net/socket.c).
 [[nodiscard]] int ReadSockaddr(pid_t tid, uint64_t address, int32_t length, SockaddrCopy& out);
+
+// The same, and with it, as one system call, `size` bytes at `data`, which are left out where not
+// all of them can be read.
+[[nodiscard]] int ReadSockaddr(pid_t tid, uint64_t address, int32_t length, SockaddrCopy& out,
+                               uint64_t data, size_t size, std::optional<std::vector<char>>& bytes);
 
 // Reads what `raw` points to. Returns 0 or the errno value that sendmsg(2) would give: EINVAL,
 // EFAULT, EMSGSIZE, ENOBUFS.

@@ -118,6 +118,34 @@ Ruling JudgeInet(const CallContext& context, const GuardedCall& call, policy::Op
   return ruling;
 }
 
+std::optional<AllowedSend> AllowsAsItIs(const CallContext& context, const GuardedCall& call,
+                                        const PinnedSocket& socket, const Destination& destination,
+                                        std::optional<bool>& bound) {
+  const policy::Endpoint& to = destination.endpoint;
+  if (destination.kind != Destination::Kind::kInet || context.Audits() || to.ip == kWildcardV4 ||
+      NeedsLoopbackPin(context, socket, destination)) {
+    return std::nullopt;
+  }
+  if (IsLoopback(to.ip) && DeniesByDefault(context)) {
+    if (!bound) {
+      bound = IsBoundToInterface(socket.fd.get());
+    }
+    if (*bound) {
+      return std::nullopt;
+    }
+  }
+  std::vector<std::string> names = NamesOf(context, to.ip);
+  AllowedSend allowed = {.request = {policy::Operation::kSend, socket.transport(), to, {}, names},
+                         .judged = {}};
+  allowed.judged = context.core.Decide(call, allowed.request);
+  if (allowed.judged.decision.verdict != policy::Verdict::kAllow ||
+      allowed.judged.decision.carry != policy::Carry::kDirect) {
+    return std::nullopt;
+  }
+  allowed.judged.names = std::move(names);  // where they were, which the request knows
+  return allowed;
+}
+
 bool NeedsLoopbackPin(const CallContext& context, const PinnedSocket& socket,
                       const Destination& destination) {
   return destination.kind == Destination::Kind::kInet && socket.domain == AF_INET6 &&

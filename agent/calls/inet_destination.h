@@ -2,6 +2,8 @@
 #ifndef OAKUM_AGENT_CALLS_INET_DESTINATION_H_
 #define OAKUM_AGENT_CALLS_INET_DESTINATION_H_
 
+#include <optional>
+
 #include "agent/caller/sockaddr.h"
 #include "agent/calls/calls.h"
 
@@ -19,6 +21,20 @@ namespace oakum::agent {
 [[nodiscard]] Ruling JudgeInet(const CallContext& context, const GuardedCall& call,
                                policy::Operation operation, const PinnedSocket& socket,
                                SockaddrCopy& address, Destination& destination, Judged& judged);
+
+// A message that may go where it is meant to, with what has been decided.
+struct AllowedSend {
+  policy::InetRequest request;  // with the names of `judged`
+  Judged judged;
+};
+// The part of JudgeInet() that changes nothing and tells nobody: set where a message to
+// `destination` may be sent just as it is. Where not, the rest of it has to say why. `bound`:
+// whether the socket is bound to another interface than loopback, once that had to be asked.
+[[nodiscard]] std::optional<AllowedSend> AllowsAsItIs(const CallContext& context,
+                                                      const GuardedCall& call,
+                                                      const PinnedSocket& socket,
+                                                      const Destination& destination,
+                                                      std::optional<bool>& bound);
 
 // Gives a datagram socket its port now, as the connect or the message that follows would: what has
 // a port cannot be bound to an interface any more between the decision and the act (bind(2) to a

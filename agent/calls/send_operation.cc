@@ -105,7 +105,13 @@ Wait WaitForRoom(const PinnedSocket& socket, std::chrono::milliseconds delay) {
 }
 
 MessageSender::MessageSender(int socket_fd, bool stream, OutgoingMessage message)
-    : socket_fd_(socket_fd), stream_(stream), message_(std::move(message)) {}
+    : socket_fd_(socket_fd), stream_(stream), message_(std::move(message)) {
+  if (message_.payload) {
+    payload_ = std::move(*message_.payload);
+    message_.payload.reset();
+    loaded_ = true;
+  }
+}
 
 ssize_t MessageSender::SendOnce(const char* data, size_t size, bool with_control) {
   iovec piece = {const_cast<char*>(data), size};  // NOLINT: sendmsg only reads it
@@ -224,8 +230,7 @@ MessageSender::Result MessageSender::Push(const NotifyFd& notify) {
 SendOperation::SendOperation(const NotifyFd& notify, PinnedSocket socket, OutgoingMessage message)
     : notify_(notify),
       socket_(std::move(socket)),
-      may_wait_(!IsNonBlocking(socket_.fd.get(), message.flags)),
-      sigpipe_((message.flags & MSG_NOSIGNAL) == 0),
+      flags_(message.flags),
       sender_(socket_.fd.get(), socket_.is_stream(), std::move(message)) {}
 
 std::optional<Answer> SendOperation::Step(const Stepper& /*stepper*/) {
@@ -236,7 +241,10 @@ std::optional<Answer> SendOperation::Step(const Stepper& /*stepper*/) {
     }
     return Answer::None();
   }
-  if (!result.finished && may_wait_) {
+  if (!result.finished && !may_wait_) {
+    may_wait_ = !IsNonBlocking(socket_.fd.get(), flags_);
+  }
+  if (!result.finished && *may_wait_) {
     delay_ = std::min(delay_ * 2, kSlowestRetry);
     return std::nullopt;
   }
@@ -244,7 +252,7 @@ std::optional<Answer> SendOperation::Step(const Stepper& /*stepper*/) {
     return Answer::Performed(static_cast<int64_t>(result.sent), 0);
   }
   Answer answer = Answer::Performed(0, result.error);
-  answer.sigpipe = result.error == EPIPE && socket_.is_stream() && sigpipe_;
+  answer.sigpipe = result.error == EPIPE && socket_.is_stream() && (flags_ & MSG_NOSIGNAL) == 0;
   return answer;
 }
 

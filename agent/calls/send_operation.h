@@ -19,6 +19,8 @@ struct OutgoingMessage {
   uint64_t notification_id = 0;
   std::vector<iovec> pieces;  // in the container's memory
   size_t size = 0;
+  // All of it, where it was read together with the name. It is used once.
+  std::optional<std::vector<char>> payload;
   size_t largest = 0;   // a datagram beyond this is not copied: the kernel refuses it
   SockaddrCopy name;    // length 0: none
   UniqueFd name_inode;  // keeps a unix name's inode
@@ -80,8 +82,8 @@ class SendOperation final : public Operation {
  private:
   const NotifyFd& notify_;
   PinnedSocket socket_;
-  const bool may_wait_;
-  const bool sigpipe_;  // no MSG_NOSIGNAL
+  const int flags_;               // MSG_*
+  std::optional<bool> may_wait_;  // once it matters
   MessageSender sender_;
   std::chrono::milliseconds delay_{1};
 };

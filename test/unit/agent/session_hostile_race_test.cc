@@ -6,6 +6,9 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <algorithm>
+#include <array>
+
 #include "agent/calls/calls.h"
 #include "agent/session/container_parts.h"
 #include "test/unit/agent/hostile_testing.h"
@@ -114,6 +117,38 @@ TEST(HostileRaceTest, DeniedEntryOfSendmmsgEndsTheCall) {
   EXPECT_EQ(guarded.Run(body), 11);
   EXPECT_EQ(Drain(denied), 0);
   EXPECT_EQ(Drain(allowed), 1);
+}
+
+// ... with more before it, which are sent together, and each is an event.
+TEST(HostileRaceTest, DeniedEntryAmongManyOfSendmmsgEndsTheCall) {
+  constexpr size_t kMessages = 40;
+  constexpr size_t kDenied = 23;
+  const Server allowed(SOCK_DGRAM);
+  const Server denied(SOCK_DGRAM);
+  const auto body = [&](int) {
+    const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    std::array<sockaddr_in, kMessages> addresses;
+    iovec piece = {const_cast<char*>("x"), 1};
+    std::array<mmsghdr, kMessages> messages = {};
+    for (size_t i = 0; i < kMessages; ++i) {
+      addresses[i] = Loopback(i == kDenied ? denied.port() : allowed.port());
+      messages[i].msg_hdr.msg_name = &addresses[i];
+      messages[i].msg_hdr.msg_namelen = sizeof addresses[i];
+      messages[i].msg_hdr.msg_iov = &piece;
+      messages[i].msg_hdr.msg_iovlen = 1;
+    }
+    const int sent = sendmmsg(fd, messages.data(), kMessages, 0);
+    const auto told = static_cast<int>(
+        std::ranges::count_if(messages, [](const mmsghdr& one) { return one.msg_len == 1; }));
+    return sent == told ? sent : -1;
+  };
+  ASSERT_EQ(RunUnguarded(body), int{kMessages});
+  ASSERT_EQ(Drain(denied), 1);
+  Drain(allowed);
+  Guarded guarded(AllowOnly(allowed.port()));
+  EXPECT_EQ(guarded.Run(body), int{kDenied});
+  EXPECT_EQ(Drain(denied), 0);
+  EXPECT_EQ(Drain(allowed), int{kDenied});
 }
 
 class HostileTableTest : public testing::TestWithParam<bool> {};

@@ -1,9 +1,160 @@
 // sendto(2), sendmsg(2), sendmmsg(2).
+#include <sys/mman.h>
+
+#include <array>
+
 #include "support.h"
 
 namespace oakum::fidelity {
 
+namespace {
+
+constexpr size_t kMany = 100;
+constexpr size_t kPage = 4096;
+
+// sendmmsg(2) of kMany messages that all look different, from memory that `change` can do something
+// to first. Its headers begin 20 before the end of a page. Says the result, every length, and how
+// much has come.
+class Many {
+ public:
+  Many() : server_(Bound(AF_INET, SOCK_DGRAM, port_)), fd_(Udp()) {
+    const int room = 1 << 20;
+    setsockopt(server_, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+    headers = reinterpret_cast<mmsghdr*>(headers_ + kPage - 20 * sizeof(mmsghdr));
+    for (size_t i = 0; i < kMany; ++i) {
+      const std::string text = "message " + std::to_string(i * i);
+      names[i] = Loopback(port_);
+      char* const data = payloads_ + 50 * i;
+      memcpy(data, text.data(), text.size());
+      // In one piece, in two, in three of which one has nothing.
+      const size_t parts = i % 3 + 1;
+      pieces[i][0] = {data, parts == 1 ? text.size() : 4};
+      pieces[i][1] = {data + 4, parts == 2 ? text.size() - 4 : 0};
+      pieces[i][2] = {data + 4, text.size() - 4};
+      msghdr& header = headers[i].msg_hdr;
+      header.msg_name = &names[i];
+      header.msg_namelen = sizeof names[i];
+      header.msg_iov = pieces[i].data();
+      header.msg_iovlen = parts;
+      headers[i].msg_len = static_cast<unsigned>(1000 + i);
+    }
+  }
+  ~Many() {
+    munmap(headers_, 3 * kPage);
+    munmap(payloads_, 3 * kPage);
+  }
+  Many(const Many&) = delete;
+  Many& operator=(const Many&) = delete;
+
+  std::string Send(int flags = 0) {
+    std::string result = Result(sendmmsg(fd_, headers, kMany, flags)) + ":";
+    for (size_t i = 0; i < kMany; ++i) {
+      result += " " + std::to_string(headers[i].msg_len);
+    }
+    result += " came:";
+    char text[65536];
+    ssize_t got = 0;
+    int quiet = 0;
+    while ((got = recv(server_, text, sizeof text, MSG_DONTWAIT)) >= 0 || quiet++ < 2) {
+      result += got >= 0 ? " " + std::string(text, std::min<size_t>(30, static_cast<size_t>(got)))
+                         : std::string();
+    }
+    return result;
+  }
+  [[nodiscard]] char* page(size_t number) const { return headers_ + number * kPage; }
+  [[nodiscard]] char* payload_page(size_t number) const { return payloads_ + number * kPage; }
+  [[nodiscard]] int fd() const { return fd_; }
+
+  mmsghdr* headers;
+  std::array<sockaddr_in, kMany> names = {};
+  std::array<std::array<iovec, 3>, kMany> pieces = {};
+
+ private:
+  static char* Pages() {
+    return static_cast<char*>(
+        mmap(nullptr, 3 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  }
+
+  uint16_t port_ = 0;
+  const Fd server_;
+  const Fd fd_;
+  char* const headers_ = Pages();
+  char* const payloads_ = Pages();
+};
+
+}  // namespace
+
 void AddSendCases(std::vector<Case>& cases) {
+  CASE("udp sendmmsg of many") {
+    Many many;
+    return many.Send() + " again " + many.Send(MSG_DONTWAIT);
+  } END);
+  CASE("udp sendmmsg of many, some of them special") {
+    Many many;
+    many.names[5].sin_family = AF_UNSPEC;
+    many.headers[17].msg_hdr.msg_iovlen = 0;
+    many.headers[30].msg_hdr.msg_namelen = 1000;
+    many.headers[31].msg_hdr.msg_flags = MSG_EOR | MSG_OOB;
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    auto* const record = reinterpret_cast<cmsghdr*>(control);
+    const int ttl = 9;
+    *record = {CMSG_LEN(sizeof ttl), IPPROTO_IP, IP_TTL};
+    memcpy(CMSG_DATA(record), &ttl, sizeof ttl);
+    many.headers[40].msg_hdr.msg_control = control;
+    many.headers[40].msg_hdr.msg_controllen = sizeof control;
+    inet_pton(AF_INET, "0.0.0.0", &many.names[50].sin_addr);
+    return many.Send();
+  } END);
+  CASE("udp sendmmsg of many, one of them bad") {
+    std::string result;
+    const std::vector<char> large(65'508, 'x');
+    for (const size_t bad : {size_t{0}, size_t{1}, size_t{7}, kMany - 1}) {
+      for (int way = 0; way < 7; ++way) {
+        Many many;
+        msghdr& header = many.headers[bad].msg_hdr;
+        switch (way) {
+          case 0:
+            header.msg_name = reinterpret_cast<void*>(16);
+            break;
+          case 1:
+            header.msg_iov = reinterpret_cast<iovec*>(16);
+            break;
+          case 2:
+            many.pieces[bad][0].iov_base = reinterpret_cast<void*>(16);
+            break;
+          case 3:
+            many.pieces[bad][0].iov_len = SIZE_MAX;
+            break;
+          case 4:
+            header.msg_namelen = static_cast<socklen_t>(-1);
+            break;
+          case 5:
+            many.names[bad].sin_port = 0;
+            break;
+          default:
+            many.pieces[bad] = {{{const_cast<char*>(large.data()), large.size()}, {}, {}}};
+        }
+        result += std::to_string(bad) + " " + std::to_string(way) + ": " + many.Send() + "; ";
+      }
+    }
+    return result;
+  } END);
+  CASE("udp sendmmsg of many, headers that can only be read") {
+    Many many;
+    std::string result;
+    mprotect(many.page(1), kPage, PROT_READ);
+    result += many.Send();
+    mprotect(many.page(0), kPage, PROT_READ);
+    return result + "; all of them " + many.Send();
+  } END);
+  CASE("udp sendmmsg of many, headers and payload that end") {
+    Many many;
+    mprotect(many.payload_page(1), kPage, PROT_NONE);
+    std::string result = many.Send();
+    munmap(many.page(1), kPage);
+    // Not Send(), which looks at all of them.
+    return result + " " + Result(sendmmsg(many.fd(), many.headers, kMany, 0));
+  } END);
   CASE("udp sendto") {
     uint16_t port = 0;
     const Fd server(Bound(AF_INET, SOCK_DGRAM, port));
