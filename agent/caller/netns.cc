@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <system_error>
 #include <thread>
 
 #include "agent/caller/identity.h"
@@ -36,14 +37,20 @@ bool ComesBack(int own_fd) {
 // With a thread that ends there.
 Expected<void> VisitForGood(int net_fd, const std::function<void()>& body) {
   int error = 0;
-  std::thread([&] {
-    SetEffectiveCapabilities(kEnter);
-    error = setns(net_fd, CLONE_NEWNET) == 0 ? 0 : errno;
-    SetEffectiveCapabilities(kPerformerCapabilities);
-    if (error == 0) {
-      body();
-    }
-  }).join();
+  std::thread visitor;
+  try {
+    visitor = std::thread([&] {
+      SetEffectiveCapabilities(kEnter);
+      error = setns(net_fd, CLONE_NEWNET) == 0 ? 0 : errno;
+      SetEffectiveCapabilities(kPerformerCapabilities);
+      if (error == 0) {
+        body();
+      }
+    });
+  } catch (const std::system_error& no_room) {
+    return MakeError(no_room.code().value(), "start a thread that enters a network namespace");
+  }
+  visitor.join();
   if (error != 0) {
     return ErrnoError(error, geteuid() == 0 ? "enter a network namespace"
                                             : "enter a network namespace (an ordinary user's agent "

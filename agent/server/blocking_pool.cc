@@ -1,6 +1,8 @@
 #include "agent/server/blocking_pool.h"
 
 #include <csignal>
+#include <memory>
+#include <system_error>
 #include <thread>
 
 namespace oakum::agent {
@@ -19,7 +21,11 @@ void InstallHandler() {
 
 }  // namespace
 
-BlockingPool::BlockingPool() { InstallHandler(); }
+BlockingPool::BlockingPool() {
+  InstallHandler();
+  const std::lock_guard lock(mutex_);
+  StartLasting();
+}
 
 BlockingPool::~BlockingPool() {
   std::deque<Waiting> waiting;  // goes without the lock
@@ -49,6 +55,9 @@ bool BlockingPool::TakeNext(Waiting& out) {
 
 void BlockingPool::Run(Owner owner, uint64_t key, Job job) {
   const std::lock_guard lock(mutex_);
+  if (!lasting_) {
+    StartLasting();
+  }
   queue_.push_back({owner, key, std::move(job)});
   Waiting next;
   if (idle_ > 0) {
@@ -68,13 +77,51 @@ void BlockingPool::Run(Owner owner, uint64_t key, Job job) {
 }
 
 void BlockingPool::StartThread(Waiting first) {
+  const Owner owner = first.owner;
+  const auto job = std::make_shared<Waiting>(std::move(first));
   ++threads_;
-  ++running_of_[first.owner];
-  std::thread([this, first = std::move(first)]() mutable { Work(std::move(first)); }).detach();
+  ++running_of_[owner];
+  try {
+    std::thread([this, job] { Work(std::move(*job)); }).detach();
+  } catch (const std::system_error&) {
+    --threads_;
+    if (--running_of_[owner] == 0) {
+      running_of_.erase(owner);
+    }
+    queue_.push_front(std::move(*job));
+  }
+}
+
+void BlockingPool::StartLasting() {
+  ++threads_;
+  try {
+    std::thread([this] { WorkToTheEnd(); }).detach();
+    lasting_ = true;
+  } catch (const std::system_error&) {  // with the next job
+    --threads_;
+  }
 }
 
 void BlockingPool::Work(Waiting first) {
   std::unique_lock lock(mutex_);
+  RunAll(lock, first, false);
+  --threads_;
+  // Under the lock: once the destructor sees no thread it may free everything this thread uses.
+  ended_.notify_all();
+}
+
+void BlockingPool::WorkToTheEnd() {
+  std::unique_lock lock(mutex_);
+  Waiting next;
+  if (TakeNext(next) || WaitIdle(lock, next, true)) {
+    ++running_of_[next.owner];
+    RunAll(lock, next, true);
+  }
+  --threads_;
+  ended_.notify_all();
+}
+
+void BlockingPool::RunAll(std::unique_lock<std::mutex>& lock, Waiting& first, bool lasts) {
   for (bool more = true; more;) {
     running_.emplace(first.key, pthread_self());
     lock.unlock();
@@ -85,22 +132,24 @@ void BlockingPool::Work(Waiting first) {
     if (--running_of_[first.owner] == 0) {
       running_of_.erase(first.owner);
     }
-    more = TakeNext(first) || WaitIdle(lock, first);
+    more = TakeNext(first) || WaitIdle(lock, first, lasts);
     if (more) {
       ++running_of_[first.owner];
     }
   }
-  --threads_;
-  // Under the lock: once the destructor sees no thread it may free everything this thread uses.
-  ended_.notify_all();
 }
 
-bool BlockingPool::WaitIdle(std::unique_lock<std::mutex>& lock, Waiting& next) {
+bool BlockingPool::WaitIdle(std::unique_lock<std::mutex>& lock, Waiting& next, bool lasts) {
   const auto until = std::chrono::steady_clock::now() + kIdleFor;
+  const auto is_called = [this] { return calls_ > 0 || stopping_; };
   bool called = true;
-  while (called && !stopping_ && idle_ < kMaxIdle) {
+  while (called && !stopping_ && (lasts || idle_ < kMaxIdle)) {
     ++idle_;
-    called = called_.wait_until(lock, until, [this] { return calls_ > 0 || stopping_; });
+    if (lasts) {
+      called_.wait(lock, is_called);
+    } else {
+      called = called_.wait_until(lock, until, is_called);
+    }
     if (calls_ > 0) {
       --calls_;  // whoever has called has counted it as not idle any more
     } else {

@@ -17,7 +17,8 @@ namespace oakum::agent {
 // Runs jobs on threads of their own, as many at once as the bounds allow; the rest waits in the
 // order it came. An owner of whom nothing runs gets a thread beyond the bound of all, so that
 // owners whose jobs are stuck, however many, cannot keep another from running at all. A few threads
-// stay for kIdleFor after their last job, since starting one takes longer than most jobs.
+// stay for kIdleFor after their last job, since starting one takes longer than most jobs. One stays
+// for good: where no other can be started (pthread_create(3), EAGAIN), jobs wait for it.
 class BlockingPool {
  public:
   static constexpr size_t kMaxThreads = 512;
@@ -50,10 +51,16 @@ class BlockingPool {
   };
   // The next job whose owner is below its bound; with the lock held.
   [[nodiscard]] bool TakeNext(Waiting& out);
+  // Puts `first` at the head of the queue where no thread can be started.
   void StartThread(Waiting first);
+  void StartLasting();
   void Work(Waiting first);
-  // Waits for a job that an idle thread is to take; with the lock held.
-  [[nodiscard]] bool WaitIdle(std::unique_lock<std::mutex>& lock, Waiting& next);
+  void WorkToTheEnd();
+  // Runs `first` and what comes after it without a pause; with the lock held.
+  void RunAll(std::unique_lock<std::mutex>& lock, Waiting& first, bool lasts);
+  // Waits for a job that an idle thread is to take, one that `lasts` until the pool ends; with the
+  // lock held.
+  [[nodiscard]] bool WaitIdle(std::unique_lock<std::mutex>& lock, Waiting& next, bool lasts);
 
   std::mutex mutex_;
   std::condition_variable ended_;  // a thread has
@@ -65,6 +72,7 @@ class BlockingPool {
   std::map<uint64_t, pthread_t> running_;
   std::map<Owner, size_t> running_of_;
   size_t threads_ = 0;
+  bool lasting_ = false;  // there is the one that stays
 };
 
 }  // namespace oakum::agent

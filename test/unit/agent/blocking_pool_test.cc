@@ -8,6 +8,8 @@
 #include <set>
 #include <thread>
 
+#include "test/unit/agent/no_more_threads.h"
+
 namespace oakum::agent {
 namespace {
 
@@ -78,6 +80,28 @@ TEST(BlockingPoolTest, OneOwnerHasItsBoundOnly) {
   EXPECT_EQ(ran.get_future().wait_for(kPatience), std::future_status::ready);
   EXPECT_EQ(running, BlockingPool::kMaxThreadsPerOwner);
   go.set_value();
+  for (int i = 0; i < 2000 && ended < jobs; ++i) {
+    usleep(10'000);
+  }
+  EXPECT_EQ(ended, jobs);
+}
+
+TEST(BlockingPoolTest, JobsWaitForAThreadWhereNoOtherCanBeStarted) {
+  BlockingPool pool;
+  const NoMoreThreads full;
+  if (!full.there()) {
+    GTEST_SKIP() << "needs a pids cgroup of its own";
+  }
+  const int one = 0;
+  const int other = 0;
+  std::atomic<size_t> ended{0};
+  const size_t jobs = 40;
+  for (uint64_t i = 0; i < jobs; ++i) {
+    pool.Run(i % 2 == 0 ? &one : &other, i, [&] {
+      usleep(1'000);
+      ++ended;
+    });
+  }
   for (int i = 0; i < 2000 && ended < jobs; ++i) {
     usleep(10'000);
   }
