@@ -19,7 +19,8 @@ struct Context {
   std::ostream& err;
   const char* config_variable = nullptr;  // the value of OAKUM_CONFIG; null when unset
   std::optional<std::string> proxy_variable = std::nullopt;  // the value of OAKUM_PROXY
-  int status = kOk;                                          // set by the subcommand that ran
+  bool may_fork = false;  // this process has nothing but the command, and may return from it twice
+  int status = kOk;       // set by the subcommand that ran
 
   // "oakum: what" on a line of its own.
   void Fail(int exit_status, const std::string& what) {

@@ -13,7 +13,8 @@ int main(int argc, char** argv) {
   oakum::cli::Context context{.out = std::cout,
                               .err = std::cerr,
                               .config_variable = std::getenv(oakum::policy::kConfigVariable),
-                              .proxy_variable = oakum::cli::TakeProxyVariable()};
+                              .proxy_variable = oakum::cli::TakeProxyVariable(),
+                              .may_fork = true};
   std::vector<const char*> words;
   words.reserve(arguments.size());
   for (const std::string& argument : arguments) {

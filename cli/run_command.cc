@@ -1,15 +1,20 @@
 // oakum run: the guard for one ordinary program and its children, with an agent in this process.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "agent/events/event_log.h"
@@ -19,6 +24,7 @@
 #include "cli/command.h"
 #include "cli/guarded_program.h"
 #include "cli/report.h"
+#include "cli/run_keeper.h"
 #include "cli/run_policy.h"
 #include "cli/run_sink.h"
 #include "cli/supervisor.h"
@@ -118,65 +124,180 @@ bool WaitsKillable(const Options& options) {
   return false;
 }
 
-// Runs the program to its end; the exit status, or nothing after having said why not.
-std::optional<int> RunGuarded(const Options& options, const Policies& policies,
-                              const policy::Policy& policy, RunSink& sink, Context& context) {
-  const auto fail = [&](const Error& error) {
-    context.Fail(kUsage, error.ToString());
-    return std::nullopt;
-  };
-  const auto filter = OwnFilter(policy::Plan(policy));
-  if (!filter) {
-    return fail(filter.error());
+// As this process ends after the guard, whose parent it was: a signal that ended it before there
+// was a program ends this one too, as whoever has sent it expects.
+int EndLike(int guard_status) {
+  if (WIFSIGNALED(guard_status)) {
+    const int number = WTERMSIG(guard_status);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, number);
+    signal(number, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+    raise(number);
   }
-  auto supervisor = Supervisor::Create();
-  if (!supervisor) {
-    return fail(supervisor.error());
-  }
-  auto program = GuardedProgram::Start(*filter, options.command, WaitsKillable(options));
-  if (!program) {
-    return fail(program.error());
-  }
-  if (auto ready = BecomeAgent(*supervisor); !ready) {
-    return fail(ready.error());
-  }
-  const Log log("oakum", LogLevel::kError);
-  std::unique_ptr<agent::EventLog> event_log;
-  if (options.events) {
-    auto created = agent::EventLog::Create({.path = *options.events}, log);
-    if (!created) {
-      return fail(created.error());
-    }
-    event_log = std::move(*created);
-  }
-  sink.Connect(event_log.get(), [&supervisor] { supervisor->KillAll(); });
-  auto sessions = agent::SessionManager::Create({}, policies, sink, log);
-  if (!sessions) {
-    return fail(sessions.error());
-  }
-  UniqueFd listener = program->TakeListener();
-  const UniqueFd watched(fcntl(listener.get(), F_DUPFD_CLOEXEC, 0));
-  if (!watched) {
-    return fail(ErrnoError("fcntl(F_DUPFD_CLOEXEC)").error());
-  }
-  const std::string& command = options.command.front();
-  if (auto attached = (*sessions)->Attach(StateOf(*program, command, policy), std::move(listener));
-      !attached) {
-    return fail(attached.error());
-  }
-  if (auto executed = program->Exec(); !executed) {
-    const int code = executed.error().code;
-    context.Fail(code == ENOENT ? kExitNotFound : kExitNotExecutable, executed.error().what);
-    return std::nullopt;
-  }
-  const int status = supervisor->Wait(program->pid(), watched.get(), [&] {
-    context.err << fmt::format(
-        "oakum: {} has ended; waiting for the processes that it left behind\n", Escape(command));
-  });
-  return ExitStatus(status);
+  return ExitStatus(guard_status);
 }
 
-void Run(Options& options, Context& context) {
+// What there is of the program at the end.
+struct Outcome {
+  int status = 0;         // exit status
+  bool reported = false;  // the guard has done so
+};
+
+// Starts the program, or goes on with one whose guard has died, and guards it to its end.
+class Run {
+ public:
+  Run(const Options& options, Policies policies, const policy::Policy& policy, RunSink& sink,
+      Context& context)
+      : options_(options),
+        policies_(std::move(policies)),
+        policy_(policy),
+        sink_(sink),
+        context_(context) {}
+
+  // Nothing after having said why not.
+  std::optional<Outcome> ToTheEnd() {
+    auto supervisor = Supervisor::Create();
+    if (!supervisor) {
+      return Fail(supervisor.error());
+    }
+    if (!context_.may_fork) {
+      return Ended(Guard(*supervisor, nullptr));
+    }
+    if (auto shared = sink_.Share(); !shared) {
+      return Fail(shared.error());
+    }
+    void* const memory = mmap(nullptr, sizeof(ProgramEnd), PROT_READ | PROT_WRITE,
+                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+      return Fail(ErrnoError("mmap").error());
+    }
+    auto* const end = new (memory) ProgramEnd;  // there until the process ends
+    supervisor->ShareEnd(end);
+    auto role = SplitRun(*supervisor);
+    if (!role) {
+      return Fail(role.error());
+    }
+    if (const auto* ended = std::get_if<EndedRole>(&*role); ended != nullptr) {
+      return Outcome{.status = EndLike(ended->status), .reported = true};
+    }
+    if (auto* successor = std::get_if<SuccessorRole>(&*role); successor != nullptr) {
+      return Ended(Succeed(*supervisor, *successor));
+    }
+    const auto& guard = std::get<GuardRole>(*role);
+    auto own = Supervisor::Create();
+    if (!own) {
+      return Fail(own.error());
+    }
+    own->HearFrom(guard.keeper);
+    own->ShareEnd(end);
+    return Ended(Guard(*own, guard.store.get()));
+  }
+
+ private:
+  std::optional<Outcome> Fail(const Error& error) {
+    context_.Fail(kUsage, error.ToString());
+    return std::nullopt;
+  }
+
+  // Ends the sessions before what they use.
+  std::optional<Outcome> Ended(std::optional<Outcome> outcome) {
+    sessions_.reset();
+    return outcome;
+  }
+
+  std::optional<Outcome> Guard(Supervisor& supervisor, agent::FdStore* store) {
+    const auto filter = OwnFilter(policy::Plan(policy_));
+    if (!filter) {
+      return Fail(filter.error());
+    }
+    auto program = GuardedProgram::Start(*filter, options_.command, WaitsKillable(options_));
+    if (!program) {
+      return Fail(program.error());
+    }
+    if (auto ready = BecomeAgent(supervisor); !ready) {
+      return Fail(ready.error());
+    }
+    if (auto begun = Begin(supervisor, store); !begun) {
+      return Fail(begun.error());
+    }
+    UniqueFd listener = program->TakeListener();
+    const UniqueFd watched(fcntl(listener.get(), F_DUPFD_CLOEXEC, 0));
+    if (!watched) {
+      return Fail(ErrnoError("fcntl(F_DUPFD_CLOEXEC)").error());
+    }
+    if (auto kept = store != nullptr ? KeepProgram(*store, program->pid(), watched.get())
+                                     : Expected<void>();
+        !kept) {
+      return Fail(kept.error());
+    }
+    if (auto attached = sessions_->Attach(StateOf(*program, options_.command.front(), policy_),
+                                          std::move(listener));
+        !attached) {
+      return Fail(attached.error());
+    }
+    if (auto executed = program->Exec(); !executed) {
+      const int code = executed.error().code;
+      context_.Fail(code == ENOENT ? kExitNotFound : kExitNotExecutable, executed.error().what);
+      return std::nullopt;
+    }
+    return Wait(supervisor, program->pid(), watched.get());
+  }
+
+  // In the place of a guard that has died.
+  std::optional<Outcome> Succeed(Supervisor& supervisor, SuccessorRole& role) {
+    context_.err << fmt::format("oakum: the guard has died (signal {}); another one goes on\n",
+                                WTERMSIG(role.status));
+    sink_.Recall();
+    if (auto begun = Begin(supervisor, nullptr); !begun) {
+      return Fail(begun.error());
+    }
+    if (const auto adopted = sessions_->Adopt(std::move(role.items)); !adopted) {
+      return Fail(adopted.error());
+    }
+    return Wait(supervisor, role.program, role.listener.get());
+  }
+
+  Expected<void> Begin(Supervisor& supervisor, agent::FdStore* store) {
+    if (options_.events) {
+      auto created = agent::EventLog::Create({.path = *options_.events}, log_);
+      if (!created) {
+        return std::unexpected(std::move(created.error()));
+      }
+      event_log_ = std::move(*created);
+    }
+    sink_.Connect(event_log_.get(), [&supervisor] { supervisor.KillAll(); });
+    agent::SessionOptions session_options;
+    session_options.store = store;
+    auto sessions = agent::SessionManager::Create(session_options, policies_, sink_, log_);
+    if (!sessions) {
+      return std::unexpected(std::move(sessions.error()));
+    }
+    sessions_ = std::move(*sessions);
+    return {};
+  }
+
+  Outcome Wait(Supervisor& supervisor, pid_t program, int listener_fd) {
+    const int status = supervisor.Wait(program, listener_fd, [&] {
+      context_.err << fmt::format(
+          "oakum: {} has ended; waiting for the processes that it left behind\n",
+          Escape(options_.command.front()));
+    });
+    return {.status = ExitStatus(status)};
+  }
+
+  const Options& options_;
+  const Policies policies_;
+  const policy::Policy& policy_;
+  RunSink& sink_;
+  Context& context_;
+  const Log log_{"oakum", LogLevel::kError};
+  std::unique_ptr<agent::EventLog> event_log_;
+  std::unique_ptr<agent::SessionManager> sessions_;
+};
+
+void RunCommand(Options& options, Context& context) {
   RunPolicyOptions& chosen = options.policy;
   if (!chosen.policy && !chosen.proxy) {
     chosen.proxy = context.proxy_variable;
@@ -201,12 +322,16 @@ void Run(Options& options, Context& context) {
     return;
   }
   RunSink sink;
-  const auto status = RunGuarded(options, *policies, **policy, sink, context);
-  if (!status) {
+  const auto outcome = Run(options, *policies, **policy, sink, context).ToTheEnd();
+  if (!outcome) {
+    return;
+  }
+  if (outcome->reported) {
+    context.status = outcome->status;
     return;
   }
   const ReportSummary summary = sink.Summary();
-  context.status = options.fail_on_leak && summary.leaks != 0 ? kExitLeak : *status;
+  context.status = options.fail_on_leak && summary.leaks != 0 ? kExitLeak : outcome->status;
   WriteReport(summary, options, context);
 }
 
@@ -262,7 +387,7 @@ void AddRunCommand(CLI::App& program, Context& context) {
       ->required();
   // What follows the program's name is the program's.
   command->positionals_at_end();
-  command->callback([options, &context] { Run(*options, context); });
+  command->callback([options, &context] { RunCommand(*options, context); });
 }
 
 }  // namespace oakum::cli

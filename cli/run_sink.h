@@ -8,6 +8,8 @@
 
 #include "agent/events/event.h"
 #include "agent/events/event_json.h"
+#include "base/error.h"
+#include "base/unique_fd.h"
 #include "cli/report.h"
 
 namespace oakum::cli {
@@ -20,6 +22,10 @@ class RunSink : public agent::EventSink {
   // kill. Both outlive the sessions. Before the first Push.
   void Connect(agent::EventSink* next, std::function<void()> on_kill);
   void Push(agent::Event&& event) override;
+  // Has processes that are forked from now on share what was pushed. Errors: memfd_create(2)'s.
+  [[nodiscard]] Expected<void> Share();
+  // Takes into the report what another process has pushed.
+  void Recall();
   [[nodiscard]] ReportSummary Summary() const;
 
  private:
@@ -28,6 +34,8 @@ class RunSink : public agent::EventSink {
   mutable std::mutex mutex_;
   agent::EventSerializer serializer_;
   std::string line_;  // of the event in hand
+  UniqueFd shared_;   // all lines, to a bound
+  bool shares_ = false;
   Report report_;
 };
 

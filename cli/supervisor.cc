@@ -89,30 +89,52 @@ void Supervisor::Reap() {
     if (pid == program_) {
       ended_ = true;
       status_ = status;
+      if (end_ != nullptr) {
+        end_->status = status;
+        end_->ended = true;
+      }
     }
   }
 }
 
-void Supervisor::HandleSignals() {
+void Supervisor::HandleSignals(pid_t program, const std::function<void(int)>& pass_on) {
+  const bool has_keeper = keeper_ > 0 && getppid() == keeper_;
   signalfd_siginfo info = {};
   while (read(signals_.get(), &info, sizeof info) == sizeof info) {
     const int signal = static_cast<int>(info.ssi_signo);
+    const auto sender = static_cast<pid_t>(info.ssi_pid);
     // Positive codes are the kernel's, of a terminal here (sigaction(2)). A program that signals
     // its own group means itself as well, and has done so.
-    if (signal == SIGCHLD || info.ssi_code > 0 || static_cast<pid_t>(info.ssi_pid) == program_) {
+    if (signal == SIGCHLD || info.ssi_code > 0 || sender == program ||
+        (has_keeper && sender != keeper_)) {
       continue;
     }
-    if (ended_) {
-      SignalAll(signal);
-    } else {
-      kill(program_, signal);
-    }
+    pass_on(signal);
+  }
+}
+
+void Supervisor::PassSignalsOn(pid_t to, pid_t program) {
+  HandleSignals(program, [to](int signal) { kill(to, signal); });
+}
+
+void Supervisor::LookForAnEarlierEnd() {
+  if (end_ != nullptr && end_->ended) {
+    ended_ = true;
+    status_ = end_->status;
+    return;
+  }
+  siginfo_t info = {};
+  if (waitid(P_PID, static_cast<id_t>(program_), &info, WEXITED | WNOHANG | WNOWAIT) != 0 &&
+      errno == ECHILD) {
+    ended_ = true;  // and who has waited for it has died before it could say so
+    status_ = SIGKILL;
   }
 }
 
 int Supervisor::Wait(pid_t program, int listener_fd, const std::function<void()>& on_wait) {
   using Clock = std::chrono::steady_clock;
   program_ = program;
+  LookForAnEarlierEnd();
   bool killing = false;
   bool told = false;
   Clock::time_point ended_at;
@@ -144,7 +166,13 @@ int Supervisor::Wait(pid_t program, int listener_fd, const std::function<void()>
         killing = true;
         watched[2].fd = -1;
       }
-      HandleSignals();
+      HandleSignals(program_, [this](int signal) {
+        if (ended_) {
+          SignalAll(signal);
+        } else {
+          kill(program_, signal);
+        }
+      });
     }
     if (killing && guarded) {
       SignalAll(SIGKILL);

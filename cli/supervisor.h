@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <functional>
 #include <set>
 
@@ -11,6 +12,12 @@
 #include "base/unique_fd.h"
 
 namespace oakum::cli {
+
+// How a program has ended, in memory that processes forked later share.
+struct ProgramEnd {
+  std::atomic<bool> ended = false;
+  std::atomic<int> status = 0;  // waitpid(2)
+};
 
 // Made before the program is started: from then on processes that lose their parent become this
 // process's children (PR_SET_CHILD_SUBREAPER, prctl(2)), so that they stay its descendants, which
@@ -23,6 +30,19 @@ class Supervisor {
   // Blocks the signals that are passed on. To be called after fork(2), which hands the mask down,
   // and before any thread starts. Errors: those of signalfd(2).
   [[nodiscard]] Expected<void> TakeSignals();
+
+  // Of signals from other processes, only those that `keeper` passes on are heard as long as it is
+  // this process's parent: it gets the same ones.
+  void HearFrom(pid_t keeper) { keeper_ = keeper; }
+  // `end` is written when the program has ended, and read when somebody else may have waited for it
+  // before. It outlives the supervisor.
+  void ShareEnd(ProgramEnd* end) { end_ = end; }
+
+  // Passes on what has come to the process `to`. From the terminal, and from `program` (which means
+  // its own group, and has reached it), nothing is. signals_fd() is readable when there is any;
+  // SIGCHLD is among them.
+  void PassSignalsOn(pid_t to, pid_t program);
+  [[nodiscard]] int signals_fd() const { return signals_.get(); }
 
   // Returns the wait status (waitpid(2)) of `program` once the filter behind `listener_fd` has no
   // task any more. Until then INT, TERM, HUP, QUIT, WINCH, USR1 and USR2 from other processes are
@@ -38,13 +58,17 @@ class Supervisor {
   Supervisor(UniqueFd kill_event, std::set<pid_t> others)
       : kill_event_(std::move(kill_event)), others_(std::move(others)) {}
 
-  void HandleSignals();
+  // Calls `pass_on` for each signal that is to be.
+  void HandleSignals(pid_t program, const std::function<void(int signal)>& pass_on);
   void Reap();
+  void LookForAnEarlierEnd();
   void SignalAll(int signal) const;
 
   UniqueFd kill_event_;
   std::set<pid_t> others_;  // children that were there before
   UniqueFd signals_;
+  pid_t keeper_ = -1;
+  ProgramEnd* end_ = nullptr;
   pid_t program_ = -1;
   bool ended_ = false;
   int status_ = 0;

@@ -1,19 +1,17 @@
 #include "agent/kept/keeper_store.h"
 
 #include <fmt/format.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
-#include <deque>
-#include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
 
+#include "agent/kept/keeper_line.h"
 #include "agent/kept/keeper_protocol.h"
 #include "agent/kept/keeper_spawner.h"
 #include "agent/server/unix_socket.h"
@@ -29,10 +27,6 @@ constexpr std::chrono::milliseconds kBetweenTries{5};
 // A keeper answers at once; one that is being started takes a moment on a busy machine.
 constexpr std::chrono::seconds kAnswersWithin{10};
 constexpr std::chrono::milliseconds kBetweenSpawns{200};
-// A keeper that many sessions have begun and ended for is behind for a moment.
-constexpr int kTakesWithinMs = 100;
-// What is to be forgotten and the keeper has no room to hear of yet.
-constexpr size_t kMaxUnsaid = 16'384;
 
 Expected<UniqueFd> Connect(const std::string& path) {
   sockaddr_un address = {};
@@ -144,63 +138,29 @@ class KeeperStore final : public FdStore {
   KeeperStore(std::string agent_socket, KeeperSpawner spawner, UniqueFd socket)
       : agent_socket_(std::move(agent_socket)),
         spawner_(std::move(spawner)),
-        socket_(std::move(socket)) {}
+        line_(std::move(socket)) {}
 
   Expected<void> Keep(const std::string& name, std::span<const int> fds) override {
-    const std::lock_guard lock(mutex_);
-    SayTheRest();
-    auto sent = SendToPeer(socket_.get(), KeeperWord::kKeep, name, fds, MSG_DONTWAIT);
-    pollfd room = {socket_.get(), POLLOUT, 0};
-    if (!sent && sent.error().code == EAGAIN && poll(&room, 1, kTakesWithinMs) == 1) {
-      sent = SendToPeer(socket_.get(), KeeperWord::kKeep, name, fds, MSG_DONTWAIT);
-    }
-    return sent ? std::move(sent)
-                : std::unexpected(std::move(sent.error()).Context("hand over to the keeper"));
+    return line_.Keep(name, fds);
   }
   Expected<void> TryKeep(const std::string& name, std::span<const int> fds) override {
-    const std::lock_guard lock(mutex_);
-    SayTheRest();
-    return unsaid_.empty() ? SendToPeer(socket_.get(), KeeperWord::kKeep, name, fds, MSG_DONTWAIT)
-                           : MakeError(EAGAIN, "the keeper is behind");
+    return line_.TryKeep(name, fds);
   }
-  void Forget(const std::string& name) override {
-    const std::lock_guard lock(mutex_);
-    SayTheRest();
-    // One beyond that is not missed: the keeper hears its listener hang up.
-    if (unsaid_.size() < kMaxUnsaid) {
-      unsaid_.push_back(name);
-      SayTheRest();
-    }
-  }
-  int lost_fd() const override {
-    const std::lock_guard lock(mutex_);
-    return socket_.get();
-  }
+  void Forget(const std::string& name) override { line_.Forget(name); }
+  int lost_fd() const override { return line_.fd(); }
   Expected<void> Renew() override {
     auto found = Find(agent_socket_, spawner_, {});
     if (!found) {
       return std::unexpected(std::move(found.error()));
     }
-    const std::lock_guard lock(mutex_);
-    socket_ = std::move(found->socket);
-    unsaid_.clear();
+    line_.Reset(std::move(found->socket));
     return {};
   }
 
  private:
-  // Of what is to be forgotten, as much as the keeper takes.
-  void SayTheRest() {
-    while (!unsaid_.empty() &&
-           SendToPeer(socket_.get(), KeeperWord::kForget, unsaid_.front(), {}, MSG_DONTWAIT)) {
-      unsaid_.pop_front();
-    }
-  }
-
   const std::string agent_socket_;
   KeeperSpawner spawner_;
-  mutable std::mutex mutex_;
-  UniqueFd socket_;
-  std::deque<std::string> unsaid_;
+  KeeperLine line_;
 };
 
 }  // namespace

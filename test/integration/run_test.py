@@ -1,6 +1,7 @@
 """`oakum run`: one ordinary program under a guard of its own, as root and as an ordinary user."""
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -178,17 +179,76 @@ class Run:
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(), 5)
 
-    def test_a_killed_guard_leaves_nothing_open(self):
+    def killed(self, options, kills, end="exit 5"):
+        """A program whose guard, or the guard's keeper, is killed between two rounds of calls.
+        Returns what it has tried afterwards, and the process that was started."""
         go, log = self.path("go"), self.path("log")
-        process = self.start(_ENFORCE, "sh", "-c",
-                             f"echo started; exec {self.probe} 'wait {go}' '{_BAD}' '{_GOOD}'")
+        process = self.start(options, "sh", "-c",
+                             f"{self.probe} '{_BAD}'; echo started; "
+                             f"{self.probe} 'wait {go}' '{_BAD}' '{_GOOD}'; {end}")
         process.wait_for(lambda: "started" in process.output(), 10, "the program runs")
-        process.stop(signal.SIGKILL)
+        with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as children:
+            pids = {"keeper": process.pid, "guard": int(children.read())}
+        for name in kills:
+            os.kill(pids[name], signal.SIGKILL)
+            if name == "guard":
+                wait_until(lambda: not os.path.exists(f"/proc/{pids['guard']}"), 10, "its end")
         with open(go, "w", encoding="ascii"):
             pass
-        steps = wait_until(lambda: [s for s in self.probe_lines(log) if s["op"] == "tcp"][1:], 10,
-                           "the program has tried")
-        self.assertFailed(steps[0], "ENOSYS")
+        self.wait_for_steps(log, 3)
+        return self.tcp_steps(log)[1:], process
+
+    def tcp_steps(self, log):
+        return [step for step in self.probe_lines(log) if step["op"] == "tcp"]
+
+    def wait_for_steps(self, log, count):
+        wait_until(lambda: len(self.tcp_steps(log)) >= count, 20, "the program has tried")
+
+    def test_a_guard_that_is_killed_has_a_successor(self):
+        report = self.path("report.json")
+        (bad, good), process = self.killed((*_ENFORCE, "--report", report), ["guard"])
+        self.assertFailed(bad, "EACCES")
+        self.assertWorked(good)
+        self.assertEqual(process.wait(), 5)
+        self.assertIn("the guard has died (signal 9)", process.output())
+        with open(report, encoding="utf-8") as text:
+            self.assertEqual(json.load(text)["summary"]["leaks"], 2, "one of them was told to the first guard")
+        self.assertNothingLeft(_FAR.BAD4)
+
+    def test_a_successor_passes_signals_on(self):
+        steps, process = self.killed(_ENFORCE, ["guard"], end="exec sleep 50")
+        self.assertEqual(len(steps), 2)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(), 128 + signal.SIGTERM)
+
+    def test_a_guard_goes_on_without_its_keeper(self):
+        report = self.path("report.json")
+        (bad, good), _ = self.killed((*_ENFORCE, "--report", report), ["keeper"])
+        self.assertFailed(bad, "EACCES")
+        self.assertWorked(good)
+        wait_until(lambda: os.path.exists(report), 10, "the report")
+        self.assertNothingLeft(_FAR.BAD4)
+
+    def test_a_call_under_way_is_answered_by_the_successor(self):
+        """A connect that the guard has begun, to an address that nobody has."""
+        log, nobody = self.path("log"), "10.77.0.99"
+        process = self.start(
+            ("--mode", "enforce", "--allow", nobody), "sh", "-c",
+            f"{self.probe} 'socket 0 inet stream' 'timeout 0 snd 1500' 'connect 0 {nobody} 80'")
+        syn_sent = re.compile(r"^ *\d+: \S+ 63004D0A:0050 02 ", re.MULTILINE)
+        wait_until(lambda: syn_sent.search(
+            self.far.exec_inner(env.tool("cat"), "/proc/net/tcp").stdout), 10, "it connects")
+        with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as children:
+            os.kill(int(children.read()), signal.SIGKILL)
+        process.wait(20)
+        steps = [step for step in self.probe_lines(log) if step["op"] == "connect"]
+        self.assertEqual(len(steps), 1)
+        self.assertFailed(steps[0], "EINPROGRESS")
+
+    def test_without_both_nothing_is_open(self):
+        (bad, good), _ = self.killed(_ENFORCE, ["keeper", "guard"])
+        self.assertFailed(bad, "ENOSYS")
+        self.assertFailed(good, "ENOSYS")
         self.assertNothingLeft(_FAR.BAD4)
 
     @staticmethod
@@ -207,9 +267,12 @@ class RunAsOrdinaryUser(Run, case.Case):
     def test_the_guard_is_out_of_reach(self):
         """The program has its guard's user, but can neither read its memory nor take its
         descriptors."""
-        done = self.run_guarded(_ENFORCE, "sh", "-c", "ls /proc/$PPID/fd; cat /proc/$PPID/environ")
+        done = self.run_guarded(
+            _ENFORCE, "sh", "-c",
+            "keeper=$(sed -n 's/^PPid:.//p' /proc/$PPID/status); "
+            "for p in $PPID $keeper; do ls /proc/$p/fd; cat /proc/$p/environ; done")
         self.assertEqual(done.stdout, "", done)
-        self.assertEqual(done.stderr.count("Permission denied"), 2, done)
+        self.assertEqual(done.stderr.count("Permission denied"), 4, done)
 
 
 if __name__ == "__main__":
