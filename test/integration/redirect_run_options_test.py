@@ -26,6 +26,17 @@ for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         with socket.create_connection(server.getsockname()[:2]) as client:
             print(server.accept()[1][0] if client.getpeername()[0] == host else "other")
 """
+# Asks twice over one connection, the second time when it is told to. With a timeout the socket does
+# not block (settimeout), so that the guard carries what it sends.
+_TWICE = """
+import http.client, os, sys, time
+connection = http.client.HTTPConnection("v4.example.test", timeout=30)
+for go in sys.argv[1:]:
+    while not os.path.exists(go):
+        time.sleep(0.01)
+    connection.request("GET", "/bytes/64")
+    print(connection.getresponse().read().decode(), connection.sock.fileno(), flush=True)
+"""
 _CURL = ("curl", "-sS", "--max-time", "30", "--noproxy", "*")
 
 
@@ -103,6 +114,23 @@ class RunProxy:
         self.proxy.saw("connected to v4.example.test:80\n")
         file = self.write("url", self.url + "\n")
         self.assertCarried(self.guarded(("--proxy", "@" + file), *_CURL, _URL))
+
+    def test_what_is_carried_outlives_the_guard(self):
+        go = os.path.join(self.directory, self.id() + ".go")
+        process = Process(
+            self.command(self.oakum, "run", "--proxy", self.url, "--", "/usr/bin/python3", "-c",
+                         _TWICE, "/", go), os.path.join(self.directory, self.id() + ".log"))
+        self.addCleanup(process.stop)
+        process.wait_for(lambda: _BODY in process.output(), 30, "the first answer")
+        with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as children:
+            os.kill(int(children.read()), signal.SIGKILL)
+        process.wait_for(lambda: "another one goes on" in process.output(), 10, "the successor")
+        self.write(os.path.basename(go), "")
+        self.assertEqual(process.wait(30), 0, process.output())
+        answers = [line for line in process.output().splitlines() if _BODY in line]
+        self.assertEqual(len(set(answers)), 1, "the same connection")
+        self.assertEqual(len(answers), 2)
+        self.assertEqual(self.leaked(), 0)
 
     def test_loopback_and_exceptions(self):
         """Loopback stays the program's own, --allow goes around the proxy and --deny nowhere."""
