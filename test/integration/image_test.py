@@ -60,7 +60,10 @@ def shared_ccache():
     found = run(["ccache", "--get-config", "cache_dir"], check=False) if shutil.which("ccache") else None
     if found is None or found.returncode != 0 or not os.path.isdir(found.stdout.strip()):
         return []
-    return ["--volume", f"{found.stdout.strip()}:/root/.cache/ccache:rw"]
+    # What it is compiled under counts (ccache(1), sloppiness, "locale").
+    names = [name for name in ("LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES") if name in os.environ]
+    return ["--volume", f"{found.stdout.strip()}:/root/.cache/ccache:rw",
+            *(f"--env={name}={os.environ[name]}" for name in names)]
 
 
 class ImageTest(case.Case):
