@@ -9,6 +9,8 @@ namespace oakum::agent {
 
 namespace {
 
+constexpr char kThreadName[] = "blocking";
+
 // The handler does nothing: without SA_RESTART, its running is what ends a blocking call.
 int InterruptSignal() { return SIGRTMIN + 2; }
 
@@ -103,6 +105,7 @@ void BlockingPool::StartLasting() {
 }
 
 void BlockingPool::Work(Waiting first) {
+  pthread_setname_np(pthread_self(), kThreadName);
   std::unique_lock lock(mutex_);
   RunAll(lock, first, false);
   --threads_;
@@ -111,6 +114,7 @@ void BlockingPool::Work(Waiting first) {
 }
 
 void BlockingPool::WorkToTheEnd() {
+  pthread_setname_np(pthread_self(), kThreadName);
   std::unique_lock lock(mutex_);
   Waiting next;
   if (TakeNext(next) || WaitIdle(lock, next, true)) {

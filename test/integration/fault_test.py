@@ -11,7 +11,7 @@ FAR = network.FarSide
 
 POLICIES = (steady.relaying_policy(default="deny", allow=[FAR.GOOD4]),
             steady.relaying_policy(default="allow", deny=[FAR.BAD4]))
-SECONDS = float(os.environ.get("OAKUM_RESTART_SECONDS", "6"))
+SECONDS = float(os.environ.get("OAKUM_RESTART_SECONDS", "15"))
 SEED = int(os.environ.get("OAKUM_RESTART_SEED", "0")) or random.randrange(1, 1 << 32)
 
 
