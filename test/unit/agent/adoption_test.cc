@@ -46,6 +46,7 @@ TEST_F(AdoptionTest, WaitsForAThread) {
     GTEST_SKIP() << "needs a pids cgroup of its own";
   }
   const auto adopted = agent->Adopt(store_.Items());
+  opener.join();  // it uses `full`
   ASSERT_TRUE(adopted.has_value());
   EXPECT_EQ(*adopted, 1U);
   EXPECT_GE(std::chrono::steady_clock::now() - begun, milliseconds(200));
