@@ -1,5 +1,6 @@
 #include "agent/proxy/kept_connection.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <utility>
 
@@ -8,10 +9,18 @@
 
 namespace oakum::agent {
 
+namespace {
+
+std::atomic<bool> keeps_later{false};
+
+}  // namespace
+
 bool KeepsAtOnce() {
   static const bool systemd = std::getenv("NOTIFY_SOCKET") != nullptr;
-  return !systemd;
+  return !systemd && !keeps_later.load(std::memory_order_relaxed);
 }
+
+void KeepLater() { keeps_later = true; }
 
 KeptConnection::KeptConnection(KeptRelays& all, std::string name, RelaySlot slot)
     : all_(&all), name_(std::move(name)), slot_(std::move(slot)) {}

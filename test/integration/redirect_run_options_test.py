@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import time
 
 from lib import case, env, far_world, network, proxies
 from lib.proc import Process, run
@@ -122,6 +123,7 @@ class RunProxy:
                          _TWICE, "/", go), os.path.join(self.directory, self.id() + ".log"))
         self.addCleanup(process.stop)
         process.wait_for(lambda: _BODY in process.output(), 30, "the first answer")
+        time.sleep(0.5)  # it is kept when it has lived for a while
         with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as children:
             os.kill(int(children.read()), signal.SIGKILL)
         process.wait_for(lambda: "another one goes on" in process.output(), 10, "the successor")
