@@ -45,6 +45,13 @@ constexpr uint64_t kWakeKey = 0;
 constexpr std::chrono::milliseconds kLookInterval{10};
 constexpr std::chrono::seconds kLookOftenFor{2};
 constexpr size_t kMostLooks = 32;
+// More than so many at a time are looked at aside (10 us each), for other containers' calls wait
+// meanwhile. Whoever looks at many sleeps in between: sched_yield(2) would leave the processor to
+// threads with slices as short as the agent's own (main.cc), and not to a container's.
+constexpr size_t kMaxLookedAtHere = 2;
+constexpr size_t kLooksInARow = 4;
+constexpr size_t kSweptInARow = 16;
+constexpr std::chrono::microseconds kRest{50};
 
 // Each waiting call holds a duplicate of its socket. One session may have so many of them, and all
 // sessions together half of the agent's descriptors, but each some in any case.
@@ -177,30 +184,50 @@ class EpollReactor final : public Reactor {
   }
 
   void LookForSignals() {
-    if (const Clock::time_point now = Clock::now(); now >= next_look_) {
-      const auto interval = LookInterval();
-      looks_.Look(kMostLooks * static_cast<size_t>(interval / kLookInterval),
-                  [this](uint64_t key) { return LookForSignal(key); });
-      next_look_ = now + interval;
+    const Clock::time_point now = Clock::now();
+    if (now < next_look_ || looking_.load()) {
+      return;
     }
+    const auto interval = LookInterval();
+    Calls due;
+    looks_.Look(kMostLooks * static_cast<size_t>(interval / kLookInterval), [&](uint64_t key) {
+      const auto found = calls_.find(key);
+      if (found != calls_.end()) {
+        due.push_back(found->second);
+      }
+      return found != calls_.end();
+    });
+    next_look_ = now + interval;
+    if (due.size() <= kMaxLookedAtHere) {
+      for (const auto& pending : due) {
+        LookForSignal(pending);
+      }
+      return;
+    }
+    looking_.store(true);
+    steps_.Run(this, next_step_++, [this, due = std::move(due)] {
+      SetEffectiveCapabilities(kPerformerCapabilities);
+      size_t looks = 0;
+      for (const auto& pending : due) {
+        LookForSignal(pending);
+        if (++looks % kLooksInARow == 0) {
+          std::this_thread::sleep_for(kRest);
+        }
+      }
+      looking_.store(false);
+    });
   }
 
-  // False when the call has gone.
-  bool LookForSignal(uint64_t key) {
-    const auto found = calls_.find(key);
-    if (found == calls_.end()) {
-      return false;
+  // By any thread.
+  void LookForSignal(const std::shared_ptr<PendingCall>& pending) {
+    if (!SleepsThroughSignals(pending->tid())) {
+      return;
     }
-    PendingCall& pending = *found->second;
-    if (!SleepsThroughSignals(pending.tid())) {
-      return true;
+    if (pending->SetInterrupted()) {
+      RunAside(pending, [](PendingCall& interrupted) { interrupted.Interrupt(); });
+    } else if (pending->on_thread()) {
+      (void)blocking_.Interrupt(pending->key());
     }
-    if (pending.SetInterrupted()) {
-      RunAside(found->second, [](PendingCall& interrupted) { interrupted.Interrupt(); });
-    } else if (pending.on_thread()) {
-      (void)blocking_.Interrupt(key);
-    }
-    return true;
   }
 
   [[nodiscard]] int PollTimeout() const {
@@ -385,7 +412,11 @@ class EpollReactor final : public Reactor {
   Swept LookAt(const SessionCore* owner, const Calls& calls) {
     Swept swept{.owner = owner, .left = {}, .over = {}};
     const auto begun = ProcessorTime();
+    size_t looked_at = 0;
     for (const auto& pending : calls) {
+      if (++looked_at % kSweptInARow == 0 && calls.size() > kMaxSweptHere) {
+        std::this_thread::sleep_for(kRest);
+      }
       const PendingCall::Due due = pending->Sweep();
       if (due == PendingCall::Due::kLeft && !pending->on_thread()) {
         swept.left.push_back(pending);
@@ -441,8 +472,9 @@ class EpollReactor final : public Reactor {
   std::vector<uint64_t> over_;
   std::vector<Swept> swept_;
   std::vector<std::unique_ptr<UringCalls>> spare_rings_;
+  std::atomic<uint64_t> next_step_{0};
+  std::atomic<bool> looking_{false};  // aside
   // The loop's own:
-  uint64_t next_step_ = 0;
   std::unordered_map<uint64_t, std::shared_ptr<PendingCall>> calls_;
   std::unordered_map<const SessionCore*, OfSession> sessions_;
   std::set<std::pair<Clock::time_point, uint64_t>> timers_;

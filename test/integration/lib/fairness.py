@@ -21,6 +21,7 @@ FLOODS = {
     "scanning": ["scan", "2", DENIED],
     "hanging": ["hang", "10000", BLACK_HOLE],
     "dying": ["dying", "8", "127.0.0.1"],
+    "churn": ["churn", "8"],
     "sendmmsg": ["sendmmsg", "2"],
     "listening": ["listen", "4000"],
 }

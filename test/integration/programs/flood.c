@@ -8,6 +8,7 @@
 // flood scan THREADS ADDRESS       the same to one port after another
 // flood hang THREADS ADDRESS       connect(2) that waits, in each thread
 // flood dying THREADS ADDRESS      processes whose threads are killed in the middle of such calls
+// flood churn THREADS              the same processes, whose threads sleep and make no call
 // flood sendmmsg THREADS           1,024 messages a call
 // flood listen SOCKETS             binds and listens with so many, closes all, and again
 #define _GNU_SOURCE
@@ -253,7 +254,15 @@ static void *connect_and_die(void *argument) {
   return NULL;
 }
 
-static int dying(int threads) {
+static void *sleep_and_die(void *argument) {
+  (void)argument;
+  for (;;) {
+    pause();
+  }
+  return NULL;
+}
+
+static int dying(int threads, void *(*work)(void *)) {
   unsigned chance = 1;
   printf("running\n");
   fflush(stdout);
@@ -262,9 +271,9 @@ static int dying(int threads) {
     if (child == 0) {
       pthread_t thread;
       for (int i = 1; i < threads; ++i) {
-        pthread_create(&thread, NULL, connect_and_die, i % 2 == 0 ? "" : NULL);
+        pthread_create(&thread, NULL, work, i % 2 == 0 ? "" : NULL);
       }
-      connect_and_die(NULL);
+      work(NULL);
     }
     chance = chance * 1103515245 + 12345;
     pause_ns(50000 + (chance >> 16) % 1000000);
@@ -339,7 +348,9 @@ static int run(int argc, char **argv) {
   } else if (strcmp(way, "hang") == 0) {
     in_threads(number, hang, 0);
   } else if (strcmp(way, "dying") == 0) {
-    return dying(number);
+    return dying(number, connect_and_die);
+  } else if (strcmp(way, "churn") == 0) {
+    return dying(number, sleep_and_die);
   } else if (strcmp(way, "sendmmsg") == 0) {
     in_threads(number, send_many, 1);
   } else if (strcmp(way, "listen") == 0) {
