@@ -148,7 +148,12 @@ Expected<void> Agent::Start(const MakeSessions& make_sessions, std::vector<KeptI
       !added) {
     return added;
   }
-  WatchStore();
+  if (options_.store != nullptr && options_.store->loses_connections_only() &&
+      options_.store->lost_fd() < 0) {
+    RenewStore();  // its keeper may come later
+  } else {
+    WatchStore();
+  }
   return StartServers();
 }
 
@@ -165,19 +170,28 @@ void Agent::WatchStore() {
   }
   const auto added = loop_->Add(store_fd_, EPOLLIN | EPOLLRDHUP, [this](uint32_t) {
     loop_->Remove(std::exchange(store_fd_, -1));
-    log_.Warning("the keeper has ended: another one is started");
+    const bool has_sessions = !options_.store->loses_connections_only();
+    log_.Warning("{}", has_sessions ? "the keeper has ended: another one is started"
+                                    : "the keeper of connections has ended");
     RenewStore();
+    if (store_lost_ && MayKeep()) {
+      sessions_->KeepAgain();
+      KeepRest();
+    }
   });
   if (!added) {
     log_.Error("keeper: {}", added.error().ToString());
   }
 }
 
+bool Agent::MayKeep() const { return !store_lost_ || options_.store->loses_connections_only(); }
+
 void Agent::RenewStore() {
   if (const auto renewed = options_.store->Renew(); !renewed) {
     if (!std::exchange(store_lost_, true)) {
-      log_.Error("{}; what containers call will fail when this agent ends, until there is a keeper",
-                 renewed.error().ToString());
+      log_.Error("{}; {}, until there is a keeper", renewed.error().ToString(),
+                 MayKeep() ? "connections younger than 50 ms are reset when this agent is killed"
+                           : "what containers call will fail when this agent ends");
     }
     loop_->AddTimer(kRenewAgain, [this] { RenewStore(); });
     return;
@@ -193,7 +207,7 @@ void Agent::KeepRest() {
   const auto left = sessions_->KeepRest();
   if (left == 0) {
     log_.Notice("what there is to keep is kept again");
-  } else if (!store_lost_) {
+  } else if (MayKeep()) {
     loop_->AddTimer(kKeepRestAfter, [this] { KeepRest(); });
   }
 }
@@ -288,7 +302,7 @@ Expected<void> Agent::StartServers() {
       *loop_, options_.socket,
       [this](const oci::ContainerProcessState& state, UniqueFd notify_fd) {
         auto attached = sessions_->Attach(state, std::move(notify_fd));
-        if (sessions_->left_to_keep() && !store_lost_) {
+        if (sessions_->left_to_keep() && MayKeep()) {
           loop_->AddTimer(kKeepRestAfter, [this] { KeepRest(); });
         }
         return attached;

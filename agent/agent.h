@@ -82,6 +82,8 @@ class Agent {
   void HandleSignal();
   [[nodiscard]] std::chrono::milliseconds Patience() const;
   void WatchStore();
+  // Whether what is to be kept can be, for all that is known.
+  [[nodiscard]] bool MayKeep() const;
   void RenewStore();
   void KeepRest();
   void KickWatchdog();
@@ -92,7 +94,7 @@ class Agent {
   UniqueFd signals_;
   LogLimit refusals_;
   int store_fd_ = -1;         // that is watched
-  bool store_lost_ = false;   // and nobody keeps anything
+  bool store_lost_ = false;   // and not renewed
   uint64_t watchdog_us_ = 0;  // how often systemd wants to hear from us; 0: never
 
   // In the order of their dependence: what is below uses what is above.

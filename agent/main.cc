@@ -26,6 +26,7 @@
 #include "agent/kept/keeper_protocol.h"
 #include "agent/kept/keeper_spawner.h"
 #include "agent/kept/keeper_store.h"
+#include "agent/kept/paired_store.h"
 #include "agent/kept/systemd_store.h"
 #include "agent/metrics.h"
 #include "agent/server/privileges.h"
@@ -184,14 +185,19 @@ int StatusOf(const Error& error) {
 // An agent that was killed may take a moment to be gone.
 constexpr std::chrono::seconds kPatience{3};
 
-// systemd's store where it is there, else a keeper.
+// systemd's store where it is there, beside it a keeper that its unit names, else a keeper alone.
 Expected<OpenedStore> OpenStore(const std::string& socket) {
   auto systemd = OpenSystemdStore();
   if (!systemd) {
     return std::unexpected(std::move(systemd.error()));
   }
-  return *systemd ? Expected<OpenedStore>(std::move(**systemd))
-                  : OpenKeeperStore(socket, kPatience);
+  if (!*systemd) {
+    return OpenKeeperStore(socket, kPatience);
+  }
+  const char* const keeper = std::getenv(kKeeperVariable);
+  return keeper != nullptr && *keeper != '\0'
+             ? OpenPairedStore(std::move(**systemd), keeper, kPatience)
+             : Expected<OpenedStore>(std::move(**systemd));
 }
 
 int Keep(const std::string& socket, bool spawner, const Log& log) {

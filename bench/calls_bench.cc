@@ -85,6 +85,7 @@ class NoStore final : public agent::FdStore {
     return {};
   }
   void Forget(const std::string& /*name*/) override {}
+  bool KeepsAtOnce() const override { return true; }
 };
 
 // One run of `program` under `way`. Empty when it failed or when fewer calls than it claims were

@@ -55,6 +55,7 @@ class NoStore final : public agent::FdStore {
     return {};
   }
   void Forget(const std::string& /*name*/) override {}
+  bool KeepsAtOnce() const override { return true; }
 };
 
 int Decide(uint64_t calls) {

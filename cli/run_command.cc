@@ -18,7 +18,6 @@
 #include <vector>
 
 #include "agent/events/event_log.h"
-#include "agent/proxy/kept_connection.h"
 #include "agent/session/session_manager.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -187,7 +186,6 @@ class Run {
       return Ended(Succeed(*supervisor, *successor));
     }
     const auto& guard = std::get<GuardRole>(*role);
-    agent::KeepLater();
     auto own = Supervisor::Create();
     if (!own) {
       return Fail(own.error());

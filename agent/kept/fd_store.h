@@ -39,9 +39,15 @@ class FdStore {
   }
   // Closes the copies: at once, or as soon as that can be said.
   virtual void Forget(const std::string& name) = 0;
-  // Becomes readable (poll(2)) when whoever keeps is gone, and all that was kept; -1: never.
-  // Another one after Renew().
+  // Whether that is so cheap that a connection is kept from its first moment on, and not only once
+  // it has lived for a while (Nursery).
+  [[nodiscard]] virtual bool KeepsAtOnce() const { return false; }
+  // Becomes readable (poll(2)) when whoever keeps is gone, and all that was kept; -1: never, or
+  // somebody is missing (Renew()). Another one after Renew().
   [[nodiscard]] virtual int lost_fd() const { return -1; }
+  // Whether whoever that is keeps connections and no sessions, and while it is missing they are
+  // kept elsewhere, but for the youngest.
+  [[nodiscard]] virtual bool loses_connections_only() const { return false; }
   // Then: finds somebody else, who keeps nothing yet. Waits for it, for a bounded time.
   [[nodiscard]] virtual Expected<void> Renew() { return {}; }
 };

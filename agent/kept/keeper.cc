@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -362,6 +363,9 @@ Expected<void> RunKeeper(const std::string& path, KeeperLife life, const Log& lo
   (void)prctl(PR_SET_NAME, "oakum-keeper");
   if (auto given_up = GiveUpPrivileges(Keeps::kNothing); !given_up) {
     return given_up;
+  }
+  if (life == KeeperLife::kForEver) {
+    (void)sd_notify(0, "READY=1");
   }
   return Keeper(std::move(*listener), std::move(epoll), std::move(signals), life, log).Run();
 }

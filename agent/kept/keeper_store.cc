@@ -50,19 +50,13 @@ Expected<UniqueFd> Connect(const std::string& path) {
   return socket;
 }
 
-// A keeper that serves this agent, and what it has kept.
-struct Served {
-  UniqueFd socket;
-  std::vector<KeptItem> items;
-};
-
 // Nothing when this keeper ends, or serves another agent.
-Expected<std::optional<Served>> Ask(const std::string& path, UniqueFd socket, bool& busy) {
+Expected<std::optional<ServingKeeper>> Ask(const std::string& path, UniqueFd socket, bool& busy) {
   busy = false;
   if (!SendToPeer(socket.get(), KeeperWord::kHello, {}, {}, 0)) {
     return std::nullopt;
   }
-  Served opened;
+  ServingKeeper opened;
   for (;;) {
     auto message = ReceiveFromPeer(socket.get());
     if (!message && message.error().code == EAGAIN) {
@@ -97,9 +91,9 @@ Expected<std::optional<Served>> Ask(const std::string& path, UniqueFd socket, bo
   }
 }
 
-// A keeper is started where there is none.
-Expected<Served> Find(const std::string& agent_socket, KeeperSpawner& spawner,
-                      std::chrono::milliseconds patience) {
+// A keeper is started where there is none, if there is who does that.
+Expected<ServingKeeper> Find(const std::string& agent_socket, KeeperSpawner* spawner,
+                             std::chrono::milliseconds patience) {
   const std::string path = KeeperPath(agent_socket);
   const Clock::time_point start = Clock::now();
   Clock::time_point next_spawn = start;
@@ -114,10 +108,11 @@ Expected<Served> Find(const std::string& agent_socket, KeeperSpawner& spawner,
       if (*opened) {
         return std::move(**opened);
       }
-    } else if (socket.error().code != ECONNREFUSED && socket.error().code != ENOENT) {
+    } else if ((socket.error().code != ECONNREFUSED && socket.error().code != ENOENT) ||
+               spawner == nullptr) {
       return std::unexpected(std::move(socket.error()));
     } else if (Clock::now() >= next_spawn) {
-      if (auto spawned = spawner.Spawn(); !spawned) {
+      if (auto spawned = spawner->Spawn(); !spawned) {
         return std::unexpected(std::move(spawned.error()));
       }
       next_spawn = Clock::now() + kBetweenSpawns;
@@ -147,9 +142,10 @@ class KeeperStore final : public FdStore {
     return line_.TryKeep(name, fds);
   }
   void Forget(const std::string& name) override { line_.Forget(name); }
+  bool KeepsAtOnce() const override { return true; }
   int lost_fd() const override { return line_.fd(); }
   Expected<void> Renew() override {
-    auto found = Find(agent_socket_, spawner_, {});
+    auto found = Find(agent_socket_, &spawner_, {});
     if (!found) {
       return std::unexpected(std::move(found.error()));
     }
@@ -165,13 +161,18 @@ class KeeperStore final : public FdStore {
 
 }  // namespace
 
+Expected<ServingKeeper> FindKeeper(const std::string& agent_socket,
+                                   std::chrono::milliseconds patience) {
+  return Find(agent_socket, nullptr, patience);
+}
+
 Expected<OpenedStore> OpenKeeperStore(const std::string& agent_socket,
                                       std::chrono::milliseconds patience) {
   auto spawner = KeeperSpawner::Start(agent_socket);
   if (!spawner) {
     return std::unexpected(std::move(spawner.error()));
   }
-  auto found = Find(agent_socket, *spawner, patience);
+  auto found = Find(agent_socket, &*spawner, patience);
   if (!found) {
     return std::unexpected(std::move(found.error()));
   }

@@ -4,11 +4,24 @@
 
 #include <chrono>
 #include <string>
+#include <vector>
 
 #include "agent/kept/fd_store.h"
 #include "base/error.h"
+#include "base/unique_fd.h"
 
 namespace oakum::agent {
+
+// A keeper that serves this agent, and what it has kept.
+struct ServingKeeper {
+  UniqueFd socket;
+  std::vector<KeptItem> items;
+};
+
+// The keeper of agents with this socket, which somebody else has started. An agent that is ending
+// has `patience` to be gone. Errors: ENOENT and ECONNREFUSED when there is none, and those below.
+[[nodiscard]] Expected<ServingKeeper> FindKeeper(const std::string& agent_socket,
+                                                 std::chrono::milliseconds patience);
 
 // Takes what the keeper of agents with this socket has kept, and becomes the agent that it serves.
 // Where there is no keeper, one is started (KeeperSpawner), and later another one in the place of

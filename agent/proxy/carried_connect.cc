@@ -172,7 +172,7 @@ class Attempt : public ConnectAttempt {
     }
     // Before the program hears of it: from then on it goes on, whatever becomes of this agent.
     KeptConnection kept;
-    if (!blocking_ && carry() == policy::Carry::kProxy && KeepsAtOnce()) {
+    if (!blocking_ && carry() == policy::Carry::kProxy && carrier().kept_relays().KeepsAtOnce()) {
       (void)KeepHeld(kept, *carried_, context_.core.weak_from_this(), *held,
                      {.tgid = tgid_, .number = connect_.number, .cookie = cookie_, .address = {}},
                      connect_.destination.endpoint);

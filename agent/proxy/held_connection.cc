@@ -169,7 +169,7 @@ void HeldConnection::GoOn(DialResult result) {
     return Fail(result.failure->errno_value);
   }
   far_ = std::move(result.stream);
-  if (KeepsAtOnce() && far_.tls == nullptr) {
+  if (request_.container->carrier().kept_relays().KeepsAtOnce() && far_.tls == nullptr) {
     KeepRelay();
   }
   Complete();

@@ -1,26 +1,11 @@
 #include "agent/proxy/kept_connection.h"
 
-#include <atomic>
-#include <cstdlib>
 #include <utility>
 
 #include "agent/proxy/kept_names.h"
 #include "agent/session/session_core.h"
 
 namespace oakum::agent {
-
-namespace {
-
-std::atomic<bool> keeps_later{false};
-
-}  // namespace
-
-bool KeepsAtOnce() {
-  static const bool systemd = std::getenv("NOTIFY_SOCKET") != nullptr;
-  return !systemd && !keeps_later.load(std::memory_order_relaxed);
-}
-
-void KeepLater() { keeps_later = true; }
 
 KeptConnection::KeptConnection(KeptRelays& all, std::string name, RelaySlot slot)
     : all_(&all), name_(std::move(name)), slot_(std::move(slot)) {}

@@ -16,13 +16,6 @@ namespace oakum::agent {
 
 class SessionCore;
 
-// Whether connections are kept from their first moment on, as a keeper makes it cheap, or once they
-// have lived for a while (Nursery): each message to systemd (sd_notify(3), NOTIFY_SOCKET) wakes it,
-// and has it compare each descriptor with all that it keeps; and `oakum run`, whose keeper has one
-// program, is to be as fast as can be (KeepLater(), before there are sessions).
-[[nodiscard]] bool KeepsAtOnce();
-void KeepLater();
-
 // Its place among all of them. When this goes the next agent has it, unless it was forgotten.
 // The KeptRelays outlives it.
 class KeptConnection {

@@ -38,6 +38,10 @@ class KeptRelays {
   KeptRelays(const KeptRelays&) = delete;
   KeptRelays& operator=(const KeptRelays&) = delete;
 
+  // Whether a connection is handed over in its first moment (FdStore::KeepsAtOnce()), or there is
+  // nobody to hand it to.
+  [[nodiscard]] bool KeepsAtOnce() const { return store_ == nullptr || store_->KeepsAtOnce(); }
+
   // How many there may be in all: each is kMaxKeptFds descriptors of whoever keeps, who has to
   // have room for all sessions too.
   static constexpr size_t kMax = 4096;

@@ -84,7 +84,9 @@ void Relay::Start(Worker& worker, RelayRequest request) {
   const bool has_some = !request.early.empty() || request.far.tls != nullptr;
   auto relay = std::make_shared<Relay>(worker, std::move(request));
   worker.Keep(relay);
-  if (relay->owner_.container != nullptr && (!KeepsAtOnce() || !relay->KeepNow())) {
+  const auto& container = relay->owner_.container;
+  if (container != nullptr &&
+      (!container->carrier().kept_relays().KeepsAtOnce() || !relay->KeepNow())) {
     worker.nursery().Enter(*relay);
   }
   if (has_some) {

@@ -1,21 +1,23 @@
-"""The packaged unit under a real systemd: containers go on when the agent is killed, restarted and
-upgraded, for systemd's store has what they need."""
+"""The packaged units under a real systemd: containers go on when the agent is killed, restarted and
+upgraded, for systemd's store and a keeper have what they need."""
+import errno
 import os
 
-from lib import case, proc, runtime, service_manager, steady
+from lib import case, env, proc, runtime, service_manager, steady
 
 FAR = steady.network.FarSide
 LATE = 8  # connections; the agent makes the sockets that hold them by 1, 1, 2 and 4, each at one port
 PORTS = 4
 SESSION = 5  # descriptors of a container's session
+LIFE = 1  # the pipe that says that the service is not stopped
 
 
 class SystemdTest(steady.SteadyCase):
-    def service(self, name):
+    def service(self, name, keeper=True):
         self.manager = service_manager.ServiceManager(self.directory)
         self.addCleanup(self.manager.close)
         policy = steady.relaying_policy(default="deny", allow=[FAR.GOOD4])
-        guard = service_manager.Service(self.manager, policy, runtime=name)
+        guard = service_manager.Service(self.manager, policy, runtime=name, keeper=keeper)
         guard.start()
         engine = runtime.Runtime(name, self.directory, config=guard.config,
                                  prefix=self.manager.prefix())
@@ -28,15 +30,15 @@ class SystemdTest(steady.SteadyCase):
         self.far.reset()
         end = self.steady(engine)
         guard.wait_events(1, timeout=20)
-        before = guard.kept()
-        # A connection's listener is the session's, which the store has already.
-        end_relayed = self.relayed(guard, engine, lambda: (guard.kept() - before) // 4)
-        pids = [guard.pid()]
+        end_relayed = self.relayed(guard, engine, lambda: self.kept_relays(guard))
+        self.assertLessEqual(guard.kept(), LIFE + 2 * SESSION)
+        pids, keeper = [guard.pid()], guard.keeper_pid()
         for how in (guard.kill, guard.restart, guard.upgrade, guard.restart, self.reexec,
                     guard.kill):
             how()
             pids.append(guard.pid())
         self.assertEqual(len(set(pids)), 5, pids)
+        self.assertEqual(guard.keeper_pid(), keeper)
         said, said_relayed = end(), end_relayed()
         server.stop()
         relay_server.stop()
@@ -44,8 +46,19 @@ class SystemdTest(steady.SteadyCase):
         told = f"{said}\n{counted}\n{said_relayed}\n{counted_relayed}\n{guard.log()[-3000:]}"
         print(told, flush=True)
         self.check_counts(said, counted, told)
-        self.check_relayed(said_relayed, counted_relayed, told)
-        proc.wait_until(lambda: guard.kept() == 0, 10, "nothing is kept any more")
+        self.check_relayed(said_relayed, counted_relayed, told, at_once=not env.SANITIZED)
+        self.assertGreater(said_relayed["short"][0], 20, told)
+        self.check_nothing_is_kept(guard)
+
+    @staticmethod
+    def kept_relays(guard):
+        """With the keeper, to which each relay is three ends of pipes."""
+        return guard.kept_pipes() // 3
+
+    @staticmethod
+    def check_nothing_is_kept(guard):
+        proc.wait_until(lambda: (guard.kept(), guard.kept_pipes()) == (LIFE, LIFE), 10,
+                        "nothing is kept any more")
 
     def reexec(self):
         """As an upgrade of systemd does."""
@@ -57,9 +70,61 @@ class SystemdTest(steady.SteadyCase):
     def test_containers_go_on_with_crun(self):
         self.check("crun")
 
+    def streams(self, guard, engine, kept, *hows):
+        """Streams go on while that is done; returns what was said in all."""
+        server = self.serve_relayed()
+        end = self.relayed(guard, engine, kept)
+        for how in hows:
+            how()
+        said = end()
+        server.stop()
+        counted = steady.numbers(server.output())
+        told = f"{said}\n{counted}\n{guard.log()[-3000:]}"
+        self.check_relayed(said, counted, told)
+        return told
+
+    def test_a_keeper_that_is_killed_is_handed_all_again(self):
+        guard, engine = self.service("runc")
+        self.streams(guard, engine, lambda: self.kept_relays(guard), guard.kill_keeper, guard.kill)
+        self.assertIn("the keeper of connections has ended", guard.log())
+        self.check_nothing_is_kept(guard)
+
+    def test_without_a_keeper_streams_are_in_the_store(self):
+        guard, engine = self.service("runc", keeper=False)
+        before = guard.kept()
+        # A connection's listener is the session's, which the store has already.
+        told = self.streams(guard, engine, lambda: (guard.kept() - before - SESSION) // 4,
+                            guard.kill, guard.restart)
+        self.assertIn("connections younger than 50 ms are reset when this agent is killed", told)
+        proc.wait_until(lambda: guard.kept() == LIFE, 10, "nothing is kept any more")
+
+    def test_a_keeper_that_ends_leaves_connections_to_the_store(self):
+        """As where its unit fails, or is stopped."""
+        guard, engine = self.service("runc")
+
+        def stop_keeper():
+            self.manager.systemctl("stop", guard.KEEPER)
+            proc.wait_until(lambda: "kept again" in guard.log(), 20, "all is handed to the store")
+
+        self.streams(guard, engine, lambda: self.kept_relays(guard), stop_keeper, guard.kill)
+        proc.wait_until(lambda: guard.kept() == LIFE, 10, "nothing is kept any more")
+
+    def test_a_stopped_service_leaves_nothing_behind(self):
+        """Its containers' connections are reset, and their calls fail."""
+        guard, engine = self.service("runc")
+        self.serve_relayed()
+        _, end = self.run_program(engine, "/bin/relayed", "run", steady.RELAYED)
+        guard.process.wait_for(lambda: self.kept_relays(guard) == len(steady.STREAMS), 20,
+                               "they are kept")
+        guard.stop()
+        proc.wait_until(lambda: guard.kept_pipes() == 0, 10, "the keeper has closed them")
+        said = end()
+        for name in steady.STREAMS:
+            self.assertEqual(said[name][2:], [0, errno.ECONNRESET], said)
+
     def test_connections_that_wait_at_one_port_go_on(self):
         """A store keeps a descriptor once, whatever it is handed it for."""
-        guard, engine = self.service("runc")
+        guard, engine = self.service("runc", keeper=False)
         self.serve_relayed()
         log = os.path.join(self.directory, runtime.Runtime.new_id() + ".log")
         late = f"/bin/relayed late {steady.RELAYED} & " * LATE + "wait"
@@ -71,12 +136,12 @@ class SystemdTest(steady.SteadyCase):
         process.wait(30)
         self.assertEqual(process.output(), "late 1 0\n" * LATE, guard.log()[-3000:])
         self.assertIn(f"{LATE} connections that waited for a proxy", guard.log())
-        proc.wait_until(lambda: guard.kept() == 0, 10, "nothing is kept any more")
+        proc.wait_until(lambda: guard.kept() == LIFE, 10, "nothing is kept any more")
 
     @staticmethod
     def held(guard):
         """How many descriptors the store has of connections that wait."""
-        return guard.kept() - SESSION
+        return guard.kept() - SESSION - LIFE
 
 
 if __name__ == "__main__":

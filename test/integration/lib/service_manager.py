@@ -132,18 +132,16 @@ class ServiceManager:
 
 
 class Service(agent.Agent):
-    """oakum-agent under the packaged unit, of which only the program's place is another one."""
+    """oakum-agent under the packaged units, of which only the program's place is another one.
+    keeper: whether there is the one for its keeper."""
 
-    UNIT = "oakum-agent.service"
+    UNIT, KEEPER = "oakum-agent.service", "oakum-keeper.service"
 
-    def __init__(self, manager, policy, *, runtime="runc"):
+    def __init__(self, manager, policy, *, runtime="runc", keeper=True):
         self._manager, self.process = manager, manager.process
         self._binaries = itertools.count()
         os.makedirs(manager.path("/run/bin"))
         self.upgrade()
-        with open(os.path.join(env.SOURCE_DIR, "packaging/oakum-agent.service.in"),
-                  encoding="utf-8") as unit:
-            text = unit.read().replace("@bindir@", "/run/bin")
         self.socket = "/run/oakum/agent.sock"
         self.config = "/etc/oakum/config.json"
         self.policy_path = manager.path("/etc/oakum/policy.json")
@@ -152,10 +150,16 @@ class Service(agent.Agent):
         agent.write_json(manager.path(self.config),
                          {"runtime": runtime, "policy": "/etc/oakum/policy.json"})
         self.set_policy(policy)
-        manager.add_unit(self.UNIT, text)
-        os.makedirs(manager.path(f"/etc/systemd/system/{self.UNIT}.d"))
-        manager.add_unit(f"{self.UNIT}.d/log.conf",
+        for name in (self.UNIT, *([self.KEEPER] if keeper else [])):
+            self._add_unit(name)
+
+    def _add_unit(self, name):
+        with open(os.path.join(env.SOURCE_DIR, f"packaging/{name}.in"), encoding="utf-8") as unit:
+            text = unit.read().replace("@bindir@", "/run/bin")
+        os.makedirs(self._manager.path(f"/etc/systemd/system/{name}.d"))
+        agent.write_json(self._manager.path(f"/etc/systemd/system/{name}.d/log.conf"),
                          f"[Service]\nStandardError=append:{self.log_path}\n")
+        self._manager.add_unit(name, text)
 
     def start(self):
         try:
@@ -195,6 +199,23 @@ class Service(agent.Agent):
     def kept(self):
         """How many descriptors the store has."""
         return int(self._manager.show(self.UNIT, "NFileDescriptorStore"))
+
+    def keeper_pid(self):
+        """As for pid()."""
+        return int(self._manager.show(self.KEEPER, "MainPID"))
+
+    def kill_keeper(self):
+        """Another one serves the agent when this returns."""
+        before, said = self.keeper_pid(), self.log().count("kept again")
+        self._manager.systemctl("kill", "--kill-whom=main", "-s", "KILL", self.KEEPER)
+        proc.wait_until(lambda: self.keeper_pid() not in (0, before), 20, "another keeper runs")
+        proc.wait_until(lambda: self.log().count("kept again") > said, 20, "it is handed everything")
+
+    def kept_pipes(self):
+        """How many ends of pipes the keeper has: one for each connection, and two for a relay."""
+        directory = self._manager.path(f"/proc/{self.keeper_pid()}/fd")
+        return sum(os.readlink(f"{directory}/{name}").startswith("pipe:")
+                   for name in os.listdir(directory))
 
     def log(self):
         if not os.path.exists(self.log_path):

@@ -34,6 +34,7 @@ class MemoryStore final : public FdStore {
     const std::lock_guard lock(mutex_);
     items_.erase(name);
   }
+  bool KeepsAtOnce() const override { return true; }
   std::vector<KeptItem> Items() const {
     const std::lock_guard lock(mutex_);
     std::vector<KeptItem> items;
