@@ -169,10 +169,15 @@ void HeldConnection::GoOn(DialResult result) {
     return Fail(result.failure->errno_value);
   }
   far_ = std::move(result.stream);
-  if (request_.container->carrier().kept_relays().KeepsAtOnce() && far_.tls == nullptr) {
+  const bool ending = worker_.nursery().ending();
+  if ((ending || request_.container->carrier().kept_relays().KeepsAtOnce()) &&
+      far_.tls == nullptr) {
     KeepRelay();
   }
-  Complete();
+  // The session may be gone already: then it stays held, for the next agent, which asks anew.
+  if (relay_ || !ending) {
+    Complete();
+  }
 }
 
 void HeldConnection::KeepRelay() {

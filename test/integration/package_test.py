@@ -35,8 +35,8 @@ class Package(case.Case):
         cls.root = work / "root"
         run("dpkg", "-x", cls.deb, cls.root)
 
-    def unit(self):
-        return (self.root / "usr/lib/systemd/system/oakum-agent.service").read_text()
+    def unit(self, name="oakum-agent"):
+        return (self.root / f"usr/lib/systemd/system/{name}.service").read_text()
 
     def test_name_and_dependencies(self):
         self.assertRegex(self.deb.name, r"^oakum_\d+\.\d+\.\d+_\w+\.deb$")
@@ -51,6 +51,7 @@ class Package(case.Case):
             "etc/oakum/policy.d/50-default.jsonc",
             "etc/logrotate.d/oakum",
             "usr/lib/systemd/system/oakum-agent.service",
+            "usr/lib/systemd/system/oakum-keeper.service",
             "usr/lib/systemd/user/oakum-agent.service",
             "usr/libexec/oakum/podman-exec",
             "usr/share/oakum/hooks.d/oakum.json",
@@ -109,12 +110,13 @@ class Package(case.Case):
             self.assertTrue((self.root / name.lstrip("/")).is_file(), name)
 
     def test_systemd_takes_the_units(self):
-        for kind in ("system", "user"):
-            with self.subTest(kind=kind):
+        for kind, name in (("system", "oakum-keeper"), ("system", "oakum-agent"),
+                           ("user", "oakum-agent")):
+            with self.subTest(kind=kind, name=name):
                 place = os.path.join(self.directory, kind)
-                os.makedirs(place)
-                path = os.path.join(place, "oakum-agent.service")
-                text = (self.root / f"usr/lib/systemd/{kind}/oakum-agent.service").read_text()
+                os.makedirs(place, exist_ok=True)
+                path = os.path.join(place, f"{name}.service")
+                text = (self.root / f"usr/lib/systemd/{kind}/{name}.service").read_text()
                 for folder in ("/usr/bin/oakum-agent", "/usr/libexec/oakum"):
                     text = text.replace(folder, str(self.root) + folder)
                 with open(path, "w", encoding="utf-8") as out:
@@ -123,18 +125,20 @@ class Package(case.Case):
                     ["systemd-analyze", f"--{kind}", "verify", "--man=no", path],
                     capture_output=True, text=True,
                     env={**os.environ, "XDG_RUNTIME_DIR": self.directory})
-                complaints = [line for line in checked.stderr.split("\n") if "oakum-agent" in line]
+                complaints = [line for line in checked.stderr.split("\n") if "oakum-" in line]
                 self.assertEqual(complaints, [])
                 self.assertEqual(checked.returncode, 0, checked.stderr)
 
     def test_the_unit_exposes_little(self):
-        path = os.path.join(self.directory, "oakum-agent.service")
-        with open(path, "w", encoding="utf-8") as out:
-            out.write(self.unit())
         # Tenths. "OK" ends at 5; what is left is what a guard is for: docs/operations.md.
-        rated = subprocess.run(["systemd-analyze", "security", "--offline=true", "--threshold=45",
-                                "--no-pager", path], capture_output=True, text=True)
-        self.assertEqual(rated.returncode, 0, rated.stdout + rated.stderr)
+        for name, most in (("oakum-agent", 45), ("oakum-keeper", 15)):
+            path = os.path.join(self.directory, f"{name}.service")
+            with open(path, "w", encoding="utf-8") as out:
+                out.write(self.unit(name))
+            rated = subprocess.run(
+                ["systemd-analyze", "security", "--offline=true", f"--threshold={most}",
+                 "--no-pager", path], capture_output=True, text=True)
+            self.assertEqual(rated.returncode, 0, rated.stdout + rated.stderr)
 
     def test_the_units_capabilities_are_enough(self):
         """The agent as the unit confines it: it guards, binds low ports for a container that may, and

@@ -113,7 +113,7 @@ class SteadyCase(case.Case):
 
     def check_relayed(self, said, counted, told, at_once=False):
         """Each byte of each stream has come there once, in its order, and each end as an end.
-        at_once: connections are kept from their first moment on (a keeper, not systemd)."""
+        at_once: connections are kept from their first moment on (a keeper, not only systemd)."""
         for name in STREAMS:
             sent, received, wrong, error = said[name]
             self.assertEqual((wrong, error), (0, 0), f"{name}: {told}")
