@@ -83,7 +83,7 @@ int LeaveCarried(const CallContext& context, const PinnedSocket& socket,
     return EALREADY;
   }
   carried->pending().Drop(socket.cookie);
-  carried->peers().Forget(socket.cookie);
+  carried->LeadsNowhere(socket.cookie);
   return 0;
 }
 
@@ -106,7 +106,7 @@ Outcome Perform(const CallContext& context, const GuardedCall& call, int number,
     const int error = ConnectOnce(socket.fd.get(), address);
     if (error == 0 && !context.core.container()->datagrams->empty()) {
       // What it was connected to by way of a gate it is not any more.
-      context.carried()->peers().Forget(socket.cookie);
+      context.carried()->LeadsNowhere(socket.cookie);
     }
     return Outcome::Of(Answer::Performed(0, error), std::move(socket.fd));
   }

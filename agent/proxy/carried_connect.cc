@@ -122,7 +122,7 @@ class Attempt : public ConnectAttempt {
           if (failure) {
             report.Failed(*failure);
           } else {
-            carried->peers().Remember(cookie, asked);
+            carried->LeadsTo(cookie, asked);
           }
         };
     DirectStart start = carrier().direct().Begin(

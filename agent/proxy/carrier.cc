@@ -139,6 +139,55 @@ bool ContainerCarrier::IsFirstNetwork(int net_fd) const {
          network.st_ino == network_inode_;
 }
 
+void ContainerCarrier::KeepSocketsIn(UniqueFd file) {
+  const bool are_there = KeptSockets::AreIn(file.get());
+  {
+    const std::lock_guard lock(mutex_);
+    sockets_file_ = std::move(file);
+  }
+  if (const auto kept = are_there ? kept_sockets() : nullptr; kept != nullptr) {
+    kept->Read(
+        [this](const KeptSockets::Peer& peer) {
+          if (peer.asked_for.port != 0) {
+            peers_.Remember(peer.cookie, peer.asked_for);
+          } else {
+            peers_.Forget(peer.cookie);
+          }
+        },
+        [](const KeptSockets::Sender&) {});
+  }
+}
+
+std::shared_ptr<KeptSockets> ContainerCarrier::kept_sockets() {
+  const std::lock_guard lock(mutex_);
+  if (kept_sockets_ == nullptr && sockets_file_) {
+    kept_sockets_ = KeptSockets::In(sockets_file_.get());
+  }
+  return kept_sockets_;
+}
+
+void ContainerCarrier::LeadsTo(uint64_t cookie, const policy::Endpoint& asked_for) {
+  peers_.Remember(cookie, asked_for);
+  if (const auto kept = kept_sockets(); kept != nullptr) {
+    kept->Add(KeptSockets::Peer{cookie, asked_for});
+  }
+}
+
+void ContainerCarrier::LeadsNowhere(uint64_t cookie) {
+  if (!peers_.Find(cookie)) {
+    return;
+  }
+  peers_.Forget(cookie);
+  std::shared_ptr<KeptSockets> kept;
+  {
+    const std::lock_guard lock(mutex_);
+    kept = kept_sockets_;
+  }
+  if (kept != nullptr) {
+    kept->Add(KeptSockets::Peer{cookie, {}});
+  }
+}
+
 std::shared_ptr<Gates> ContainerCarrier::gates() const {
   const std::lock_guard lock(mutex_);
   return gates_;

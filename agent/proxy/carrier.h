@@ -25,6 +25,7 @@
 #include "agent/proxy/direct_connect.h"
 #include "agent/proxy/isolator.h"
 #include "agent/proxy/kept_relays.h"
+#include "agent/proxy/kept_sockets.h"
 #include "agent/proxy/peers.h"
 #include "agent/proxy/pending_connect.h"
 #include "agent/proxy/ready_proxies.h"
@@ -119,6 +120,15 @@ class ContainerCarrier : public std::enable_shared_from_this<ContainerCarrier> {
   [[nodiscard]] Isolator& isolator() { return isolator_; }
   [[nodiscard]] Names& names() { return names_; }
   [[nodiscard]] Peers& peers() { return peers_; }
+  // Has what is to be known of its sockets outlive the agent in `file` (NamesFile), and takes over
+  // what is in there: before anything else.
+  void KeepSocketsIn(UniqueFd file);
+  // Made when it is first asked for; null where nothing is kept, or there is no memory for it.
+  [[nodiscard]] std::shared_ptr<KeptSockets> kept_sockets();
+  // What peers() is to say of a socket, also in the next agent. A relay's needs no more than
+  // peers(): that is in its name (RelayIdentity).
+  void LeadsTo(uint64_t cookie, const policy::Endpoint& asked_for);
+  void LeadsNowhere(uint64_t cookie);
   [[nodiscard]] PendingConnects& pending() { return pending_; }
   [[nodiscard]] ReadyProxies& ready() { return ready_; }
   [[nodiscard]] const ResolvConf& resolv_conf() const { return resolv_conf_; }
@@ -169,6 +179,8 @@ class ContainerCarrier : public std::enable_shared_from_this<ContainerCarrier> {
   mutable std::mutex mutex_;  // the members below
   bool closed_ = false;
   std::shared_ptr<Gates> gates_;
+  UniqueFd sockets_file_;
+  std::shared_ptr<KeptSockets> kept_sockets_;
   Worker* resolver_worker_ = nullptr;
   std::vector<std::function<void()>> at_close_;
   // Only on resolver_worker_, which keeps it.

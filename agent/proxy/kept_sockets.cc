@@ -8,6 +8,11 @@
 
 namespace oakum::agent {
 
+bool KeptSockets::AreIn(int names_fd) {
+  struct stat status = {};
+  return fstat(names_fd, &status) == 0 && status.st_size >= kPlace + static_cast<off_t>(kSize);
+}
+
 std::shared_ptr<KeptSockets> KeptSockets::In(int names_fd) {
   struct stat status = {};
   const off_t end = kPlace + static_cast<off_t>(kSize);

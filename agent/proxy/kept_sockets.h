@@ -39,6 +39,8 @@ class KeptSockets {
     uint64_t start_time = 0;
   };
 
+  // Whether some were ever put into that file.
+  [[nodiscard]] static bool AreIn(int names_fd);
   // Those in that file, to which it adds; null where there is no memory for them.
   [[nodiscard]] static std::shared_ptr<KeptSockets> In(int names_fd);
   ~KeptSockets();

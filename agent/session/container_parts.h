@@ -50,6 +50,7 @@ struct ContainerParts {
           std::make_shared<ContainerCarrier>(*carrier_, pid_, ParseResolvConf(*resolv_conf_));
       if (names_file_) {
         carried_->names().KeepIn(UniqueFd(fcntl(names_file_.get(), F_DUPFD_CLOEXEC, 0)));
+        carried_->KeepSocketsIn(UniqueFd(fcntl(names_file_.get(), F_DUPFD_CLOEXEC, 0)));
       }
     });
     return carried_;

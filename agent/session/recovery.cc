@@ -95,7 +95,7 @@ std::optional<Answer> SettleCarried(const CallContext& context, const PinnedSock
   if (ProgressOf(socket.fd.get()) != Progress::kNotBegun) {
     return Answer::Performed(0, EINPROGRESS);
   }
-  carried.peers().Forget(cookie);  // what is kept for it gives way (GoOnHolding())
+  carried.LeadsNowhere(cookie);  // what is kept for it gives way (GoOnHolding())
   return std::nullopt;
 }
 
@@ -141,6 +141,7 @@ std::optional<Answer> Settle(const CallContext& context, const JournalSlot& slot
         return answer;
       }
       Disconnect(socket);
+      context.carried()->LeadsNowhere(SocketCookie(socket.fd.get()));
       return std::nullopt;
     case JournalAct::kSend:
       // It never waits, and a process that is killed ends behind its system call, not within.

@@ -61,7 +61,7 @@ std::shared_ptr<const DatagramCaller> CallerOf(const CallContext& context,
 }  // namespace
 
 std::shared_ptr<Gates> Gates::Create(const std::shared_ptr<ContainerCarrier>& container,
-                                     std::shared_ptr<CarriedSockets> sockets, int names_fd) {
+                                     std::shared_ptr<CarriedSockets> sockets) {
   // The resolver's thread: a query is answered where it was read.
   auto found = std::make_shared<std::promise<Worker*>>();
   auto worker = found->get_future();
@@ -70,8 +70,8 @@ std::shared_ptr<Gates> Gates::Create(const std::shared_ptr<ContainerCarrier>& co
     return nullptr;
   }
   Worker* const own = worker.get();
-  std::shared_ptr<Gates> gates(new Gates(container, std::move(sockets), *own,
-                                         names_fd >= 0 ? KeptSockets::In(names_fd) : nullptr));
+  std::shared_ptr<Gates> gates(
+      new Gates(container, std::move(sockets), *own, container->kept_sockets()));
   gates->loop_->SetRelease([weak = std::weak_ptr<Gates>(gates)](const Gate& gate, bool anyhow) {
     const auto self = weak.lock();
     return self == nullptr || self->Release(gate, anyhow);
@@ -183,32 +183,22 @@ void Gates::Keep(Entry& entry, const CallContext& context) {
   }
 }
 
-void Gates::Connected(uint64_t cookie, const policy::Endpoint& asked_for) {
-  if (kept_ != nullptr) {
-    kept_->Add(KeptSockets::Peer{cookie, asked_for});
-  }
-}
-
 void Gates::KnowAgain(const std::shared_ptr<SessionCore>& core) {
   const std::lock_guard lock(mutex_);
-  const auto container = container_.lock();
-  if (kept_ == nullptr || container == nullptr || std::exchange(known_again_, true)) {
+  if (kept_ == nullptr || std::exchange(known_again_, true)) {
     return;
   }
-  kept_->Read(
-      [&](const KeptSockets::Peer& peer) {
-        container->peers().Remember(peer.cookie, peer.asked_for);
-      },
-      [&](const KeptSockets::Sender& sender) {
-        auto caller = std::make_shared<DatagramCaller>();
-        caller->core = core;
-        caller->call.notification.tid = sender.tid;
-        caller->call.kind.name = "sendto";
-        caller->call.over = true;
-        caller->tgid = sender.tgid;
-        caller->start_time = sender.start_time;
-        sockets_->Carry(sender.cookie, sender.netns, sender.local_port, std::move(caller));
-      });
+  kept_->Read([](const KeptSockets::Peer&) {},
+              [&](const KeptSockets::Sender& sender) {
+                auto caller = std::make_shared<DatagramCaller>();
+                caller->core = core;
+                caller->call.notification.tid = sender.tid;
+                caller->call.kind.name = "sendto";
+                caller->call.over = true;
+                caller->tgid = sender.tgid;
+                caller->start_time = sender.start_time;
+                sockets_->Carry(sender.cookie, sender.netns, sender.local_port, std::move(caller));
+              });
 }
 
 bool Gates::TakeUp(UniqueFd fd, const GateIdentity& identity, const Judged& judged,

@@ -35,11 +35,10 @@ class Gates {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // Null when there is no thread for them, or the container's sessions have ended. `names_fd`:
-  // where the next agent finds who may use them (KeptSockets), -1: nowhere.
+  // Null when there is no thread for them, or the container's sessions have ended. The next agent
+  // finds who may use them in the container's kept_sockets().
   [[nodiscard]] static std::shared_ptr<Gates> Create(
-      const std::shared_ptr<ContainerCarrier>& container, std::shared_ptr<CarriedSockets> sockets,
-      int names_fd);
+      const std::shared_ptr<ContainerCarrier>& container, std::shared_ptr<CarriedSockets> sockets);
   ~Gates();
   Gates(const Gates&) = delete;
   Gates& operator=(const Gates&) = delete;
@@ -49,10 +48,7 @@ class Gates {
   [[nodiscard]] int Lead(const CallContext& context, const GuardedCall& call,
                          const DatagramRoute& route, SockaddrCopy& address);
 
-  // A socket is connected to the gate of that destination.
-  void Connected(uint64_t cookie, const policy::Endpoint& asked_for);
-
-  // Knows the sockets of an agent before this one; their events are that session's. Once.
+  // Knows who was let send by an agent before this one; their events are that session's. Once.
   void KnowAgain(const std::shared_ptr<SessionCore>& core);
   // Goes on with a gate of such an agent's that sockets are connected to.
   [[nodiscard]] bool TakeUp(UniqueFd fd, const GateIdentity& identity, const Judged& judged,

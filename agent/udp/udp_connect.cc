@@ -13,7 +13,7 @@ std::shared_ptr<Gates> GatesOf(SessionCore& session) {
   const auto& parts = session.container();
   auto gates = parts->carried()->gates();
   if (gates == nullptr) {
-    gates = Gates::Create(parts->carried(), parts->datagrams, parts->names_fd());
+    gates = Gates::Create(parts->carried(), parts->datagrams);
     gates = gates != nullptr ? parts->carried()->SetGates(std::move(gates)) : nullptr;
   }
   return gates;
@@ -56,11 +56,7 @@ Outcome ConnectDatagrams(const CallContext& context, const GuardedCall& call,
   const int fd = connect.socket.fd.get();
   const int error = ::connect(fd, address.get(), address.length) == 0 ? 0 : errno;
   if (error == 0) {
-    const uint64_t cookie = SocketCookie(fd);
-    context.carried()->peers().Remember(cookie, asked_for);
-    if (const auto gates = context.carried()->gates(); gates != nullptr) {
-      gates->Connected(cookie, asked_for);
-    }
+    context.carried()->LeadsTo(SocketCookie(fd), asked_for);
   }
   return Outcome::Of(Answer::Performed(0, error), std::move(connect.socket.fd));
 }

@@ -4,7 +4,7 @@ import errno
 import os
 import time
 
-from lib import agent, case, network, proxies, steady
+from lib import agent, case, network, proxies, runtime, steady
 
 PROXY = network.FarSide.GATEWAY4
 # Where a container connects to (RFC 5737), and the kind of proxy that its way leads through.
@@ -85,6 +85,29 @@ class RelayKinds(steady.SteadyCase):
         self.kill(guard)
         self.assertEqual(end()["many"], [32, 8, 0], guard.log()[-3000:])
         self.assertIn("32 connections through proxies go on", guard.log())
+
+    def test_a_socket_on_the_proxy_itself_says_what_was_asked_for(self):
+        """One that has left it since says where it is."""
+        far = self.far
+        guard, engine = self.guard("runc", steady.relaying_policy(
+            default="deny", allow=[far.GATEWAY4, far.GOOD4]))
+        self.serve_relayed()
+        go, log = (os.path.join(directory, "go") for directory in (self.rootfs, self.directory))
+        _, process = engine.start(self.bundle(
+            "/bin/probe", "socket 0 inet stream", f"connect 0 {steady.RELAYED} 7011",
+            "socket 1 inet stream", f"connect 1 {steady.RELAYED} 7012", "peername 1",
+            "connect 1 unspec", f"connect 1 {far.GOOD4} 80", "wait /go", "peername 0",
+            "peername 1"), log)
+        process.wait_for(lambda: len(runtime.parse_probe(process.output())) == 7, 20, "connected")
+        for _ in range(2):
+            self.kill(guard)
+        with open(go, "w", encoding="ascii"):
+            pass
+        process.wait(30)
+        said = [(step["ip"], step["port"]) for step in runtime.parse_probe(process.output())
+                if step["op"] == "peername"]
+        self.assertEqual(said, [(steady.RELAYED, 7012), (steady.RELAYED, 7011),
+                                (far.GOOD4, 80)], guard.log())
 
     def test_datagrams_go_on(self):
         guard, engine = self.begin()
