@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "oci/absent_archs.h"
 #include "oci/seccomp_merge.h"
 #include "oci/seccomp_proof.h"
 #include "oci/seccomp_section.h"
@@ -84,7 +85,9 @@ ChildReport Install(const sock_fprog& program, bool wait_killable) {
 }  // namespace
 
 Expected<oci::BpfProgram> OwnFilter(const oci::SeccompPlan& plan) {
-  auto merged = oci::MergeSeccomp({}, plan, {.path = kNoListenerPath, .metadata = {}, .flags = {}});
+  auto merged = oci::MergeSeccomp(
+      {}, plan,
+      {.path = kNoListenerPath, .metadata = {}, .flags = {}, .absent_archs = oci::AbsentArchs()});
   if (!merged) {
     return std::unexpected(std::move(merged.error()));
   }

@@ -55,7 +55,8 @@ Expected<std::string> MergedSection(oci::ConfigDocument& document, const oci::Se
 
 Expected<std::string> GuardConfig(std::string_view config_json, const Origin& origin,
                                   const policy::PolicySet& policies, const std::string& socket,
-                                  std::vector<std::string> filter_flags, const MergeCache* cache) {
+                                  std::vector<std::string> filter_flags, const MergeCache* cache,
+                                  std::vector<std::string> absent_archs) {
   auto document = oci::ConfigDocument::Parse(config_json);
   if (!document) {
     return std::unexpected(std::move(document.error()));
@@ -77,6 +78,7 @@ Expected<std::string> GuardConfig(std::string_view config_json, const Origin& or
   listener.path = socket;
   listener.metadata = policy::EncodeListenerMetadata(metadata);
   listener.flags = std::move(filter_flags);
+  listener.absent_archs = std::move(absent_archs);
   // Where somebody has been before, the metadata is in the section already.
   auto section = facts->seccomp_listener_path.empty()
                      ? MergedSection(*document, plan, std::move(listener), cache)

@@ -19,12 +19,14 @@ inline constexpr size_t kMaxConfigJson = size_t{16} << 20;
 // Returns `config_json` with the filter that the container's policy needs and with `socket` as its
 // listener. Errors: EINVAL for a malformed config.json, ENOENT when no policy is found for the
 // container, EBUSY when somebody else listens already; and those of
-// oci::ConfigDocument::MergeSeccomp. `cache`: what was merged before, or nullptr.
+// oci::ConfigDocument::MergeSeccomp. `cache`: what was merged before, or nullptr. `absent_archs`:
+// of this machine (oci::AbsentArchs).
 [[nodiscard]] Expected<std::string> GuardConfig(std::string_view config_json, const Origin& origin,
                                                 const policy::PolicySet& policies,
                                                 const std::string& socket,
                                                 std::vector<std::string> filter_flags = {},
-                                                const MergeCache* cache = nullptr);
+                                                const MergeCache* cache = nullptr,
+                                                std::vector<std::string> absent_archs = {});
 
 // Where merges are kept by programs whose agent is at `socket`.
 [[nodiscard]] MergeCache CacheBeside(const std::string& socket);

@@ -13,6 +13,7 @@
 #include "hook/guard.h"
 #include "hook/report.h"
 #include "hook/runtime_flags.h"
+#include "oci/absent_archs.h"
 #include "policy/config.h"
 #include "policy/policy_set.h"
 
@@ -79,7 +80,8 @@ Expected<std::string> Guard(const Options& options) {
   const oakum::hook::MergeCache cache = oakum::hook::CacheBeside(config->socket);
   // Which runtime podman is going to use it does not say.
   return oakum::hook::GuardConfig(*text, {}, **policies, config->socket,
-                                  oakum::hook::FilterFlags(*config, {}), &cache);
+                                  oakum::hook::FilterFlags(*config, {}), &cache,
+                                  oakum::oci::AbsentArchs());
 }
 
 int Fail(const oakum::Error& error) {

@@ -13,6 +13,7 @@
 #include <iterator>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "base/file.h"
 #include "base/fnv.h"
@@ -102,10 +103,12 @@ std::string MergeKey(std::string_view section, const oci::SeccompPlan& plan,
   std::string key = fmt::format("{}\nlibseccomp {}.{}.{}\n{}\n",
                                 known ? FileIdentity(kSelf, self) : std::string(), library->major,
                                 library->minor, library->micro, Escape(listener.path));
-  for (const std::string& flag : listener.flags) {
-    fmt::format_to(std::back_inserter(key), "{} ", flag);
+  for (const std::vector<std::string>* words : {&listener.flags, &listener.absent_archs}) {
+    for (const std::string& word : *words) {
+      fmt::format_to(std::back_inserter(key), "{} ", word);
+    }
+    key += '\n';
   }
-  key += '\n';
   AppendPlan(plan, key);
   key += section;
   return key;

@@ -19,6 +19,7 @@
 #include "hook/report.h"
 #include "hook/runtime_command.h"
 #include "hook/runtime_flags.h"
+#include "oci/absent_archs.h"
 #include "policy/config.h"
 #include "policy/policy_set.h"
 
@@ -72,7 +73,8 @@ Expected<void> GuardBundle(const RuntimeCommand& command, const oakum::policy::C
       by_hand ? oakum::hook::BeforeEdit(path, std::move(*current)) : std::move(*current);
   const oakum::hook::MergeCache cache = oakum::hook::CacheBeside(config.socket);
   const auto guarded = oakum::hook::GuardConfig(original, origin, **policies, config.socket,
-                                                oakum::hook::FilterFlags(config, runtime), &cache);
+                                                oakum::hook::FilterFlags(config, runtime), &cache,
+                                                oakum::oci::AbsentArchs());
   if (!guarded) {
     return std::unexpected(oakum::Error(guarded.error()).Context(*bundle));
   }

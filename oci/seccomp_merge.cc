@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -121,9 +122,32 @@ bool Notifies(const SeccompSection& section) {
          });
 }
 
+// Takes architectures that are `absent` out of the section, and says which were there.
+std::vector<const SeccompArch*> LeaveOut(const std::vector<std::string>& absent, Json& section) {
+  std::vector<const SeccompArch*> left_out;
+  const auto found = section.find("architectures");
+  if (found == section.end() || !found->is_array()) {
+    return left_out;
+  }
+  Json kept = Json::array();
+  for (Json& token : *found) {
+    const SeccompArch* arch = FindArch(token.get_ref<const std::string&>());
+    const bool is_absent = arch != nullptr && arch != NativeArch() &&
+                           std::ranges::find(absent, arch->token) != absent.end();
+    if (is_absent) {
+      left_out.push_back(arch);
+    } else {
+      kept.push_back(std::move(token));
+    }
+  }
+  *found = std::move(kept);
+  return left_out;
+}
+
 // The section with the rules that `merger` makes of it, which is `parsed`; proven.
 Expected<Json> Apply(Json section, const SeccompSection& parsed, const SeccompMerger& merger,
-                     const CheckedPlan& planned, const ListenerConfig& listener, bool by_rest) {
+                     const CheckedPlan& planned, const ListenerConfig& listener,
+                     std::span<const SeccompArch* const> absent, bool by_rest) {
   auto rules = merger.Merge(by_rest);
   if (!rules) {
     return std::unexpected(rules.error());
@@ -141,7 +165,7 @@ Expected<Json> Apply(Json section, const SeccompSection& parsed, const SeccompMe
   if (!merged) {
     return std::unexpected(merged.error());
   }
-  if (auto proven = ProveMerge(parsed, *merged, merger.plan()); !proven) {
+  if (auto proven = ProveMerge(parsed, *merged, merger.plan(), absent); !proven) {
     return std::unexpected(proven.error());
   }
   // A hook may meet what it wrote itself, so what is too intricate to be read back is refused now
@@ -165,9 +189,16 @@ Expected<Json> Merge(Json section, const SeccompPlan& plan, const ListenerConfig
     section =
         Json{{"defaultAction", "SCMP_ACT_ALLOW"}, {"architectures", NativeAndCompatibleArchs()}};
   }
-  const auto parsed = ParseSeccompSection(section);
+  auto parsed = ParseSeccompSection(section);
   if (!parsed) {
     return std::unexpected(parsed.error());
+  }
+  std::vector<const SeccompArch*> absent;
+  if (parsed->listener_path.empty() && !listener.absent_archs.empty()) {
+    absent = LeaveOut(listener.absent_archs, section);
+    std::erase_if(parsed->architectures, [&](const std::string& token) {
+      return std::ranges::find(absent, FindArch(token)) != absent.end();
+    });
   }
   const SeccompMerger merger(*parsed, *planned);
   if (!parsed->listener_path.empty()) {
@@ -189,10 +220,10 @@ Expected<Json> Merge(Json section, const SeccompPlan& plan, const ListenerConfig
   }
   // What libseccomp makes of rules that leave it to their order is proven below; there is another
   // form.
-  if (auto merged = Apply(section, *parsed, merger, *planned, listener, true); merged) {
+  if (auto merged = Apply(section, *parsed, merger, *planned, listener, absent, true); merged) {
     return merged;
   }
-  return Apply(std::move(section), *parsed, merger, *planned, listener, false);
+  return Apply(std::move(section), *parsed, merger, *planned, listener, absent, false);
 }
 
 }  // namespace

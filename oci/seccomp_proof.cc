@@ -216,6 +216,17 @@ class Values {
   std::array<Half, kArgCount> halves_;
 };
 
+// What the kernel puts beside the arguments; x32 calls come with the audit token of x86-64.
+uint32_t NumberBit(const SeccompArch& arch) {
+  return arch.libseccomp == SCMP_ARCH_X32 ? kX32Bit : 0;
+}
+seccomp_data CallOf(const SeccompArch& arch, int number) {
+  seccomp_data call = {};
+  call.nr = number;
+  call.arch = arch.libseccomp == SCMP_ARCH_X32 ? SCMP_ARCH_X86_64 : arch.libseccomp;
+  return call;
+}
+
 bool Lets(uint32_t action) { return action == SECCOMP_RET_ALLOW || action == SECCOMP_RET_LOG; }
 
 using Names = std::unordered_set<std::string_view>;
@@ -275,10 +286,6 @@ class Prover {
   }
 
  private:
-  static uint32_t NumberBit(const SeccompArch& arch) {
-    return arch.libseccomp == SCMP_ARCH_X32 ? kX32Bit : 0;
-  }
-
   // A compat call has 32-bit registers.
   static bool IsNarrow(const SeccompArch& arch) { return arch.is_32_bit && NumberBit(arch) == 0; }
 
@@ -313,10 +320,7 @@ class Prover {
   Expected<void> Compare(const SeccompArch& arch, int number, const char* name,
                          const PlannedSyscall* planned,
                          std::array<uint64_t, kArgCount> args) const {
-    seccomp_data call = {};
-    call.nr = number;
-    // x32 calls come with the audit token of x86-64.
-    call.arch = arch.libseccomp == SCMP_ARCH_X32 ? SCMP_ARCH_X86_64 : arch.libseccomp;
+    seccomp_data call = CallOf(arch, number);
     std::ranges::copy(args, call.args);
     const auto before = RunBpf(before_, call);
     const auto after = RunBpf(after_, call);
@@ -367,6 +371,16 @@ Expected<BpfProgram> ToBpf(const SeccompSection& section) {
 }
 
 namespace {
+
+bool EndsAll(const BpfProgram& program, const SeccompArch& arch) {
+  for (int number = 0; number < kNumberLimit; ++number) {
+    const int full = static_cast<int>(static_cast<uint32_t>(number) | NumberBit(arch));
+    if (RunBpf(program, CallOf(arch, full)) != SECCOMP_RET_KILL_THREAD) {
+      return false;
+    }
+  }
+  return true;
+}
 
 bool IsUnconditional(const SeccompRule& rule) { return std::ranges::all_of(rule.args, IsNoOp); }
 
@@ -464,7 +478,7 @@ SeccompSection WithoutCorrupting(SeccompSection section) {
 }  // namespace
 
 Expected<void> ProveMerge(const SeccompSection& before_merge, const SeccompSection& after_merge,
-                          const CheckedPlan& plan) {
+                          const CheckedPlan& plan, std::span<const SeccompArch* const> absent) {
   Names names = ToProve(before_merge, plan);
   // libseccomp's time grows faster than the filter: a whole profile would take a fifth of a second.
   Names anchors = Anchors(before_merge, plan, names);
@@ -490,6 +504,13 @@ Expected<void> ProveMerge(const SeccompSection& before_merge, const SeccompSecti
   for (const SeccompArch* arch : ArchsOf(before)) {
     if (auto proven = prover.Prove(*arch); !proven) {
       return proven;
+    }
+  }
+  for (const SeccompArch* arch : absent) {
+    if (!EndsAll(*program_after, *arch)) {
+      return MakeError(EINVAL, fmt::format("libseccomp builds a filter that takes calls of {}, "
+                                           "which was left out",
+                                           arch->token));
     }
   }
   return {};

@@ -2,6 +2,7 @@
 #ifndef OAKUM_OCI_SECCOMP_PROOF_H_
 #define OAKUM_OCI_SECCOMP_PROOF_H_
 
+#include <span>
 #include <vector>
 
 #include "base/error.h"
@@ -24,8 +25,10 @@ namespace oakum::oci {
 // wrongly (GHSA-4q85-33p6-j5g6), and a filter whose first rule is for a system call that an
 // architecture does not have may ignore all rules for that architecture. Errors: EINVAL with the
 // system call that came out differently.
+// `absent`: architectures that were left out, all of whose calls must end their thread.
 [[nodiscard]] Expected<void> ProveMerge(const SeccompSection& before, const SeccompSection& after,
-                                        const CheckedPlan& plan);
+                                        const CheckedPlan& plan,
+                                        std::span<const SeccompArch* const> absent = {});
 
 }  // namespace oakum::oci
 

@@ -49,11 +49,13 @@ class MergeCacheTest : public testing::Test {
         "p.json");
     EXPECT_TRUE(policies);
     const Origin origin = {.bundle = "/b", .container_id = id};
-    auto guarded = GuardConfig(config_, origin, **policies, kSocket, std::move(flags), cache);
+    auto guarded =
+        GuardConfig(config_, origin, **policies, kSocket, std::move(flags), cache, absent_);
     EXPECT_TRUE(guarded) << guarded.error().what;
     return guarded.value_or("");
   }
 
+  std::vector<std::string> absent_;
   fs::path top_;
   fs::path directory_;
   std::string config_ =
@@ -76,6 +78,10 @@ TEST_F(MergeCacheTest, AContainerIsGuardedTheSameWithAndWithoutIt) {
   config_.replace(config_.find("read"), 4, "recv");
   EXPECT_EQ(Guarded("outgoing", "one", &cache), Guarded("outgoing", "one", nullptr));
   EXPECT_EQ(Entries(), 4);
+  // Nor does another kernel.
+  absent_ = {"SCMP_ARCH_X32"};
+  EXPECT_EQ(Guarded("outgoing", "one", &cache), Guarded("outgoing", "one", nullptr));
+  EXPECT_EQ(Entries(), 5);
 }
 
 TEST_F(MergeCacheTest, WhatWasEditedBeforeIsNotKept) {

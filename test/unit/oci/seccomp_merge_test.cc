@@ -186,6 +186,30 @@ TEST(MergeSeccompTest, RefusesAnotherListener) {
   EXPECT_EQ(Refusal("null", Plan(), {"relative.sock", "", {}}).code, EINVAL);
 }
 
+TEST(MergeSeccompTest, LeavesOutArchitecturesThatTheKernelHasNot) {
+  const ListenerConfig listener = {"/s", "", {}, {"SCMP_ARCH_X32"}};
+  const auto archs = [&](std::string_view section) {
+    return Merged(section, Plan(), listener)["architectures"].dump();
+  };
+  EXPECT_EQ(archs(R"({"defaultAction":"SCMP_ACT_ALLOW",
+                      "architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86","SCMP_ARCH_X32"]})"),
+            R"(["SCMP_ARCH_X86_64","SCMP_ARCH_X86"])");
+  EXPECT_EQ(archs(R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":["X32","X86"]})"),
+            R"(["X86"])");
+  EXPECT_EQ(archs(R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":["X32"]})"), "[]");
+  EXPECT_EQ(archs("null"), R"(["SCMP_ARCH_X86_64","SCMP_ARCH_X86"])");
+  // The native one is never absent, whoever says so.
+  EXPECT_EQ(Merged(R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64"]})",
+                   Plan(), {"/s", "", {}, {"SCMP_ARCH_X86_64"}})["architectures"]
+                .dump(),
+            R"(["SCMP_ARCH_X86_64"])");
+  // A hook may meet what it wrote itself.
+  const Json once = Merged("null", Plan(), listener);
+  const auto twice = MergeSeccomp(once, Plan(), listener);
+  ASSERT_TRUE(twice) << twice.error().what;
+  EXPECT_EQ(*twice, once);
+}
+
 TEST(MergeSeccompTest, KeepsTheFlagsAndTheRuntimesDefaultOfThem) {
   const ListenerConfig wait = {"/s", "", {"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"}};
   EXPECT_EQ(Merged(R"({"defaultAction":"SCMP_ACT_ALLOW"})", Plan(), wait)["flags"].dump(),
