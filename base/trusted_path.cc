@@ -28,6 +28,10 @@ constexpr int kMaxLinks = 40;  // as path_resolution(7)
 
 enum class Strictness : bool { kOnlyOurs, kNotEverybodys };
 
+bool IsRootOrSelf(uid_t uid, std::optional<uid_t> unmapped) {
+  return (uid == 0 || uid == geteuid()) && uid != unmapped;
+}
+
 // The parts of a path that are still to be walked.
 using Parts = std::deque<std::string>;
 
@@ -124,7 +128,8 @@ class Walk {
   [[nodiscard]] Expected<void> CheckOwner(const struct stat& status,
                                           const std::string& what) const {
     const bool free = strictness_ == Strictness::kNotEverybodys && !in_sticky_;
-    if (free || IsRootOrSelf(status.st_uid) || (!in_sticky_ && status.st_uid == unmapped_)) {
+    if (free || IsRootOrSelf(status.st_uid, unmapped_) ||
+        (!in_sticky_ && status.st_uid == unmapped_)) {
       return {};
     }
     return MakeError(EPERM, fmt::format("{}: {} belongs to user {}, who could put something else "
@@ -195,7 +200,7 @@ std::optional<uid_t> UnmappedUid() {
   return uid;
 }
 
-bool IsRootOrSelf(uid_t uid) { return (uid == 0 || uid == geteuid()) && uid != UnmappedUid(); }
+bool IsRootOrSelf(uid_t uid) { return IsRootOrSelf(uid, UnmappedUid()); }
 
 Expected<void> CheckOnlyOursToReplace(const std::string& path) {
   return Walk(path, Strictness::kOnlyOurs).Run();
