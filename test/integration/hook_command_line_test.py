@@ -1,6 +1,9 @@
 """oakum-runtime around runc and crun on a plain command line."""
+import ctypes
+import errno
 import json
 import os
+import platform
 
 from lib import bundle, case, env, guarded, proc, runtime
 
@@ -64,6 +67,22 @@ class CommandLine(guarded.GuardedContainers):
         result = self.adapter.engines["good"].run(path, check=False, options=options)
         self.assertNotEqual(result.returncode, 0, result)
         return result
+
+    def test_architectures_that_the_kernel_has_not_are_left_out(self):
+        data = os.path.join(env.SOURCE_DIR, "test/data/seccomp/podman-default.json")
+        with open(data, encoding="utf-8") as text:
+            profile = json.load(text)
+        path = self.adapter.make_bundle(["/bin/probe", f"tcp {self.far.BAD4} 80"], seccomp=profile)
+        self.assertFailed(self.adapter.engines["good"].run_probe(path)[0], "EACCES")
+        with open(path + "/config.json", encoding="utf-8") as text:
+            left = json.load(text)["linux"]["seccomp"]["architectures"]
+        libc = ctypes.CDLL(None, use_errno=True)
+        x32 = ["SCMP_ARCH_X32"]
+        if platform.machine() == "x86_64" and libc.prctl(21) == 0:  # PR_GET_SECCOMP: no filter here
+            getpid = 0x40000000 + 39
+            if libc.syscall(getpid) == -1 and ctypes.get_errno() == errno.ENOSYS:
+                x32 = []
+        self.assertEqual(left, ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"] + x32)
 
     def test_ipv6_is_guarded_as_well(self):
         far = self.far
