@@ -3,10 +3,13 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <limits.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstring>
 #include <string_view>
 #include <utility>
@@ -16,6 +19,9 @@
 namespace oakum::agent {
 
 namespace {
+
+constexpr size_t kRandomBytes = 16;
+constexpr std::chrono::seconds kAskAgain{1};
 
 // What was read of a file, in a buffer of its own: for most calls it is what it was for the one
 // before, and nothing has to be allocated to see that.
@@ -50,6 +56,43 @@ void ReadCommandLine(int fd, Bytes<kMaxCommandLine>& out) {
 
 UniqueFd OpenBelow(const UniqueFd& directory, const char* name) {
   return UniqueFd(openat(directory.get(), name, O_RDONLY | O_CLOEXEC));
+}
+
+// Where its arguments are, each with its NUL; nothing where that cannot be told.
+iovec ArgumentsOf(int directory_fd) {
+  constexpr int kStart = 48;  // fields of proc_pid_stat(5), counted from 1
+  constexpr int kEnd = 49;
+  const UniqueFd file(openat(directory_fd, "stat", O_RDONLY | O_CLOEXEC));
+  Bytes<2048> line;
+  line.SetLength(file ? read(file.get(), line.buffer.data(), line.buffer.size()) : 0);
+  // The second field is the name, which may have spaces and brackets in it.
+  const std::string_view text = line.text();
+  size_t at = text.rfind(')');
+  std::array<uint64_t, 2> ends{};
+  for (int field = 3; at != std::string_view::npos && field <= kEnd; ++field) {
+    at = text.find(' ', at + 1);
+    if (at != std::string_view::npos && field >= kStart) {
+      std::from_chars(text.data() + at + 1, text.data() + text.size(), ends[field - kStart]);
+    }
+  }
+  if (ends[0] == 0 || ends[1] <= ends[0]) {
+    return {};
+  }
+  return {reinterpret_cast<void*>(ends[0]), ends[1] - ends[0]};  // NOLINT: another's
+}
+
+// Where the random bytes of its program are, 0 where that cannot be told (of 32 bits, for one).
+uint64_t RandomBytesOf(int directory_fd) {
+  const UniqueFd file(openat(directory_fd, "auxv", O_RDONLY | O_CLOEXEC));
+  std::array<std::array<uint64_t, 2>, 64> entries{};
+  const ssize_t got = file ? read(file.get(), entries.data(), sizeof entries) : 0;
+  for (size_t i = 0; (i + 1) * sizeof entries[0] <= static_cast<size_t>(std::max<ssize_t>(got, 0));
+       ++i) {
+    if (entries[i][0] == AT_RANDOM) {
+      return entries[i][1];
+    }
+  }
+  return 0;
 }
 
 // As /proc/TID/status writes it (proc_task_name(), fs/proc/array.c).
@@ -105,7 +148,37 @@ bool ProcessReader::Thread::Open(pid_t thread_id) {
   return true;
 }
 
-bool ProcessReader::Thread::Renew() {
+void ProcessReader::Marks::Find(int directory_fd, pid_t tid, Time now) {
+  bytes.clear();
+  if (now < none_before) {
+    return;
+  }
+  none_before = now + kAskAgain;
+  const auto arguments = ArgumentsOf(directory_fd);
+  const uint64_t random = RandomBytesOf(directory_fd);
+  // Beyond what is shown nobody has to look; a program that writes over the end of its arguments
+  // (setproctitle(3)) is shown further than they went (proc_pid_cmdline(5)).
+  if (random == 0 || arguments.iov_len == 0 || arguments.iov_len > kMaxCommandLine) {
+    return;
+  }
+  places = {iovec{reinterpret_cast<void*>(random), kRandomBytes}, arguments};  // NOLINT: another's
+  bytes.resize(kRandomBytes + arguments.iov_len);
+  if (ReadMemoryVector(tid, places, bytes.data(), bytes.size()) != bytes.size() ||
+      bytes.back() != '\0') {
+    bytes.clear();
+    return;
+  }
+  none_before = {};
+}
+
+bool ProcessReader::Marks::Hold(pid_t tid) const {
+  std::array<char, kRandomBytes + kMaxCommandLine> now;
+  return !bytes.empty() &&
+         ReadMemoryVector(tid, places, now.data(), bytes.size()) == bytes.size() &&
+         memcmp(now.data(), bytes.data(), bytes.size()) == 0;
+}
+
+bool ProcessReader::Thread::Renew(Time now) {
   Bytes<64> said_name;  // TASK_COMM_LEN is 16
   said_name.SetLength(pread(name.get(), said_name.buffer.data(), said_name.buffer.size(), 0));
   // proc_pid_stat(5): /proc/TID has the effective user of its thread.
@@ -114,6 +187,17 @@ bool ProcessReader::Thread::Renew() {
     return false;
   }
   --said_name.length;  // the line feed
+  const bool known = last != nullptr && now - last_read < kFresh;
+  if (known && last_name == said_name.text() && last->uid == owner.st_uid && marks.Hold(tid)) {
+    return true;
+  }
+  // First, so that a command line that changes meanwhile is noticed the next time.
+  if (known) {
+    marks.Find(directory.get(), tid, now);
+  } else if (!marks.Hold(tid)) {
+    marks.bytes.clear();
+  }
+  last_read = now;
   Bytes<PATH_MAX> executable;
   ReadLink(directory.get(), "exe", executable);
   Bytes<kMaxCommandLine> arguments;
@@ -132,7 +216,8 @@ bool ProcessReader::Thread::Renew() {
   return true;
 }
 
-std::shared_ptr<const ProcessInfo> ProcessReader::Read(pid_t tid) {
+std::shared_ptr<const ProcessInfo> ProcessReader::Read(pid_t tid, uint64_t call) {
+  const Time now = std::chrono::steady_clock::now();
   Thread& thread = threads_[static_cast<size_t>(tid) % kThreads];
   if (thread.tid != tid) {
     // Perhaps one of many that take turns, whose files are not worth being opened.
@@ -140,8 +225,13 @@ std::shared_ptr<const ProcessInfo> ProcessReader::Read(pid_t tid) {
     thread.tid = tid;
     return ReadProcessInfo(tid, true);
   }
+  if (thread.last != nullptr && thread.last_call == call && now - thread.last_said < kFresh) {
+    return thread.last;
+  }
+  thread.last_call = call;
+  thread.last_said = now;
   // A thread that has ended under this number says ESRCH.
-  if (thread.directory && thread.Renew()) {
+  if (thread.directory && thread.Renew(now)) {
     return thread.last;
   }
   if (!thread.Open(tid)) {
@@ -149,7 +239,9 @@ std::shared_ptr<const ProcessInfo> ProcessReader::Read(pid_t tid) {
     threads_ = {};
     return ReadProcessInfo(tid, true);
   }
-  return thread.Renew() ? thread.last : nullptr;
+  thread.last_call = call;
+  thread.last_said = now;
+  return thread.Renew(now) ? thread.last : nullptr;
 }
 
 }  // namespace oakum::agent

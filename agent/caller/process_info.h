@@ -2,8 +2,12 @@
 #ifndef OAKUM_AGENT_CALLER_PROCESS_INFO_H_
 #define OAKUM_AGENT_CALLER_PROCESS_INFO_H_
 
+#include <sys/uio.h>
+
 #include <array>
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -21,15 +25,34 @@ namespace oakum::agent {
 
 // The same, command line included. Where a thread is read several times, its files in /proc stay
 // open: those of kThreads threads at most, three for each. They go with the thread, whatever it
-// executes and whoever gets its number, and each is read anew every time, for all of it can change
-// between two calls. Not thread-safe.
+// executes and whoever gets its number. Name and user are read anew for each call, for both can
+// change between two; so are program and command line where the ones that are known are older than
+// kFresh, or where the thread's memory does not show the bytes that it showed then: those of its
+// command line, and the 16 random ones that the kernel gives each program that is executed
+// (AT_RANDOM, getauxval(3)). Only who puts these back after an execve(2) passes for another one,
+// and for kFresh at most. Not thread-safe.
 class ProcessReader {
  public:
   static constexpr size_t kThreads = 8;
+  static constexpr std::chrono::milliseconds kFresh{10};
 
-  [[nodiscard]] std::shared_ptr<const ProcessInfo> Read(pid_t tid);
+  // `call`: the notification; what was read for it holds for all that comes of it within kFresh.
+  [[nodiscard]] std::shared_ptr<const ProcessInfo> Read(pid_t tid, uint64_t call);
 
  private:
+  using Time = std::chrono::steady_clock::time_point;
+
+  // What the memory of one thread's program shows that another program's would not.
+  struct Marks {
+    std::array<iovec, 2> places{};
+    std::string bytes;  // empty: none are known
+    Time none_before;   // it has none that are of use, and is not asked again before
+
+    // Looks where they are now and reads them.
+    void Find(int directory_fd, pid_t tid, Time now);
+    [[nodiscard]] bool Hold(pid_t tid) const;
+  };
+
   // By thread id; one with the same remainder takes another's place.
   struct Thread {
     pid_t tid = 0;
@@ -39,10 +62,14 @@ class ProcessReader {
     UniqueFd command_line;
     std::shared_ptr<const ProcessInfo> last;  // given out again while nothing has changed
     std::string last_name;                    // before it was escaped
+    uint64_t last_call = 0;                   // that `last` was given out for
+    Time last_said;                           // and when
+    Time last_read;                           // program and command line
+    Marks marks;
 
     [[nodiscard]] bool Open(pid_t thread_id);
     // Has `last` say what is so now. False when the thread is gone.
-    [[nodiscard]] bool Renew();
+    [[nodiscard]] bool Renew(Time now);
   };
 
   std::array<Thread, kThreads> threads_;

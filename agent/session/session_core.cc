@@ -115,7 +115,7 @@ std::shared_ptr<const ProcessInfo> SessionCore::ProcessOf(const GuardedCall& cal
   }
   // Another thread of this container's may have to wait for memory of its.
   const std::unique_lock lock(process_mutex_, std::try_to_lock);
-  return lock ? process_reader_.Read(tid) : ReadProcessInfo(tid, true);
+  return lock ? process_reader_.Read(tid, call.notification.id) : ReadProcessInfo(tid, true);
 }
 
 template <typename Describe>
