@@ -298,4 +298,18 @@ void Journal::Release(JournalSlot* slot) {
   free_.push_back(static_cast<uint16_t>(slot - slots_));
 }
 
+void Journal::LetGo() {
+  const std::lock_guard lock(mutex_);
+  // Pages of this process; what is in them stays in the file.
+  char* const base = reinterpret_cast<char*>(slots_) - kHeaderRoom;
+  madvise(base, kMapped, MADV_DONTNEED);
+  if (free_.size() != fresh_ || frozen_.load()) {
+    return;
+  }
+  // No slot is in use: pages with nothing but slots go from the file, where a hole says the same.
+  const auto page = static_cast<off_t>(sysconf(_SC_PAGESIZE));
+  const off_t end = static_cast<off_t>(kMapped) / page * page;
+  fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, page, end - page);
+}
+
 }  // namespace oakum::agent

@@ -126,6 +126,8 @@ class Journal {
   [[nodiscard]] JournalSlot* Take();
   // Its call is over. Thread-safe.
   void Release(JournalSlot* slot);
+  // Gives up memory that no call under way needs: it is taken again with the next one. Thread-safe.
+  void LetGo();
   // From here on slots stay as they are: this agent ends, and the next one goes on with them.
   void Freeze() { frozen_.store(true); }
 

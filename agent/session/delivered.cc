@@ -31,4 +31,9 @@ std::optional<Delivered::Result> Delivered::TakeSame(const Notification& call) {
   return same ? std::optional(place.result) : std::nullopt;
 }
 
+void Delivered::Forget() {
+  const std::lock_guard lock(mutex_);
+  places_.reset();
+}
+
 }  // namespace oakum::agent

@@ -34,6 +34,9 @@ class Delivered {
   // in any case.
   [[nodiscard]] std::optional<Result> TakeSame(const Notification& call);
 
+  // All of it.
+  void Forget();
+
  private:
   // By thread id; one with the same remainder takes another's place.
   static constexpr size_t kPlaces = 64;

@@ -1,19 +1,13 @@
 #include "agent/session/session.h"
 
-#include <linux/capability.h>
+#include <sched.h>
 
 #include <cerrno>
 #include <csignal>
 #include <ctime>
-#include <unordered_map>
+#include <utility>
 
 #include "agent/caller/identity.h"
-#include "agent/caller/task.h"
-#include "agent/calls/calls.h"
-#include "agent/proxy/carrier.h"
-#include "agent/proxy/held_spare.h"
-#include "agent/session/recovery.h"
-#include "base/shortage.h"
 
 namespace oakum::agent {
 
@@ -32,196 +26,28 @@ void InstallHandler() {
   (void)sigaction(NudgeSignal(), &action, nullptr);
 }
 
-// The calls of one session that are being waited for, by thread: a thread has one at a time.
-class WaitingCalls {
- public:
-  // The thread has made a new call, so the one before has been given up. True when a signal has
-  // interrupted it and it must not be restarted: EINTR is the answer then.
-  bool DropOf(Reactor& reactor, const Notification& call) {
-    if (calls_.empty()) {
-      return false;
-    }
-    const auto found = calls_.find(call.tid);
-    if (found == calls_.end()) {
-      return false;
-    }
-    const bool interrupted = reactor.WasTimedWait(found->second, call);
-    reactor.Cancel(found->second);
-    calls_.erase(found);
-    return interrupted;
-  }
-
-  void Add(const Reactor& reactor, pid_t tid, std::shared_ptr<PendingCall> pending) {
-    calls_[tid] = std::move(pending);
-    if (calls_.size() > kSweepAbove && calls_.size() > 2 * live_) {
-      std::erase_if(calls_, [&](const auto& entry) { return reactor.IsOver(entry.second); });
-      live_ = calls_.size();
-    }
-  }
-
- private:
-  static constexpr size_t kSweepAbove = 64;
-  std::unordered_map<pid_t, std::shared_ptr<PendingCall>> calls_;
-  size_t live_ = 0;
-};
-
-// Files that deny rules name stay denied under another name: they are looked up when a policy
-// begins to hold, while their names are still the ones that the rules mean. On the session's own
-// thread, for a container can have its files looked up for ever (fuse(4)).
-class Remembered {
- public:
-  void Keep(SessionCore& core, const std::shared_ptr<const EventSource>& source) {
-    if (source == of_) {
-      return;
-    }
-    of_ = source;
-    if (source->policy != nullptr) {
-      const ScopedCapabilities raised(CapabilityBit(CAP_DAC_READ_SEARCH) | kPerformerCapabilities,
-                                      kPerformerCapabilities);
-      ShortageWait room;
-      while (!core.container()->view.Remember(*source->policy) && room.Again(EMFILE)) {
-      }
-      core.NoteRemembered();
-    }
-  }
-
- private:
-  std::shared_ptr<const EventSource> of_;
-};
-
-// A caller that cannot be looked at is denied, and in audit let pass, with an event that says why.
-Outcome Unseen(const CallContext& context, const GuardedCall& call, std::string why) {
-  const Ruling ruling =
-      context.core.JudgeUnsupported(call, policy::Operation::kSocket, std::move(why));
-  return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue() : Answer::Error(EACCES));
-}
-
-// The result of a call that is made again, with what its caller was not there to get.
-Answer Completed(const CallContext& context, const GuardedCall& call, Answer answer) {
-  if (answer.unwritten != nullptr) {
-    const auto error = WritePeer(context.core, call, *answer.unwritten);
-    if (error.value_or(0) != 0) {
-      return Answer::Performed(0, *error);
-    }
-    if (error) {
-      answer.unwritten.reset();
-    }
-  }
-  return answer;
-}
-
-// Whether nothing was done because the agent has no descriptor left.
-bool LacksRoom(const Outcome& outcome) {
-  return outcome.answer && !outcome.answer->performed &&
-         outcome.answer->kind == Answer::Kind::kRespond && IsShortage(outcome.answer->error);
-}
-
-// Programs that catch it are mostly Go's, whose scheduler sends it to its threads all the time.
-bool CatchesUrgent(pid_t tid) {
-  const auto status = ReadTaskStatus(tid);
-  return status && (status->caught_signals >> (SIGURG - 1) & 1) != 0;
-}
-
-// The answer to a connect that was answered, if that may not have reached its caller. A stream
-// socket that is connected, or being connected, has nothing but an error for a second connect.
-// `ahead`: the call's socket, which is pinned once whatever comes of it.
-std::optional<Outcome> AnsweredBefore(const CallContext& context, const GuardedCall& call,
-                                      PinnedAhead& ahead) {
-  const auto before = context.core.TakeDelivered(call);
-  if (!before || before->socket_cookie == 0) {
-    return std::nullopt;
-  }
-  ahead.number = static_cast<int>(call.notification.args[0]);
-  PinnedSocket& socket = ahead.socket;
-  if (const int error = Pin(context, call.notification.tid, ahead.number, socket); error != 0) {
-    ahead = {};
-    return std::nullopt;
-  }
-  if (!socket.is_stream() || socket.cookie != before->socket_cookie ||
-      !(context.core.IsWary() || CatchesUrgent(call.notification.tid))) {
-    return std::nullopt;
-  }
-  Answer answer = Answer::Performed(before->value, before->error);
-  answer.repeats = before->repeats + 1;
-  return Outcome::Of(std::move(answer), std::move(socket.fd));
-}
-
-Outcome Answered(CallContext context, const GuardedCall& call, bool interrupted) {
-  if (call.notification.tid == 0) {
-    return Unseen(context, call, "a process outside the agent's pid namespace");
-  }
-  PinnedAhead ahead;
-  if (auto outcome = AnsweredBefore(context, call, ahead); outcome) {
-    return std::move(*outcome);
-  }
-  context.ahead = &ahead;
-  if (context.core.has_replays()) {
-    PinnedSocket socket;
-    (void)Pin(context, call.notification.tid, static_cast<int>(call.notification.args[0]), socket);
-    if (auto answer = context.core.TakeReplay(call, socket.fd.get()); answer) {
-      return Outcome::Of(Completed(context, call, std::move(*answer)), std::move(socket.fd));
-    }
-  }
-  if (interrupted) {
-    return Outcome::Of(Answer::Error(EINTR));
-  }
-  (void)context.descriptors.TakeRefused();
-  Outcome outcome;
-  ShortageWait room;
-  do {
-    outcome = Handle(context, call);
-  } while (LacksRoom(outcome) && room.Again(outcome.answer->error));
-  if (LacksRoom(outcome)) {
-    outcome.answer->error = ENOBUFS;  // connect(2), send(2); EMFILE would be the caller's own limit
-  }
-  // EPERM from pidfd_getfd(2): ptrace access, which an agent without CAP_SYS_PTRACE has not over a
-  // process that is not dumpable (PR_SET_DUMPABLE); nothing has been done then.
-  if (context.descriptors.TakeRefused() && outcome.answer && !outcome.answer->performed) {
-    return Unseen(context, call, "a process that the agent may not look into");
-  }
-  return outcome;
-}
-
 }  // namespace
 
 Session::Session(std::shared_ptr<SessionCore> core, Reactor& reactor, SessionOptions options,
-                 std::function<void()> on_end)
-    : core_(std::move(core)), reactor_(reactor), options_(options), on_end_(std::move(on_end)) {}
+                 Ends ends)
+    : core_(std::move(core)), reactor_(reactor), options_(options), ends_(std::move(ends)) {}
 
 Expected<std::unique_ptr<Session>> Session::Start(std::shared_ptr<SessionCore> core,
                                                   Reactor& reactor, SessionOptions options,
-                                                  std::function<void()> on_end) {
+                                                  Ends ends) {
   InstallHandler();
-  std::unique_ptr<Session> session(
-      new Session(std::move(core), reactor, options, std::move(on_end)));
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, kStackSize);
-  const int error = pthread_create(
-      &session->thread_, &attributes,
-      [](void* self) -> void* {
-        static_cast<Session*>(self)->Loop();
-        return nullptr;
-      },
-      session.get());
-  pthread_attr_destroy(&attributes);
-  if (error != 0) {
-    session->ended_.store(true);
-    session->thread_ = pthread_t{};
-    return ErrnoError(error, "start a session thread");
+  std::unique_ptr<Session> session(new Session(std::move(core), reactor, options, std::move(ends)));
+  if (auto started = session->Wake(); !started) {
+    return std::unexpected(std::move(started.error()));
   }
   return session;
 }
 
 Session::~Session() {
-  if (thread_ == pthread_t{}) {
-    return;
-  }
   stopping_.store(true);
   // The signal may come just before the receive blocks, so it is repeated.
-  timespec until = {};
-  for (;;) {
-    Nudge();
+  while (Nudge()) {
+    timespec until = {};
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_nsec += 5'000'000;
     if (until.tv_nsec >= 1'000'000'000) {
@@ -234,117 +60,95 @@ Session::~Session() {
   }
 }
 
-void Session::Nudge() {
+Expected<void> Session::Wake() {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, kStackSize);
+  pthread_t thread{};
+  const int error = pthread_create(
+      &thread, &attributes,
+      [](void* self) -> void* {
+        static_cast<Session*>(self)->Loop();
+        return nullptr;
+      },
+      this);
+  pthread_attr_destroy(&attributes);
+  if (error != 0) {
+    return ErrnoError(error, "start a session thread");
+  }
+  const std::lock_guard lock(thread_mutex_);
+  thread_ = thread;
+  return {};
+}
+
+bool Session::Nudge() {
+  const std::lock_guard lock(thread_mutex_);
+  if (thread_ == pthread_t{}) {
+    return false;
+  }
   if (!ended_.load()) {
     pthread_kill(thread_, NudgeSignal());
   }
+  return true;
 }
 
-// What the thread works with.
-class Session::Desk {
- public:
-  Desk(const std::shared_ptr<SessionCore>& core, Reactor& reactor, const SessionOptions& options)
-      : core_(core),
-        reactor_(reactor),
-        want_uring_(options.use_io_uring),
-        descriptors_(options.use_thread_pidfds) {
-    remembered_.Keep(*core_, core_->source());
-  }
-
-  // A call that has just been received. False when its slot is in use from now on.
-  bool Serve(GuardedCall& call) {
-    core_->CountCall();
-    call.kind = LookUpCall(call.notification.arch, call.notification.nr);
-    const bool interrupted = waiting_.DropOf(reactor_, call.notification);
-    const CallContext context = MakeContext(call);
-    const bool over = Finish(call, Answered(context, call, interrupted));
-    if (spare_.wanted()) {
-      spare_.Refill(context.carried()->carrier().own_ports());
-    }
-    return over;
-  }
-
-  // One that an agent before this one had received.
-  void GoOn(JournalSlot* slot) {
-    GuardedCall call;
-    call.notification = ReadNotification(slot->notification);
-    call.slot = slot;
-    call.kind = LookUpCall(call.notification.arch, call.notification.nr);
-    const CallContext context = MakeContext(call);
-    auto outcome = Recover(context, call);
-    if (!outcome) {
-      core_->CountCall();
-      slot->Restart();
-      outcome = Answered(context, call, false);
-    }
-    if (Finish(call, std::move(*outcome))) {
-      core_->Forget(call);
-    }
-  }
-
- private:
-  // Takes what holds now, after the wait for the call, and once for all of it.
-  CallContext MakeContext(GuardedCall& call) {
-    // Asked for after the wait: what holds when the call comes.
-    if (const uint64_t version = core_->source_version(); version != source_version_) {
-      source_version_ = version;
-      source_ = core_->source();
-    }
-    call.source = source_;
-    remembered_.Keep(*core_, call.source);
-    if (want_uring_ && uring_ == nullptr) {
-      // Made when first needed: a container that never calls costs no ring.
-      auto created = UringCalls::Create(true);
-      // Without room for it now there may be some for the next call.
-      want_uring_ = !created && IsShortage(created.error().code);
-      if (created) {
-        uring_ = std::move(*created);
-      }
-    }
-    return {*core_, descriptors_, *call.source, uring_.get(), &spare_};
-  }
-
-  bool Finish(const GuardedCall& call, Outcome&& outcome) {
-    if (outcome.answer) {
-      const uint64_t cookie = !outcome.answer->performed ? 0
-                              : call.cookie() != 0       ? call.cookie()
-                                                         : SocketCookie(outcome.socket.get());
-      outcome.socket.Reset();
-      core_->Deliver(call, std::move(*outcome.answer), cookie);
-      return true;
-    }
-    if (!reactor_.HasRoomFor(*core_)) {
-      auto done_so_far = outcome.operation->Abandon();
-      core_->Deliver(call, done_so_far ? std::move(*done_so_far) : Answer::Error(ENOBUFS), 0);
-      return true;
-    }
-    waiting_.Add(reactor_, call.notification.tid,
-                 reactor_.Add(core_, call, std::move(outcome.operation)));
+bool Session::AskToRest() {
+  auto at = Receive::kWaits;
+  if (!receive_.compare_exchange_strong(at, Receive::kIsBeingAsked) &&
+      !(at == Receive::kAsked && receive_.compare_exchange_strong(at, Receive::kIsBeingAsked))) {
     return false;
   }
+  (void)Nudge();
+  receive_.store(Receive::kAsked);
+  return true;
+}
 
-  const std::shared_ptr<SessionCore>& core_;
-  Reactor& reactor_;
-  std::unique_ptr<UringCalls> uring_;
-  bool want_uring_;
-  DescriptorSource descriptors_;
-  WaitingCalls waiting_;
-  uint64_t source_version_ = 0;
-  std::shared_ptr<const EventSource> source_;
-  HeldSpare spare_;
-  Remembered remembered_;
-};
+bool Session::StopWaiting() {
+  auto at = Receive::kWaits;
+  if (receive_.compare_exchange_strong(at, Receive::kNot)) {
+    return false;
+  }
+  at = Receive::kAsked;
+  while (!receive_.compare_exchange_strong(at, Receive::kNot)) {
+    at = Receive::kAsked;
+    sched_yield();
+  }
+  // The signal has been sent: it is met here, if not before, and not by what comes next.
+  sched_yield();
+  return true;
+}
+
+bool Session::Join() {
+  const std::lock_guard lock(thread_mutex_);
+  if (thread_ != pthread_t{}) {
+    if (pthread_tryjoin_np(thread_, nullptr) != 0) {
+      return false;
+    }
+    thread_ = pthread_t{};
+  }
+  return true;
+}
 
 void Session::Loop() {
   pthread_setname_np(pthread_self(), "session");
   SetEffectiveCapabilities(kPerformerCapabilities);
-  const NotifyFd& notify = core_->notify();
   if (options_.use_sync_wake_up) {
-    (void)notify.SetSyncWakeUp();  // older kernels wake up more slowly
+    (void)core_->notify().SetSyncWakeUp();  // older kernels wake up more slowly
   }
-  Desk desk(core_, reactor_, options_);
+  if (Work()) {
+    core_->LetGo();
+    ends_.to_rest();
+    return;
+  }
+  ended_.store(true);
+  ends_.for_good();
+}
+
+bool Session::Work() {
+  const NotifyFd& notify = core_->notify();
+  Desk desk(core_, reactor_, options_, notes_);
   Journal* const journal = core_->journal();
-  if (journal != nullptr) {
+  if (journal != nullptr && !std::exchange(took_up_, true)) {
     for (JournalSlot* slot : journal->InUse()) {
       desk.GoOn(slot);
     }
@@ -352,7 +156,8 @@ void Session::Loop() {
   // Without a journal, or where it is full, a call is noted nowhere.
   const NotifyFd::Buffer buffer = notify.NewBuffer();
   JournalSlot* slot = nullptr;
-  while (buffer != nullptr && !stopping_.load(std::memory_order_relaxed)) {
+  bool rests = false;
+  while (buffer != nullptr && !rests && !stopping_.load(std::memory_order_relaxed)) {
     GuardedCall call;
     if (journal != nullptr && slot == nullptr) {
       slot = journal->Take();
@@ -361,24 +166,26 @@ void Session::Loop() {
     if (slot != nullptr) {
       slot->Clear();
     }
+    receive_.store(Receive::kWaits, std::memory_order_release);
     const int error =
         notify.Receive(slot != nullptr ? &slot->notification : buffer.get(), call.notification);
+    const bool asked = StopWaiting();
     if (error != 0) {
       // ENOENT: this caller has gone, or, for ever, all have.
-      if (error != EINTR && error != ENOENT) {
+      if ((error != EINTR && error != ENOENT) || notify.HungUp()) {
         break;
       }
-      if (notify.HungUp()) {
-        break;
-      }
+      rests = asked && error == EINTR;
       continue;
     }
     if (!desk.Serve(call)) {
       slot = nullptr;
     }
   }
-  ended_.store(true);
-  on_end_();
+  if (rests && slot != nullptr) {
+    journal->Release(slot);
+  }
+  return rests;
 }
 
 }  // namespace oakum::agent

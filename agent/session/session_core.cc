@@ -97,6 +97,17 @@ void SessionCore::NoteRemembered() {
   }
 }
 
+void SessionCore::LetGo() {
+  {
+    const std::lock_guard lock(process_mutex_);
+    process_reader_.reset();
+  }
+  delivered_.Forget();
+  if (kept_) {
+    kept_->journal.LetGo();
+  }
+}
+
 std::shared_ptr<const EventSource> SessionCore::source() const {
   const std::lock_guard lock(source_mutex_);
   return source_;
@@ -115,7 +126,13 @@ std::shared_ptr<const ProcessInfo> SessionCore::ProcessOf(const GuardedCall& cal
   }
   // Another thread of this container's may have to wait for memory of its.
   const std::unique_lock lock(process_mutex_, std::try_to_lock);
-  return lock ? process_reader_.Read(tid, call.notification.id) : ReadProcessInfo(tid, true);
+  if (!lock) {
+    return ReadProcessInfo(tid, true);
+  }
+  if (process_reader_ == nullptr) {
+    process_reader_ = std::make_unique<ProcessReader>();
+  }
+  return process_reader_->Read(tid, call.notification.id);
 }
 
 template <typename Describe>

@@ -62,6 +62,9 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   [[nodiscard]] std::string kept_name() const { return kept_ ? kept_->name : std::string(); }
   // Has the next agent know which files the view remembers.
   void NoteRemembered();
+  // Gives up what makes calls faster and may be had again, and what is remembered of answers that
+  // have been delivered. Nobody answers for the session then, nor has for a while.
+  void LetGo();
   // The call is over: its slot is free.
   void Forget(const GuardedCall& call) {
     if (kept_) {
@@ -123,6 +126,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   [[nodiscard]] const UniqueFd& init_pidfd() const { return init_pidfd_; }
   [[nodiscard]] pid_t init_pid() const { return init_pid_; }
   void CountCall() { calls_.fetch_add(1, std::memory_order_relaxed); }
+  [[nodiscard]] uint64_t calls() const { return calls_.load(std::memory_order_relaxed); }
   // Calls that wait now.
   [[nodiscard]] size_t waiting() const {
     return static_cast<size_t>(std::max<int64_t>(0, waiting_.load(std::memory_order_relaxed)));
@@ -162,7 +166,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   std::shared_ptr<const EventSource> source_;
   std::atomic<uint64_t> source_version_{1};
   std::mutex process_mutex_;
-  ProcessReader process_reader_;
+  std::unique_ptr<ProcessReader> process_reader_;  // made for the first event
   Undelivered replays_;
   Delivered delivered_;
   std::atomic<uint64_t> calls_{0};

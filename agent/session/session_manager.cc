@@ -1,20 +1,15 @@
 #include "agent/session/session_manager.h"
 
 #include <fmt/format.h>
-#include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
-#include <atomic>
 #include <chrono>
 #include <list>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <set>
-#include <thread>
 
 #include "agent/dns/names_file.h"
 #include "agent/proxy/kept_names.h"
@@ -22,34 +17,38 @@
 #include "agent/session/adoption.h"
 #include "agent/session/container_policies.h"
 #include "agent/session/gate_recovery.h"
+#include "agent/session/kept_sessions.h"
 #include "agent/session/pidfd.h"
+#include "agent/session/quiet_sessions.h"
 #include "agent/session/reactor.h"
 #include "agent/session/relay_recovery.h"
 #include "agent/session/session.h"
 #include "agent/session/session_bounds.h"
 #include "agent/session/session_keeping.h"
+#include "agent/session/undertaker.h"
 
 namespace oakum::agent {
 
 namespace {
 
-constexpr uint64_t kWakeKey = 0;
+// 0 is taken by what wakes whoever waits for them.
+constexpr uint64_t kFirstNumber = 1;
 
 class Sessions final : public SessionManager {
  public:
   Sessions(SessionOptions options, std::shared_ptr<const policy::PolicySet> policies,
-           EventSink& events, const Log& log, std::unique_ptr<Reactor> reactor, UniqueFd epoll,
-           UniqueFd wake)
+           EventSink& events, const Log& log, std::unique_ptr<Reactor> reactor,
+           std::unique_ptr<QuietSessions> quiet, WakeableEpoll hang_ups)
       : options_(options),
         events_(events),
         log_(log),
         reactor_(std::move(reactor)),
-        epoll_(std::move(epoll)),
-        wake_(std::move(wake)),
+        quiet_(std::move(quiet)),
         carrier_(std::make_unique<Carrier>(events, log, options.store)),
-        policies_(std::move(policies)) {
-    undertaker_ = std::thread([this] { BuryTheDead(); });
-  }
+        policies_(std::move(policies)),
+        kept_(options.store, log),
+        undertaker_(std::move(hang_ups), {.hung_up = [this](uint64_t number) { HungUp(number); },
+                                          .bury = [this](uint64_t number) { Bury(number); }}) {}
 
   ~Sessions() override {
     {
@@ -61,9 +60,8 @@ class Sessions final : public SessionManager {
       }
     }
     carrier_->KeepAll();
-    stopping_.store(true);
-    Wake();
-    undertaker_.join();
+    undertaker_.Stop();
+    quiet_->Stop();
     sessions_.clear();  // stops the threads
     reactor_.reset();   // gives up what still waits
     resuming_.reset();  // waits for what is just being gone on with
@@ -98,14 +96,14 @@ class Sessions final : public SessionManager {
     }
     // Reads what the container has not yet had a hand in: also for a policy that comes later.
     (void)parts->carried();
-    auto kept = Keep(state, *source, notify->fd(), init_pidfd.get(), *parts);
+    auto kept = kept_.Keep(next_number_, state, *source, notify->fd(), init_pidfd.get(), *parts);
     auto core = std::make_shared<SessionCore>(next_number_, std::move(*notify), std::move(source),
                                               state.init_pid, std::move(init_pidfd),
                                               std::move(parts), events_, std::move(kept));
     ReportInherited(state, *core);
     auto begun = Begin(core, state_bytes);
     if (!begun) {
-      Forget(*core);
+      kept_.Forget(*core);
     }
     return begun;
   }
@@ -116,7 +114,8 @@ class Sessions final : public SessionManager {
     }
     const AdoptionPatience patience;
     std::list<AdoptedSession> kept = OpenSessions(
-        items, patience, [this](const auto& name, const auto& error) { NotAdopted(name, error); });
+        items, patience,
+        [this](const auto& name, const auto& error) { kept_.NotAdopted(name, error); });
     const std::lock_guard lock(mutex_);
     const KeptPeers peers(items);
     KeptGates gates(items);
@@ -126,7 +125,7 @@ class Sessions final : public SessionManager {
       if (auto begun = AdoptOne(std::move(one), peers, gates, patience); begun) {
         ++adopted;
       } else {
-        NotAdopted(name, begun.error());
+        kept_.NotAdopted(name, begun.error());
       }
     }
     std::map<uint64_t, std::shared_ptr<SessionCore>> by_name;
@@ -167,26 +166,23 @@ class Sessions final : public SessionManager {
   void KeepAgain() override {
     const std::lock_guard lock(mutex_);
     for (const auto& [number, session] : sessions_) {
-      to_keep_.insert(number);
+      kept_.KeepAgain(number);
     }
     carrier_->kept_relays().KeepAgain();
   }
 
   size_t KeepRest() override {
     const std::lock_guard lock(mutex_);
-    while (!to_keep_.empty()) {
-      const auto found = sessions_.find(*to_keep_.begin());
-      if (found != sessions_.end() && !HandOverAgain(*found->second->core())) {
-        break;
-      }
-      to_keep_.erase(to_keep_.begin());
-    }
-    return to_keep_.empty() ? carrier_->kept_relays().KeepRest() : to_keep_.size();
+    const size_t left = kept_.KeepRest([this](uint64_t number) -> const SessionCore* {
+      const auto found = sessions_.find(number);
+      return found != sessions_.end() ? found->second->core().get() : nullptr;
+    });
+    return left == 0 ? carrier_->kept_relays().KeepRest() : left;
   }
 
   bool left_to_keep() const override {
     const std::lock_guard lock(mutex_);
-    return !to_keep_.empty();
+    return kept_.left();
   }
 
   std::vector<SessionInfo> List() const override {
@@ -202,7 +198,7 @@ class Sessions final : public SessionManager {
   SessionTotals Totals() const override {
     const std::lock_guard lock(mutex_);
     SessionTotals totals = ended_;
-    totals.sessions = next_number_ - (kWakeKey + 1);
+    totals.sessions = next_number_ - kFirstNumber;
     for (const auto& [number, session] : sessions_) {
       Add(session->core()->Info(), totals);
     }
@@ -239,7 +235,9 @@ class Sessions final : public SessionManager {
     const uint64_t number = next_number_++;
     const auto source = core->source();
     const auto start = [&] {
-      return Session::Start(core, *reactor_, options_, [this, number] { Ended(number); });
+      return Session::Start(core, *reactor_, options_,
+                            {.for_good = [this, number] { undertaker_.Ended(number); },
+                             .to_rest = [this, number] { quiet_->Rests(number); }});
     };
     auto session = start();
     while (!session && patience.Again(session.error())) {
@@ -249,12 +247,11 @@ class Sessions final : public SessionManager {
       bounds_.Release(source->container_id, state_bytes);
       return std::unexpected(std::move(session.error()));
     }
+    quiet_->Add(number, **session);
     sessions_.emplace(number, std::move(*session));
     state_bytes_.emplace(number, state_bytes);
-    epoll_event event = {};
-    event.data.u64 = number;  // no events: EPOLLHUP is always reported
-    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, core->notify().fd(), &event) != 0) {
-      log_.Warning("session {}: cannot watch its listener: errno {}", number, errno);
+    if (const int error = undertaker_.Watch(number, core->notify().fd()); error != 0) {
+      log_.Warning("session {}: cannot watch its listener: errno {}", number, error);
     }
     if (source->policy == nullptr) {
       log_.Warning("session {}: container {} has no policy here: all its guarded calls are denied",
@@ -285,71 +282,6 @@ class Sessions final : public SessionManager {
     peers.Remember(*core);
     gates.TakeUp(*core, *carrier_);
     return Begin(std::move(core), state_bytes, patience);
-  }
-
-  // A session that is not kept goes on all the same, as long as this agent lives.
-  std::optional<KeptSession> Keep(const oci::ContainerProcessState& state,
-                                  const EventSource& source, int listener_fd, int init_pidfd,
-                                  const ContainerParts& parts) {
-    if (options_.store == nullptr) {
-      return std::nullopt;
-    }
-    KeptState kept;
-    kept.container = state;
-    kept.policy = source.policy_name;
-    kept.attached_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
-                           std::chrono::system_clock::now().time_since_epoch())
-                           .count();
-    kept.resolv_conf = parts.resolv_conf();
-    const auto origin = parts.view.Origin();
-    auto session = MakeKept(std::move(kept), origin);
-    if (!session) {
-      log_.Warning("container {}: {}; its calls will fail when this agent ends", Escape(state.id),
-                   session.error().ToString());
-      return std::nullopt;
-    }
-    const int root_fd = origin ? origin->root.get() : -1;
-    if (auto handed =
-            HandOver(*options_.store, *session, listener_fd, init_pidfd, root_fd, parts.names_fd());
-        !handed) {
-      log_.Warning("container {}: {}; until that is done its calls fail when this agent ends",
-                   Escape(state.id), handed.error().ToString());
-      to_keep_.insert(next_number_);
-    }
-    return std::move(*session);
-  }
-
-  // Under mutex_. True when there is nothing to hand over, too.
-  [[nodiscard]] bool HandOverAgain(const SessionCore& core) const {
-    const KeptSession* kept = core.kept();
-    if (options_.store == nullptr || kept == nullptr) {
-      return true;
-    }
-    const auto origin = core.container()->view.Origin();
-    const auto handed =
-        HandOver(*options_.store, *kept, core.notify().fd(), core.init_pidfd().get(),
-                 origin ? origin->root.get() : -1, core.container()->names_fd());
-    return handed.has_value();
-  }
-
-  void Forget(const SessionCore& core) {
-    if (const std::string name = core.kept_name(); options_.store != nullptr && !name.empty()) {
-      options_.store->Forget(name);
-    }
-  }
-
-  void NotAdopted(const std::string& name, const Error& error) {
-    if (IsPassing(error)) {
-      log_.Error(
-          "what was kept as {} stays there: {}; its calls wait until an agent is started that has "
-          "the room",
-          name, error.ToString());
-      return;
-    }
-    log_.Error("what was kept as {} cannot be gone on with: {}", name, error.ToString());
-    if (options_.store != nullptr) {
-      options_.store->Forget(name);
-    }
   }
 
   static void Add(const SessionInfo& info, SessionTotals& totals) {
@@ -409,74 +341,34 @@ class Sessions final : public SessionManager {
     }
   }
 
-  void Ended(uint64_t number) {
-    {
-      const std::lock_guard lock(dead_mutex_);
-      dead_.push_back(number);
-    }
-    Wake();
-  }
-
-  void Wake() const {
-    const uint64_t one = 1;
-    [[maybe_unused]] const ssize_t put = write(wake_.get(), &one, sizeof one);
-  }
-
-  // Joins ended sessions, and tells those whose tasks have all gone.
-  void BuryTheDead() {
-    std::array<epoll_event, 64> events;
-    while (!stopping_.load()) {
-      const int count =
-          epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), -1);
-      for (int i = 0; i < count; ++i) {
-        const uint64_t key = events[static_cast<size_t>(i)].data.u64;
-        if (key == kWakeKey) {
-          uint64_t ignored = 0;
-          [[maybe_unused]] const ssize_t got = read(wake_.get(), &ignored, sizeof ignored);
-          BuryEnded();
-        } else {
-          NudgeHungUp(key);
-        }
-      }
+  // On the undertaker's thread, as what follows.
+  void HungUp(uint64_t number) {
+    const std::lock_guard lock(mutex_);
+    const auto found = sessions_.find(number);
+    // One that has a thread ends by that.
+    if (found != sessions_.end() && !found->second->Nudge()) {
+      undertaker_.Ended(number);
     }
   }
 
-  void NudgeHungUp(uint64_t number) {
+  void Bury(uint64_t number) {
+    std::unique_ptr<Session> session;
     {
       const std::lock_guard lock(mutex_);
       const auto found = sessions_.find(number);
-      if (found != sessions_.end()) {
-        found->second->Nudge();
+      if (found == sessions_.end()) {
+        return;
       }
-    }
-    // The hang-up stays until the listener is closed; the thread needs a moment to get there.
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-
-  void BuryEnded() {
-    std::vector<uint64_t> dead;
-    {
-      const std::lock_guard lock(dead_mutex_);
-      dead.swap(dead_);
-    }
-    for (const uint64_t number : dead) {
-      std::unique_ptr<Session> session;
-      {
-        const std::lock_guard lock(mutex_);
-        const auto found = sessions_.find(number);
-        if (found == sessions_.end()) {
-          continue;
-        }
-        session = std::move(found->second);
-        sessions_.erase(found);
-        if (const auto bytes = state_bytes_.extract(number)) {
-          bounds_.Release(session->core()->source()->container_id, bytes.mapped());
-        }
-        Add(session->core()->Info(), ended_);
+      session = std::move(found->second);
+      sessions_.erase(found);
+      if (const auto bytes = state_bytes_.extract(number)) {
+        bounds_.Release(session->core()->source()->container_id, bytes.mapped());
       }
-      epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, session->core()->notify().fd(), nullptr);
-      Forget(*session->core());
+      Add(session->core()->Info(), ended_);
     }
+    quiet_->Remove(number);
+    undertaker_.Unwatch(session->core()->notify().fd());
+    kept_.Forget(*session->core());
   }
 
   const SessionOptions options_;
@@ -484,8 +376,7 @@ class Sessions final : public SessionManager {
   const Log& log_;
   std::unique_ptr<Reactor> reactor_;
   const std::shared_ptr<GuardedCgroups> cgroups_ = std::make_shared<GuardedCgroups>();
-  const UniqueFd epoll_;
-  const UniqueFd wake_;
+  const std::unique_ptr<QuietSessions> quiet_;
   std::unique_ptr<Carrier> carrier_;
   std::unique_ptr<Aside> resuming_ = std::make_unique<Aside>();  // its jobs use carrier_
   mutable std::mutex mutex_;
@@ -493,13 +384,10 @@ class Sessions final : public SessionManager {
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   std::map<uint64_t, size_t> state_bytes_;  // of each session
   SessionBounds bounds_;
-  uint64_t next_number_ = kWakeKey + 1;
-  std::set<uint64_t> to_keep_;  // sessions that the store is still to be handed
-  SessionTotals ended_;         // of sessions that are no more in `sessions_`
-  std::mutex dead_mutex_;
-  std::vector<uint64_t> dead_;
-  std::atomic<bool> stopping_{false};
-  std::thread undertaker_;
+  uint64_t next_number_ = kFirstNumber;
+  KeptSessions kept_;
+  SessionTotals ended_;  // of sessions that are no more in `sessions_`
+  Undertaker undertaker_;
 };
 
 }  // namespace
@@ -511,7 +399,7 @@ Expected<std::unique_ptr<SessionManager>> SessionManager::Create(
   if (!reactor) {
     return std::unexpected(std::move(reactor.error()));
   }
-  auto waits = WakeableEpoll::Create(kWakeKey);
+  auto waits = WakeableEpoll::Create(Undertaker::kWakeKey);
   if (!waits) {
     return std::unexpected(std::move(waits.error()));
   }
@@ -526,8 +414,12 @@ Expected<std::unique_ptr<SessionManager>> SessionManager::Create(
       }
     }
   }
+  auto quiet = QuietSessions::Create(options.quiet_after, log);
+  if (!quiet) {
+    return std::unexpected(std::move(quiet.error()));
+  }
   return std::make_unique<Sessions>(options, std::move(policies), events, log, std::move(*reactor),
-                                    std::move(waits->epoll), std::move(waits->wake));
+                                    std::move(*quiet), std::move(*waits));
 }
 
 }  // namespace oakum::agent

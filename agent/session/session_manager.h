@@ -2,6 +2,7 @@
 #ifndef OAKUM_AGENT_SESSION_SESSION_MANAGER_H_
 #define OAKUM_AGENT_SESSION_SESSION_MANAGER_H_
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -57,6 +58,9 @@ struct SessionOptions {
   bool use_sync_wake_up = true;   // SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP where the kernel has it
   bool use_thread_pidfds = true;  // PIDFD_THREAD where the kernel has it (Linux 6.9)
   FdStore* store = nullptr;       // outlives the manager; null: sessions end with it
+  // A session without a call for so long gives up its thread until the next one. As long as what
+  // was done for a caller that a signal has interrupted is kept for it (Undelivered).
+  std::chrono::milliseconds quiet_after{10'000};
 };
 
 class SessionManager {

@@ -3,7 +3,7 @@
 #define OAKUM_AGENT_SESSION_UNDELIVERED_H_
 
 #include <atomic>
-#include <deque>
+#include <list>
 #include <mutex>
 #include <optional>
 
@@ -36,7 +36,7 @@ class Undelivered {
   void DropExpired();
 
   std::mutex mutex_;
-  std::deque<Entry> entries_;
+  std::list<Entry> entries_;  // takes nothing while it is empty
   std::atomic<size_t> size_{0};
 };
 

@@ -6,7 +6,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <deque>
 #include <list>
 #include <map>
 #include <memory>
@@ -101,8 +100,8 @@ class CarriedSockets {
   std::unordered_map<uint64_t, std::list<Socket>::iterator> by_cookie_;
   std::map<Port, std::list<Socket>::iterator> by_port_;
   std::map<GateKey, policy::Endpoint> gates_;
-  std::deque<GateKey> gate_order_;  // the oldest first
-  std::deque<Kept> kept_;
+  std::list<GateKey> gate_order_;  // the oldest first
+  std::list<Kept> kept_;
 };
 
 }  // namespace oakum::agent

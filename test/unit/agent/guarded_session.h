@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <functional>
 #include <mutex>
@@ -50,6 +51,7 @@ struct Options {
   bool io_uring = true;
   bool sync_wake_up = true;
   bool thread_pidfds = true;
+  std::chrono::milliseconds quiet_after = SessionOptions().quiet_after;
 };
 
 // Runs `body` in a child guarded by policy "p" of the file `text`.
@@ -59,8 +61,11 @@ class Guarded {
     auto policies = policy::PolicySet::Parse(text, "test.json");
     EXPECT_TRUE(policies.has_value()) << policies.error().ToString();
     policies_ = *policies;
-    auto manager = SessionManager::Create(
-        {options.io_uring, options.sync_wake_up, options.thread_pidfds}, policies_, sink_, log_);
+    auto manager = SessionManager::Create({.use_io_uring = options.io_uring,
+                                           .use_sync_wake_up = options.sync_wake_up,
+                                           .use_thread_pidfds = options.thread_pidfds,
+                                           .quiet_after = options.quiet_after},
+                                          policies_, sink_, log_);
     EXPECT_TRUE(manager.has_value());
     manager_ = std::move(*manager);
   }

@@ -19,6 +19,41 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
+// What the file takes of memory.
+size_t PagesOf(const Journal& journal) {
+  struct stat status = {};
+  EXPECT_EQ(fstat(journal.fd(), &status), 0);
+  return static_cast<size_t>(status.st_blocks) * 512 / static_cast<size_t>(getpagesize());
+}
+
+TEST(JournalTest, GivesUpMemoryThatNoCallNeeds) {
+  auto journal = Journal::Create("state");
+  ASSERT_TRUE(journal.has_value());
+  const size_t before = PagesOf(*journal);
+  std::vector<JournalSlot*> slots;
+  for (uint64_t id = 1; id <= 1000; ++id) {
+    slots.push_back(journal->Take());
+    slots.back()->notification.id = id;
+  }
+  EXPECT_GT(PagesOf(*journal), before + 40);
+  journal->LetGo();
+  EXPECT_GT(PagesOf(*journal), before + 40);
+  EXPECT_EQ(slots[999]->notification.id, 1000);
+  for (size_t i = 0; i + 1 < slots.size(); ++i) {
+    journal->Release(slots[i]);
+  }
+  journal->LetGo();  // one is in use
+  EXPECT_EQ(slots[999]->notification.id, 1000);
+  journal->Release(slots[999]);
+  journal->LetGo();
+  EXPECT_LE(PagesOf(*journal), before + 1);
+  EXPECT_EQ(*journal->State(), "state");
+  EXPECT_TRUE(Journal::Check(journal->fd()).has_value());
+  JournalSlot* again = journal->Take();
+  ASSERT_NE(again, nullptr);
+  EXPECT_FALSE(again->used());
+}
+
 TEST(JournalTest, SlotsAreTakenAndReleased) {
   auto journal = Journal::Create("state");
   ASSERT_TRUE(journal.has_value());

@@ -51,7 +51,7 @@ class Receiving {
     source->policy = std::shared_ptr<const policy::Policy>(policies_, policies_->Find("p"));
     auto core = std::make_shared<SessionCore>(1, std::move(*notify), source, process.pid(),
                                               UniqueFd(), parts(), sink_);
-    auto session = Session::Start(core, *reactor_, {}, [] {});
+    auto session = Session::Start(core, *reactor_, {}, {.for_good = [] {}, .to_rest = [] {}});
     if (!session) {
       return -1;
     }
