@@ -16,6 +16,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "agent/caller/identity.h"
 #include "agent/server/wakeable_epoll.h"
 
 namespace oakum::agent {
@@ -109,11 +110,13 @@ class EpollQuietSessions final : public QuietSessions {
 
   void Loop() {
     pthread_setname_np(pthread_self(), "quiet");
+    SetEffectiveCapabilities(0);  // a session's thread takes what it needs
     std::array<epoll_event, 64> events;
     auto next_look = SteadyClock::now() + interval_;
     while (!stopping_.load()) {
       const int count = epoll_wait(waits_.epoll.get(), events.data(),
                                    static_cast<int>(events.size()), Timeout(next_look));
+      bool trim = false;
       {
         const std::lock_guard lock(mutex_);
         for (int i = 0; i < count; ++i) {
@@ -127,9 +130,10 @@ class EpollQuietSessions final : public QuietSessions {
           LookAtAwake();
           next_look = now + interval_;
         }
+        trim = resting_.empty() && gone_quiet_ >= kTrimAfter;
+        gone_quiet_ = trim ? 0 : gone_quiet_;
       }
-      if (count == 0 && gone_quiet_ >= kTrimAfter) {
-        gone_quiet_ = 0;
+      if (trim) {
         malloc_trim(0);
       }
     }

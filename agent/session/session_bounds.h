@@ -11,7 +11,7 @@
 
 namespace oakum::agent {
 
-// Each session is a thread and a few descriptors.
+// Each session is a few descriptors, and a thread while it is called.
 inline constexpr size_t kMaxSessions = 8192;
 // Of one container id: each exec that runs is one.
 inline constexpr size_t kMaxSessionsOfContainer = 2048;
