@@ -29,6 +29,8 @@
 #include "agent/kept/paired_store.h"
 #include "agent/kept/systemd_store.h"
 #include "agent/metrics.h"
+#include "agent/proxy/tls_process.h"
+#include "agent/proxy/tls_service.h"
 #include "agent/server/privileges.h"
 #include "agent/server/unix_socket.h"
 #include "agent/session/session_manager.h"
@@ -186,13 +188,13 @@ int StatusOf(const Error& error) {
 constexpr std::chrono::seconds kPatience{3};
 
 // systemd's store where it is there, beside it a keeper that its unit names, else a keeper alone.
-Expected<OpenedStore> OpenStore(const std::string& socket) {
+Expected<OpenedStore> OpenStore(const std::string& socket, std::shared_ptr<KeeperSpawner> spawner) {
   auto systemd = OpenSystemdStore();
   if (!systemd) {
     return std::unexpected(std::move(systemd.error()));
   }
   if (!*systemd) {
-    return OpenKeeperStore(socket, kPatience);
+    return OpenKeeperStore(socket, std::move(spawner), kPatience);
   }
   const char* const keeper = std::getenv(kKeeperVariable);
   return keeper != nullptr && *keeper != '\0'
@@ -206,8 +208,13 @@ int Keep(const std::string& socket, bool spawner, const Log& log) {
     signal(number, SIG_IGN);
   }
   RaiseDescriptorLimit();
-  const auto ran = spawner ? RunKeeperSpawner(socket, log)
-                           : RunKeeper(KeeperPath(socket), KeeperLife::kForEver, log);
+  const auto ran =
+      spawner
+          ? RunKeeperSpawner(
+                socket,
+                [](UniqueFd line) { return RunTlsProcess(std::move(line), MaxTlsConnections()); },
+                log)
+          : RunKeeper(KeeperPath(socket), KeeperLife::kForEver, log);
   if (!ran) {
     log.Error("{}", ran.error().ToString());
   }
@@ -226,8 +233,16 @@ int Serve(AgentOptions options, const CommandLine& line, const Log& log) {
     }
   }
   OpenedStore opened;
+  std::optional<TlsProcess> tls;
   if (!line.no_keeper) {
-    auto store = OpenStore(options.socket);
+    auto started = KeeperSpawner::Start(options.socket);
+    if (!started) {
+      log.Error("{}", started.error().ToString());
+      return kExitFailure;
+    }
+    const auto spawner = std::make_shared<KeeperSpawner>(std::move(*started));
+    tls.emplace([spawner](int line_fd) { return spawner->SpawnTls(line_fd); });
+    auto store = OpenStore(options.socket, spawner);
     if (!store) {
       log.Error("{}", store.error().ToString());
       return StatusOf(store.error());
@@ -249,12 +264,13 @@ int Serve(AgentOptions options, const CommandLine& line, const Log& log) {
   options.store = opened.store.get();
   auto agent = Agent::Create(
       std::move(options), std::move(*signals),
-      [use_io_uring = !line.no_io_uring, store = opened.store.get()](
-          std::shared_ptr<const policy::PolicySet> policies, EventSink& events,
-          const Log& session_log) {
+      [use_io_uring = !line.no_io_uring, store = opened.store.get(),
+       tls_process = tls ? &*tls : nullptr](std::shared_ptr<const policy::PolicySet> policies,
+                                            EventSink& events, const Log& session_log) {
         SessionOptions session_options;
         session_options.use_io_uring = use_io_uring;
         session_options.store = store;
+        session_options.tls_process = tls_process;
         return SessionManager::Create(session_options, std::move(policies), events, session_log);
       },
       log, std::move(opened.items));

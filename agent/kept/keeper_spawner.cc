@@ -9,13 +9,23 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <span>
+#include <string_view>
 #include <utility>
 
 #include "agent/kept/keeper.h"
 #include "agent/kept/keeper_protocol.h"
 #include "agent/server/privileges.h"
+#include "agent/server/send_descriptors.h"
+#include "agent/server/unix_socket.h"
 
 namespace oakum::agent {
+
+namespace {
+
+constexpr std::string_view kOne = "1";
+
+}  // namespace
 
 Expected<KeeperSpawner> KeeperSpawner::Start(const std::string& agent_socket) {
   std::array<int, 2> ends = {-1, -1};
@@ -58,31 +68,37 @@ Expected<KeeperSpawner> KeeperSpawner::Start(const std::string& agent_socket) {
 }
 
 Expected<void> KeeperSpawner::Spawn() {
-  const char one = 1;
-  if (send(socket_.get(), &one, 1, MSG_NOSIGNAL | MSG_DONTWAIT) != 1) {
+  if (send(socket_.get(), kOne.data(), kOne.size(), MSG_NOSIGNAL | MSG_DONTWAIT) != 1) {
     return ErrnoError("the process that starts keepers is gone");
   }
   return {};
 }
 
-Expected<void> RunKeeperSpawner(const std::string& agent_socket, const Log& log) {
+Expected<void> KeeperSpawner::SpawnTls(int line_fd) const {
+  return SendWithDescriptors(socket_.get(), kOne, std::span(&line_fd, 1), MSG_DONTWAIT);
+}
+
+Expected<void> RunKeeperSpawner(const std::string& agent_socket, const ServeTls& serve_tls,
+                                const Log& log) {
   (void)prctl(PR_SET_NAME, "oakum-spawner");
   (void)signal(SIGCHLD, SIG_IGN);  // nobody waits for them (wait(2))
   if (auto given_up = GiveUpPrivileges(Keeps::kNothing); !given_up) {
     return given_up;
   }
-  for (char asked = 0;;) {
-    const ssize_t got = read(STDIN_FILENO, &asked, 1);
-    if (got < 0 && errno == EINTR) {
+  for (std::array<char, 1> asked{};;) {
+    auto message = ReceiveMessage(STDIN_FILENO, asked);
+    if (!message && (message.error().code == EINTR || message.error().code == EMFILE)) {
       continue;
     }
-    if (got <= 0) {
+    if (!message || message->bytes == 0) {
       return {};
     }
     if (fork() == 0) {
       (void)setsid();
       (void)dup2(STDOUT_FILENO, STDIN_FILENO);
-      return RunKeeper(KeeperPath(agent_socket), KeeperLife::kWhileNeeded, log);
+      return message->fds.empty()
+                 ? RunKeeper(KeeperPath(agent_socket), KeeperLife::kWhileNeeded, log)
+                 : serve_tls(std::move(message->fds.front()));
     }
   }
 }

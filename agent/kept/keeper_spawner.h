@@ -1,8 +1,9 @@
-// A process that starts keepers for an agent, which itself starts no program any more
+// A process that starts others for an agent, which itself starts no program any more
 // (GiveUpPrivileges).
 #ifndef OAKUM_AGENT_KEPT_KEEPER_SPAWNER_H_
 #define OAKUM_AGENT_KEPT_KEEPER_SPAWNER_H_
 
+#include <functional>
 #include <string>
 
 #include "base/error.h"
@@ -21,6 +22,9 @@ class KeeperSpawner {
   [[nodiscard]] static Expected<KeeperSpawner> Start(const std::string& agent_socket);
   // Has it start a keeper, which ends at once where there is one. Errors: EPIPE when it is gone.
   [[nodiscard]] Expected<void> Spawn();
+  // Has it start a process that speaks TLS with proxies for whoever has the other end of `line_fd`
+  // (agent/proxy/tls_process.h). Thread-safe. Errors: as above, sendmsg(2)'s.
+  [[nodiscard]] Expected<void> SpawnTls(int line_fd) const;
 
  private:
   explicit KeeperSpawner(UniqueFd socket) : socket_(std::move(socket)) {}
@@ -28,10 +32,14 @@ class KeeperSpawner {
   UniqueFd socket_;
 };
 
-// What that process does: a keeper for the agents with this socket, in a process of its own, for
-// each byte that comes from the standard input, until its end. Has no privileges. Returns in the
-// keepers as well. Errors: the keeper's.
-[[nodiscard]] Expected<void> RunKeeperSpawner(const std::string& agent_socket, const Log& log);
+// What a process does with such a line, to its end.
+using ServeTls = std::function<Expected<void>(UniqueFd line)>;
+
+// What that process does, until the end of its standard input: starts a process for each byte that
+// comes from there, a keeper for the agents with this socket or, with a descriptor, one that
+// serves it by `serve_tls`. Has no privileges. Returns in those processes as well. Errors: theirs.
+[[nodiscard]] Expected<void> RunKeeperSpawner(const std::string& agent_socket,
+                                              const ServeTls& serve_tls, const Log& log);
 
 }  // namespace oakum::agent
 

@@ -130,7 +130,7 @@ Expected<ServingKeeper> Find(const std::string& agent_socket, KeeperSpawner* spa
 
 class KeeperStore final : public FdStore {
  public:
-  KeeperStore(std::string agent_socket, KeeperSpawner spawner, UniqueFd socket)
+  KeeperStore(std::string agent_socket, std::shared_ptr<KeeperSpawner> spawner, UniqueFd socket)
       : agent_socket_(std::move(agent_socket)),
         spawner_(std::move(spawner)),
         line_(std::move(socket)) {}
@@ -145,7 +145,7 @@ class KeeperStore final : public FdStore {
   bool KeepsAtOnce() const override { return true; }
   int lost_fd() const override { return line_.fd(); }
   Expected<void> Renew() override {
-    auto found = Find(agent_socket_, &spawner_, {});
+    auto found = Find(agent_socket_, spawner_.get(), {});
     if (!found) {
       return std::unexpected(std::move(found.error()));
     }
@@ -155,7 +155,7 @@ class KeeperStore final : public FdStore {
 
  private:
   const std::string agent_socket_;
-  KeeperSpawner spawner_;
+  const std::shared_ptr<KeeperSpawner> spawner_;
   KeeperLine line_;
 };
 
@@ -167,18 +167,15 @@ Expected<ServingKeeper> FindKeeper(const std::string& agent_socket,
 }
 
 Expected<OpenedStore> OpenKeeperStore(const std::string& agent_socket,
+                                      std::shared_ptr<KeeperSpawner> spawner,
                                       std::chrono::milliseconds patience) {
-  auto spawner = KeeperSpawner::Start(agent_socket);
-  if (!spawner) {
-    return std::unexpected(std::move(spawner.error()));
-  }
-  auto found = Find(agent_socket, &*spawner, patience);
+  auto found = Find(agent_socket, spawner.get(), patience);
   if (!found) {
     return std::unexpected(std::move(found.error()));
   }
   OpenedStore opened;
   opened.store =
-      std::make_unique<KeeperStore>(agent_socket, std::move(*spawner), std::move(found->socket));
+      std::make_unique<KeeperStore>(agent_socket, std::move(spawner), std::move(found->socket));
   opened.items = std::move(found->items);
   return opened;
 }

@@ -3,10 +3,12 @@
 #define OAKUM_AGENT_KEPT_KEEPER_STORE_H_
 
 #include <chrono>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "agent/kept/fd_store.h"
+#include "agent/kept/keeper_spawner.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
 
@@ -24,11 +26,12 @@ struct ServingKeeper {
                                                  std::chrono::milliseconds patience);
 
 // Takes what the keeper of agents with this socket has kept, and becomes the agent that it serves.
-// Where there is no keeper, one is started (KeeperSpawner), and later another one in the place of
+// Where there is no keeper, `spawner` starts one, and later another one in the place of
 // one that is gone. An agent that is ending has `patience` to be gone. Errors: EADDRINUSE when
 // another agent is served, ENOTSUP when the keeper speaks another version, EPERM when it is another
 // user's, ETIMEDOUT, those of the calls.
 [[nodiscard]] Expected<OpenedStore> OpenKeeperStore(const std::string& agent_socket,
+                                                    std::shared_ptr<KeeperSpawner> spawner,
                                                     std::chrono::milliseconds patience);
 
 }  // namespace oakum::agent

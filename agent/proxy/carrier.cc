@@ -33,10 +33,11 @@ bool OwnPorts::Has(uint64_t netns, uint16_t port) const {
   return ports_.contains({netns, port});
 }
 
-Carrier::Carrier(EventSink& events, const Log& log, FdStore* store)
+Carrier::Carrier(EventSink& events, const Log& log, FdStore* store, TlsProcess* tls_process)
     : events_(events),
       log_(log),
       own_netns_(OwnNetworkCookie()),
+      tls_process_(tls_process),
       direct_(upstreams_,
               [this](const void* owner, std::function<void()> job) {
                 return aside_.Run(owner, std::move(job));

@@ -37,6 +37,7 @@
 namespace oakum::agent {
 
 class Gates;
+class TlsProcess;
 
 // The ports that the agent holds in network namespaces of containers: nobody but the socket that
 // one was made for connects there. Thread-safe.
@@ -58,7 +59,8 @@ class OwnPorts {
 class Carrier {
  public:
   // All outlive it. `store`: where connections are kept for the next agent; null: nowhere.
-  Carrier(EventSink& events, const Log& log, FdStore* store);
+  // `tls_process`: who speaks TLS for those; null: this process.
+  Carrier(EventSink& events, const Log& log, FdStore* store, TlsProcess* tls_process = nullptr);
   ~Carrier();
   Carrier(const Carrier&) = delete;
   Carrier& operator=(const Carrier&) = delete;
@@ -76,6 +78,7 @@ class Carrier {
   [[nodiscard]] RelaySlots& ready_slots() { return ready_slots_; }
   [[nodiscard]] RelaySlots& kept_slots() { return kept_slots_; }
   [[nodiscard]] KeptRelays& kept_relays() { return kept_relays_; }
+  [[nodiscard]] TlsProcess* tls_process() const { return tls_process_; }
   // This agent ends: what is carried now, and what is begun after this, is kept whatever its age.
   // Returns once that is done, or a second has passed.
   void KeepAll();
@@ -90,6 +93,7 @@ class Carrier {
   EventSink& events_;
   const Log& log_;
   const uint64_t own_netns_;
+  TlsProcess* const tls_process_;
   Upstreams upstreams_;
   OwnPorts own_ports_;
   DirectConnects direct_;

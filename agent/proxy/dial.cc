@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -16,6 +17,7 @@
 #include "agent/proxy/handshake.h"
 #include "agent/proxy/proxy_socket.h"
 #include "agent/proxy/ready_proxies.h"
+#include "agent/proxy/tls_process.h"
 #include "agent/proxy/tls_stream.h"
 #include "base/error.h"
 #include "base/shortage.h"
@@ -66,6 +68,8 @@ class LoopDial final : public Dial {
     }
     tls_.reset();
     socket_.Reset();
+    tcp_.Reset();
+    in_process_ = false;
     handshake_.reset();
     addresses_.clear();
   }
@@ -160,6 +164,7 @@ class LoopDial final : public Dial {
     }
     socket_ = std::move(ready->fd);
     tls_ = std::move(ready->tls);
+    in_process_ = ready->in_tls_process;
     prepared_ = true;
     unheard_ = true;
     handshake_->SkipGreeting();
@@ -260,6 +265,62 @@ class LoopDial final : public Dial {
                              : !url().host.empty() ? url().host
                              : url().endpoint      ? url().endpoint->ip.ToString()
                                                    : std::string();
+    if (request_.tls_process == nullptr || !GiveToProcess(peer)) {
+      StartTls(peer);
+    }
+  }
+
+  // False when it does not take it.
+  bool GiveToProcess(const std::string& peer) {
+    Prepare();
+    auto end = request_.tls_process->Give(socket_.get(), peer, request_.proxy->ca_file);
+    if (!end) {
+      return false;
+    }
+    Unwatch();
+    peer_ = peer;
+    tcp_ = std::move(socket_);
+    socket_ = std::move(*end);
+    in_process_ = true;
+    phase_ = Phase::kTlsProcess;
+    HearProcess();
+    return true;
+  }
+
+  void HearProcess() {
+    TlsWord word{};
+    const ssize_t got = recv(socket_.get(), &word, sizeof word, 0);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+      (void)Watch(EPOLLIN);
+      return;
+    }
+    if (got != 1) {
+      return Failed({ECONNRESET, "TLS: the process that speaks it has ended", false}, false);
+    }
+    switch (word) {
+      case TlsWord::kReady:
+        tcp_.Reset();
+        return Speak();
+      case TlsWord::kYours:
+        Unwatch();
+        socket_ = std::move(tcp_);
+        in_process_ = false;
+        return StartTls(std::exchange(peer_, {}));
+      case TlsWord::kRefused:
+      case TlsWord::kEnded:
+        break;
+    }
+    int32_t error = EPROTO;
+    const ssize_t size = recv(socket_.get(), buffer_.data(), buffer_.size(), 0);
+    std::string_view why(buffer_.data(), size > 0 ? static_cast<size_t>(size) : 0);
+    if (why.size() >= sizeof error) {
+      memcpy(&error, why.data(), sizeof error);
+      why.remove_prefix(sizeof error);
+    }
+    Failed({FittingErrno(error), std::string(why), false}, true);
+  }
+
+  void StartTls(const std::string& peer) {
     auto context = upstreams_.tls().Get(request_.proxy->ca_file);
     if (!context) {
       return Failed({EACCES, "TLS: " + context.error().what, false}, true);
@@ -307,6 +368,8 @@ class LoopDial final : public Dial {
       }
       case Phase::kTls:
         return Encrypt();
+      case Phase::kTlsProcess:
+        return HearProcess();
       case Phase::kSpeaking:
         return Converse();
     }
@@ -443,6 +506,7 @@ class LoopDial final : public Dial {
     Prepare();
     stream.fd = std::move(socket_);
     stream.tls = std::move(tls_);
+    stream.in_tls_process = in_process_;
     Finish({.failure = std::nullopt, .stream = std::move(stream)});
   }
 
@@ -462,7 +526,7 @@ class LoopDial final : public Dial {
     done(std::move(result));
   }
 
-  enum class Phase : uint8_t { kReaching, kConnecting, kTls, kSpeaking };
+  enum class Phase : uint8_t { kReaching, kConnecting, kTls, kTlsProcess, kSpeaking };
 
   EventLoop& loop_;
   Upstreams& upstreams_;
@@ -475,7 +539,10 @@ class LoopDial final : public Dial {
   EventLoop::TimerId retry_ = EventLoop::TimerId::kNone;
   std::shared_ptr<HostResolver::Question> question_;
   std::vector<policy::Endpoint> addresses_;  // not tried yet, the next one last
-  UniqueFd socket_;
+  UniqueFd socket_;  // to the proxy, or to the process that speaks TLS with it
+  UniqueFd tcp_;     // then, as long as that may give it back
+  bool in_process_ = false;
+  std::string peer_;
   uint32_t watched_ = 0;   // the events of socket_ in the loop
   bool prepared_ = false;  // socket_
   bool tried_ready_ = false;

@@ -18,6 +18,7 @@
 namespace oakum::agent {
 
 class ReadyProxies;
+class TlsProcess;
 class TlsStream;
 
 // Where a proxy is asked to go.
@@ -66,6 +67,8 @@ struct DialRequest {
   // what tells the network namespace that make_socket makes sockets in, 0 for the agent's own.
   ReadyProxies* ready = nullptr;
   uint64_t network = 0;
+  // Who speaks TLS, if the proxy is reached by it, and outlives the Dial; null: this process.
+  TlsProcess* tls_process = nullptr;
 };
 
 // A connection through the proxy: bytes of the destination come next.
@@ -73,6 +76,8 @@ struct ProxyStream {
   UniqueFd fd;  // non-blocking
   // Set where the proxy is reached by TLS: read and write through it, never on `fd` itself.
   std::unique_ptr<TlsStream> tls;
+  // `fd` is the end of a pair whose other one a TlsProcess has, which speaks with the proxy.
+  bool in_tls_process = false;
   // BND.ADDR and BND.PORT: kUdpAssociate (with the proxy's own address where it says 0.0.0.0 or
   // ::), kResolve.
   policy::Endpoint bound;

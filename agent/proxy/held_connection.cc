@@ -13,6 +13,7 @@
 #include "agent/proxy/make_ready.h"
 #include "agent/proxy/proxy_socket.h"
 #include "agent/proxy/relay.h"
+#include "agent/proxy/tls_relay.h"
 #include "agent/proxy/tls_stream.h"
 #include "agent/session/session_core.h"
 
@@ -88,6 +89,7 @@ void HeldConnection::Starter::Hold(HeldEnd end) {
 
 void HeldConnection::Begin() {
   if (request_.carry == policy::Carry::kProxy) {
+    request_.dial.tls_process = request_.container->carrier().tls_process();
     next_ = request_.container->ready().Note(request_.dial, ReadyProxies::Clock::now());
     dial_ = Dial::Start(worker_.loop(), request_.container->carrier().upstreams(),
                         std::move(request_.dial),
@@ -183,7 +185,8 @@ void HeldConnection::GoOn(DialResult result) {
 void HeldConnection::KeepRelay() {
   relay_.emplace();
   relay_->owner = Owner();
-  if (!Relay::KeepAhead(*relay_, end_->held.fd(), far_.fd.get())) {
+  const auto keep = far_.in_tls_process ? TlsRelay::KeepAhead : Relay::KeepAhead;
+  if (!keep(*relay_, end_->held.fd(), far_.fd.get())) {
     relay_.reset();
   }
 }
@@ -237,7 +240,16 @@ void HeldConnection::Established() {
         kept.slot = std::move(request_.slot);
         kept.near = std::move(near);
         kept.far = std::move(far_);
-        Relay::GoOn(worker_, std::move(kept));
+        kept.far.in_tls_process ? TlsRelay::GoOn(worker_, std::move(kept))
+                                : Relay::GoOn(worker_, std::move(kept));
+      } else if (far_.in_tls_process) {
+        TlsRelay::GoOn(worker_, {.kept = {},
+                                 .slot = std::move(request_.slot),
+                                 .near = std::move(near),
+                                 .far = std::move(far_),
+                                 .out_pipe = {},
+                                 .in_pipe = {},
+                                 .owner = Owner()});
       } else {
         Relay::Start(worker_, {.slot = std::move(request_.slot),
                                .near = std::move(near),
@@ -267,13 +279,13 @@ void HeldConnection::Established() {
       if (far_.fd) {
         auto watch =
             std::make_shared<HandshakeWatch>(request_.container, request_.policy, end_->report);
-        return Relay::Start(worker_,
-                            {.slot = std::move(request_.slot),
-                             .near = std::move(near),
-                             .far = std::move(far_),
-                             .early = {},
-                             .tap = [watch](std::string_view bytes) { watch->Take(bytes); },
-                             .owner = Owner()});
+        Relay::Start(worker_, {.slot = std::move(request_.slot),
+                               .near = std::move(near),
+                               .far = std::move(far_),
+                               .early = {},
+                               .tap = [watch](std::string_view bytes) { watch->Take(bytes); },
+                               .owner = Owner()});
+        return;
       }
       return CheckedConnection::Start(worker_, {.near = std::move(near),
                                                 .container = request_.container,

@@ -20,8 +20,9 @@ class SessionCore;
 // Descriptors of a connection, -1 where it has fewer. Of a relay: the container's side, the
 // proxy's, of the way to the proxy the pipe's read end and of the other one's the write end, which
 // tells them apart; opened again (proc_pid_fd(5)) each is the other end too. Only the first: a
-// relay whose proxy is spoken to by TLS, which nobody else can go on with. Of one that waits for
-// its proxy: the two sockets of a HeldSocket.
+// relay whose bytes this process looks at or encrypts, which nobody else can go on with. Of one in
+// a TlsProcess: the container's side and the agent's end of its pair. Of one that waits for its
+// proxy: the two sockets of a HeldSocket.
 using KeptEnds = std::array<int, kMaxKeptFds - 1>;
 
 // Those of one agent, as far as they are handed over. Thread-safe.

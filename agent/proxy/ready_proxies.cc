@@ -89,6 +89,7 @@ std::optional<DialRequest> ReadyProxies::Note(const DialRequest& request, Clock:
   next.credentials = request.credentials;
   next.make_socket = request.make_socket;
   next.network = request.network;
+  next.tls_process = request.tls_process;
   return next;
 }
 

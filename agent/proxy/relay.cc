@@ -16,15 +16,15 @@ namespace {
 
 constexpr std::chrono::microseconds kClosesWithin{50};
 
-// RFC 9293 section 3.10.4, ABORT: the last close(2) after this sends RST, also that of a process
-// that is killed.
+}  // namespace
+
 void ResetOnClose(int socket_fd, bool reset) {
   const linger how = {reset ? 1 : 0, 0};
   (void)setsockopt(socket_fd, SOL_SOCKET, SO_LINGER, &how, sizeof how);
 }
 
-// Sends RST at once, whoever else holds the socket (tcp_disconnect(), net/ipv4/tcp.c).
-void Abort(int socket_fd) {
+// tcp_disconnect(), net/ipv4/tcp.c
+void AbortRelayed(int socket_fd) {
   sockaddr unspecified = {};
   unspecified.sa_family = AF_UNSPEC;
   if (connect(socket_fd, &unspecified, sizeof unspecified) != 0) {
@@ -32,8 +32,8 @@ void Abort(int socket_fd) {
   }
 }
 
-KeptRelays::Result KeepAs(KeptConnection& kept, const RelayOwner& owner, int near_fd,
-                          const std::function<std::optional<KeptEnds>()>& ends) {
+KeptRelays::Result KeepRelayAs(KeptConnection& kept, const RelayOwner& owner, int near_fd,
+                               const std::function<std::optional<KeptEnds>()>& ends) {
   return kept.Keep(
       *owner.container, owner.session,
       [&](uint64_t session) {
@@ -42,17 +42,20 @@ KeptRelays::Result KeepAs(KeptConnection& kept, const RelayOwner& owner, int nea
       ends);
 }
 
-}  // namespace
-
 Relay::Relay(Worker& worker, RelayRequest request)
-    : worker_(worker), slot_(std::move(request.slot)), owner_(std::move(request.owner)) {
+    : worker_(worker),
+      slot_(std::move(request.slot)),
+      owner_(std::move(request.owner)),
+      ended_(std::move(request.ended)),
+      shared_(request.shared) {
   near_.stream.fd = std::move(request.near);
   far_.stream = std::move(request.far);
   ResetOnClose(near_.stream.fd.get(), true);
   ResetOnClose(far_.stream.fd.get(), true);
   out_.pump = Pump::Create(near_.stream, far_.stream, worker_.pipes(), std::move(request.early),
                            std::move(request.tap));
-  in_.pump = Pump::Create(far_.stream, near_.stream, worker_.pipes(), {}, {});
+  in_.pump =
+      Pump::Create(far_.stream, near_.stream, worker_.pipes(), std::move(request.early_back), {});
 }
 
 Relay::Relay(Worker& worker, KeptRelay kept)
@@ -79,7 +82,7 @@ Relay::~Relay() {
   }
 }
 
-void Relay::Start(Worker& worker, RelayRequest request) {
+std::weak_ptr<Relay> Relay::Start(Worker& worker, RelayRequest request) {
   // Such bytes show in no event.
   const bool has_some = !request.early.empty() || request.far.tls != nullptr;
   auto relay = std::make_shared<Relay>(worker, std::move(request));
@@ -94,6 +97,7 @@ void Relay::Start(Worker& worker, RelayRequest request) {
   } else {
     relay->Watch();
   }
+  return relay;
 }
 
 bool Relay::KeepAhead(KeptRelay& relay, int near_fd, int far_fd) {
@@ -105,7 +109,7 @@ bool Relay::KeepAhead(KeptRelay& relay, int near_fd, int far_fd) {
     ResetOnClose(far_fd, true);
     return KeptEnds{near_fd, far_fd, relay.out_pipe.out.get(), relay.in_pipe.in.get()};
   };
-  return KeepAs(relay.kept, relay.owner, near_fd, ends) == KeptRelays::Result::kKept;
+  return KeepRelayAs(relay.kept, relay.owner, near_fd, ends) == KeptRelays::Result::kKept;
 }
 
 void Relay::GoOn(Worker& worker, KeptRelay kept) {
@@ -132,7 +136,7 @@ bool Relay::KeepNow() {
     }
     return Ends();
   };
-  const auto result = KeepAs(kept_, owner_, near_.stream.fd.get(), ends);
+  const auto result = KeepRelayAs(kept_, owner_, near_.stream.fd.get(), ends);
   shared_ = shared_ || result == KeptRelays::Result::kKept;
   return result != KeptRelays::Result::kLater;
 }
@@ -154,7 +158,7 @@ void Relay::Turn(bool out, bool in) {
   if (out_.ended && in_.ended) {
     ResetOnClose(near_.stream.fd.get(), false);
     ResetOnClose(far_.stream.fd.get(), false);
-    return End();
+    return End(true);
   }
   Watch();
 }
@@ -221,9 +225,12 @@ void Relay::WatchSide(Side& side, uint32_t events) {
   side.watched = done ? events : 0;
 }
 
-void Relay::End() {
+void Relay::End(bool in_order) {
   const auto self = shared_from_this();
   kept_.Forget();
+  if (ended_) {
+    std::exchange(ended_, {})(in_order);
+  }
   // Whoever has closed one connection often opens the next one at once. To tell the proxy takes so
   // long that it is better done while that one waits for an answer.
   if (worker_.is_awake() && far_.stream.tls == nullptr) {
@@ -236,11 +243,11 @@ void Relay::End() {
 }
 
 void Relay::Reset() {
-  if (kept_) {
-    Abort(near_.stream.fd.get());
-    Abort(far_.stream.fd.get());
+  if (kept_ || shared_) {
+    AbortRelayed(near_.stream.fd.get());
+    AbortRelayed(far_.stream.fd.get());
   }
-  End();
+  End(false);
 }
 
 }  // namespace oakum::agent

@@ -3,6 +3,7 @@
 #define OAKUM_AGENT_PROXY_RELAY_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -35,7 +36,11 @@ struct RelayRequest {
   ProxyStream far;    // the proxy's, likewise
   std::string early;  // read from `near` already, still to be passed on: at most Pump::kMaxEarly
   Pump::Tap tap;      // is shown what comes from `near`
-  RelayOwner owner;   // without a session: it is not kept
+  std::string early_back = {};  // the same from `far`, any size
+  bool shared = false;          // somebody else has copies of `near`
+  // Called at the end: whether both ways have ended by themselves.
+  std::function<void(bool in_order)> ended = {};
+  RelayOwner owner;  // without a session: it is not kept
 };
 
 // One that is kept, by this agent or by one before it.
@@ -49,6 +54,17 @@ struct KeptRelay {
   RelayOwner owner;
 };
 
+// The place of a connection among those that are kept, once it has one.
+[[nodiscard]] KeptRelays::Result KeepRelayAs(KeptConnection& kept, const RelayOwner& owner,
+                                             int near_fd,
+                                             const std::function<std::optional<KeptEnds>()>& ends);
+
+// The last close(2) of a relayed socket sends RST (RFC 9293 section 3.10.4, ABORT), also that of a
+// process that is killed; or FIN again.
+void ResetOnClose(int socket_fd, bool reset);
+// Sends RST at once, whoever else holds the socket.
+void AbortRelayed(int socket_fd);
+
 // Passes on what comes, ends (half-closes) and resets, each way on its own. Lives on one worker,
 // which keeps it until both ways have ended. One that is kept outlives the agent (KeptConnection);
 // any other is reset when the agent ends, however that comes: what its sides have got by then would
@@ -56,7 +72,7 @@ struct KeptRelay {
 class Relay : public std::enable_shared_from_this<Relay>, public Keepable {
  public:
   // On the thread of `worker`, both.
-  static void Start(Worker& worker, RelayRequest request);
+  static std::weak_ptr<Relay> Start(Worker& worker, RelayRequest request);
   static void GoOn(Worker& worker, KeptRelay kept);
   // Has the relay that there will be between these outlive the agent before there is one: fills in
   // all of `relay`, whose owner it has, but the descriptors and the slot. False when it is not
@@ -69,6 +85,8 @@ class Relay : public std::enable_shared_from_this<Relay>, public Keepable {
   Relay& operator=(const Relay&) = delete;
 
   [[nodiscard]] bool KeepNow() override;
+  // Resets both ways now.
+  void Cut() { Reset(); }
 
  private:
   struct Side {
@@ -87,7 +105,7 @@ class Relay : public std::enable_shared_from_this<Relay>, public Keepable {
   [[nodiscard]] bool Advance(Way& way);
   void Watch();
   void WatchSide(Side& side, uint32_t events);
-  void End();
+  void End(bool in_order);
   void Reset();
   [[nodiscard]] KeptEnds Ends() const;
 
@@ -99,6 +117,7 @@ class Relay : public std::enable_shared_from_this<Relay>, public Keepable {
   Way in_;   // far to near
   RelayOwner owner_;
   KeptConnection kept_;
+  std::function<void(bool in_order)> ended_;
   bool shared_ = false;  // somebody else may hold its sockets: closing them here does not end them
   EventLoop::TimerId again_ = EventLoop::TimerId::kNone;
 };

@@ -81,13 +81,15 @@ Expected<void> KeepCapabilities(Keeps keeps) {
   return {};
 }
 
-Expected<void> LoadFilter() {
+}  // namespace
+
+Expected<void> RefuseSystemCalls(std::span<const char* const> names) {
   const std::unique_ptr<void, decltype(&seccomp_release)> filter(seccomp_init(SCMP_ACT_ALLOW),
                                                                  &seccomp_release);
   if (filter == nullptr) {
     return ErrnoError(ENOMEM, "make the agent's own seccomp filter");
   }
-  for (const char* name : kRefused) {
+  for (const char* name : names) {
     const int number = seccomp_syscall_resolve_name(name);
     // Unknown to this libseccomp: then it knows no number to refuse. Pseudo numbers are of other
     // architectures.
@@ -105,8 +107,6 @@ Expected<void> LoadFilter() {
   return {};
 }
 
-}  // namespace
-
 Expected<void> GiveUpPrivileges(Keeps keeps) {
   const rlimit no_core = {0, 0};
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || setrlimit(RLIMIT_CORE, &no_core) != 0) {
@@ -118,7 +118,7 @@ Expected<void> GiveUpPrivileges(Keeps keeps) {
   if (auto kept = KeepCapabilities(keeps); !kept) {
     return kept;
   }
-  return LoadFilter();
+  return RefuseSystemCalls(kRefused);
 }
 
 }  // namespace oakum::agent

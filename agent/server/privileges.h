@@ -3,6 +3,7 @@
 #define OAKUM_AGENT_SERVER_PRIVILEGES_H_
 
 #include <cstdint>
+#include <span>
 
 #include "base/error.h"
 
@@ -23,6 +24,10 @@ enum class Keeps : uint8_t { kNeeded, kNothing };
 //   taken the process over would want: programs, mounts, modules, devices, keys, clocks, tracing.
 // Errors: those of capset(2), prctl(2) and seccomp(2); what could be given up before is.
 [[nodiscard]] Expected<void> GiveUpPrivileges(Keeps keeps = Keeps::kNeeded);
+
+// Has the kernel refuse (EPERM) these system calls too, for a process that can do without; names
+// that this libseccomp does not know are left out. Errors: seccomp(2)'s.
+[[nodiscard]] Expected<void> RefuseSystemCalls(std::span<const char* const> names);
 
 }  // namespace oakum::agent
 

@@ -20,6 +20,7 @@
 #include "agent/proxy/relay.h"
 #include "agent/proxy/resumed_connect.h"
 #include "agent/proxy/tcp_socket.h"
+#include "agent/proxy/tls_relay.h"
 #include "agent/proxy/tls_stream.h"
 #include "agent/session/notify_fd.h"
 #include "agent/session/relay_doubles.h"
@@ -170,14 +171,16 @@ RelaysTakenUp TakeUp(std::vector<KeptItem>& items, const FindSession& find, Carr
     const auto identity = DecodeRelayName(name);
     const auto session = identity ? find(identity->session) : nullptr;
     KeptRelay relay = Sort(std::move(item), identity.value_or(RelayIdentity()));
+    // What the agent before spoke itself, or looked at.
     const bool tls = relay.near && !relay.far.fd;
+    relay.far.in_tls_process = TlsRelay::IsOne(relay);
     const auto carried = session != nullptr ? session->container()->carried() : nullptr;
     std::optional<RelaySlot> slot;
     std::optional<RelaySlot> kept_slot;
     Worker* worker = nullptr;
-    if (carried != nullptr && relay.near && relay.far.fd && Complete(relay.out_pipe) &&
-        Complete(relay.in_pipe) && (slot = carried->TakeSlot()) &&
-        (kept_slot = carried->TakeKeptSlot())) {
+    if (carried != nullptr && relay.near && relay.far.fd &&
+        (relay.far.in_tls_process || (Complete(relay.out_pipe) && Complete(relay.in_pipe))) &&
+        (slot = carried->TakeSlot()) && (kept_slot = carried->TakeKeptSlot())) {
       worker = carrier.NextWorker();
     }
     if (worker == nullptr) {
@@ -196,7 +199,8 @@ RelaysTakenUp TakeUp(std::vector<KeptItem>& items, const FindSession& find, Carr
     relay.kept = KeptConnection(all, name, std::move(*kept_slot));
     // std::function wants what can be copied.
     worker->Post([worker, kept = std::make_shared<KeptRelay>(std::move(relay))] {
-      Relay::GoOn(*worker, std::move(*kept));
+      kept->far.in_tls_process ? TlsRelay::GoOn(*worker, std::move(*kept))
+                               : Relay::GoOn(*worker, std::move(*kept));
     });
     ++result.go_on;
   }

@@ -44,7 +44,7 @@ class Sessions final : public SessionManager {
         log_(log),
         reactor_(std::move(reactor)),
         quiet_(std::move(quiet)),
-        carrier_(std::make_unique<Carrier>(events, log, options.store)),
+        carrier_(std::make_unique<Carrier>(events, log, options.store, options.tls_process)),
         policies_(std::move(policies)),
         kept_(options.store, log),
         undertaker_(std::move(hang_ups), {.hung_up = [this](uint64_t number) { HungUp(number); },

@@ -20,6 +20,8 @@
 namespace oakum::agent {
 
 // A snapshot of one session for `oakum ps` and the metrics.
+class TlsProcess;
+
 struct SessionInfo {
   uint64_t session = 0;  // unique in the life of the agent
   std::string container_id;
@@ -58,6 +60,8 @@ struct SessionOptions {
   bool use_sync_wake_up = true;   // SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP where the kernel has it
   bool use_thread_pidfds = true;  // PIDFD_THREAD where the kernel has it (Linux 6.9)
   FdStore* store = nullptr;       // outlives the manager; null: sessions end with it
+  // Who speaks TLS with proxies, outlives the manager; null: the manager's own process.
+  TlsProcess* tls_process = nullptr;
   // A session without a call for so long gives up its thread until the next one. As long as what
   // was done for a caller that a signal has interrupted is kept for it (Undelivered).
   std::chrono::milliseconds quiet_after{10'000};

@@ -2,8 +2,10 @@
 upgraded, for systemd's store and a keeper have what they need."""
 import errno
 import os
+import socket
+import types
 
-from lib import case, proc, runtime, service_manager, steady
+from lib import case, proc, proxies, runtime, service_manager, steady
 
 FAR = steady.network.FarSide
 LATE = 8  # connections; the agent makes the sockets that hold them by 1, 1, 2 and 4, each at one port
@@ -13,10 +15,11 @@ LIFE = 1  # the pipe that says that the service is not stopped
 
 
 class SystemdTest(steady.SteadyCase):
-    def service(self, name, keeper=True):
+    def service(self, name, keeper=True, proxy=None):
         self.manager = service_manager.ServiceManager(self.directory)
         self.addCleanup(self.manager.close)
         policy = steady.relaying_policy(default="deny", allow=[FAR.GOOD4])
+        policy["proxies"]["far"] = proxy or policy["proxies"]["far"]
         guard = service_manager.Service(self.manager, policy, runtime=name, keeper=keeper)
         guard.start()
         engine = runtime.Runtime(name, self.directory, config=guard.config,
@@ -137,6 +140,32 @@ class SystemdTest(steady.SteadyCase):
         self.assertEqual(process.output(), "late 1 0\n" * LATE, guard.log()[-3000:])
         self.assertIn(f"{LATE} connections that waited for a proxy", guard.log())
         proc.wait_until(lambda: guard.kept() == LIFE, 10, "nothing is kept any more")
+
+    def test_connections_over_tls_go_on(self):
+        """The process that speaks it outlives the service's, in the same cgroup."""
+        far = types.SimpleNamespace(netns=f"/run/netns/{self.far.far}", host=FAR.GATEWAY4, port=7010)
+        door = proxies.UnixDoor(self.directory, far, os.path.join(self.directory, "door"))
+        authority = proxies.Authority(self.directory)
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        front = proxies.Stunnel(self.directory, door, *authority.issue("127.0.0.1"), netns=None,
+                                host="127.0.0.1", port=port)
+        guard, engine = self.service("runc", proxy={
+            "url": f"socks5+tls://127.0.0.1:{port}", "ca": authority.path})
+        self.serve_relayed()
+        for proxy in (door, front):
+            proxy.start()
+            self.addCleanup(proxy.stop)
+        _, end = self.run_program(engine, "/bin/relayed", "many", steady.RELAYED, "4")
+        proc.wait_until(lambda: guard.kept_pipes() >= LIFE + 4, 10, "they are kept")
+        for how in (guard.kill, guard.restart, guard.upgrade, guard.restart, guard.kill):
+            how()
+        self.assertEqual(end()["many"], [4, 0, 0], guard.log()[-3000:])
+        self.assertIn("4 connections through proxies go on", guard.log())
+        _, end = self.run_program(engine, "/bin/relayed", "many", steady.RELAYED, "4")
+        guard.stop()
+        proc.wait_until(lambda: steady.tls_processes(guard) == [], 10, "nobody speaks TLS any more")
+        self.assertEqual(end()["many"][0], 0)
 
     @staticmethod
     def held(guard):

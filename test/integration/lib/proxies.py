@@ -263,10 +263,10 @@ def _is_address(name):
 
 
 class Stunnel(Proxy):
-    """TLS in front of another proxy."""
+    """TLS in front of another proxy, or of one at a unix socket, which may be in another network."""
 
     def __init__(self, directory, behind, certificate, key, **options):
-        super().__init__(directory, netns=behind.netns, **options)
+        super().__init__(directory, **{"netns": behind.netns, **options})
         self._behind, self._certificate, self._key = behind, certificate, key
 
     def _command(self):
@@ -276,7 +276,7 @@ class Stunnel(Proxy):
             debug = 5
             [proxy]
             accept = {self.host}:{self.port}
-            connect = {self._behind.host}:{self._behind.port}
+            connect = {getattr(self._behind, "path", f"{self._behind.host}:{self._behind.port}")}
             cert = {self._certificate}
             key = {self._key}
         """.replace("            ", ""))

@@ -28,6 +28,24 @@ def kept_sockets(pid):
     return count - 2  # the one that it listens on, and that of its agent
 
 
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def tls_processes(guard):
+    """Those that speak TLS for the agents with that socket: process ids."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if (read(f"/proc/{pid}/comm").strip() == "oakum-tls" and
+                    f"--keeper={guard.socket}" in read(f"/proc/{pid}/cmdline").split("\0")):
+                found.append(int(pid))
+        except OSError:
+            pass
+    return sorted(found)
+
+
 def numbers(text):
     """"NAME NUMBER..." of each line."""
     lines = [line.split() for line in text.splitlines()]

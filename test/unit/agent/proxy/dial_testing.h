@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "agent/proxy/dial.h"
+#include "agent/proxy/tls_process.h"
 #include "agent/proxy/tls_stream.h"
 #include "scripted_proxy.h"
 
@@ -36,6 +37,7 @@ class DialTest : public testing::Test {
     request.target = target_;
     request.credentials = std::move(credentials);
     request.ready = use_ready_;
+    request.tls_process = use_process_;
     std::optional<DialResult> result;
     const auto dial = Dial::Start(*loop_, upstreams_, std::move(request),
                                   [&](DialResult got) { result = std::move(got); });
@@ -58,6 +60,7 @@ class DialTest : public testing::Test {
   policy::Proxy proxy_;
   ProxyTarget target_;
   ReadyProxies* use_ready_ = nullptr;
+  TlsProcess* use_process_ = nullptr;
   std::string texts_;  // of all failures
 };
 
