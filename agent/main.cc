@@ -188,13 +188,21 @@ int StatusOf(const Error& error) {
 constexpr std::chrono::seconds kPatience{3};
 
 // systemd's store where it is there, beside it a keeper that its unit names, else a keeper alone.
-Expected<OpenedStore> OpenStore(const std::string& socket, std::shared_ptr<KeeperSpawner> spawner) {
+// Starts what starts processes, too.
+Expected<OpenedStore> OpenStore(const std::string& socket,
+                                std::shared_ptr<KeeperSpawner>& spawner) {
   auto systemd = OpenSystemdStore();
   if (!systemd) {
     return std::unexpected(std::move(systemd.error()));
   }
+  // Only now: what systemd has kept would be inherited before.
+  auto started = KeeperSpawner::Start(socket);
+  if (!started) {
+    return std::unexpected(std::move(started.error()));
+  }
+  spawner = std::make_shared<KeeperSpawner>(std::move(*started));
   if (!*systemd) {
-    return OpenKeeperStore(socket, std::move(spawner), kPatience);
+    return OpenKeeperStore(socket, spawner, kPatience);
   }
   const char* const keeper = std::getenv(kKeeperVariable);
   return keeper != nullptr && *keeper != '\0'
@@ -235,19 +243,14 @@ int Serve(AgentOptions options, const CommandLine& line, const Log& log) {
   OpenedStore opened;
   std::optional<TlsProcess> tls;
   if (!line.no_keeper) {
-    auto started = KeeperSpawner::Start(options.socket);
-    if (!started) {
-      log.Error("{}", started.error().ToString());
-      return kExitFailure;
-    }
-    const auto spawner = std::make_shared<KeeperSpawner>(std::move(*started));
-    tls.emplace([spawner](int line_fd) { return spawner->SpawnTls(line_fd); });
+    std::shared_ptr<KeeperSpawner> spawner;
     auto store = OpenStore(options.socket, spawner);
     if (!store) {
       log.Error("{}", store.error().ToString());
       return StatusOf(store.error());
     }
     opened = std::move(*store);
+    tls.emplace([spawner](int line_fd) { return spawner->SpawnTls(line_fd); });
   }
   // After the keeper has begun, which needs neither.
   MakeRoomForDescriptors();
