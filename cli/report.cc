@@ -35,6 +35,9 @@ void Report::Add(const EventRecord& event) {
     facts.stopped += IsStopped(event.verdict) ? event.StandsFor() : 0;
   }
   Widen(event, facts.first, facts.last);
+  if (event.count == 0) {
+    return;  // of other events alone
+  }
 
   const std::string& process = event.executable.empty() ? event.process_name : event.executable;
   const RowKey key(event.leak, event.verdict, event.would, event.action, event.destination, process,

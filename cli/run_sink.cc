@@ -4,6 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <new>
 #include <string_view>
 #include <utility>
 
@@ -13,10 +17,14 @@ namespace oakum::cli {
 
 namespace {
 
-// Of events whose process has died that is enough: a program that makes more of them leaks.
-constexpr off_t kMaxShared = 16 << 20;
+constexpr size_t kVerdicts = 5;  // of agent::EventVerdict
 
 }  // namespace
+
+struct RunSink::Beyond {
+  // By verdict, and whether it is a leak.
+  std::array<std::array<std::atomic<uint64_t>, 2>, kVerdicts> events{};
+};
 
 void RunSink::Connect(agent::EventSink* next, std::function<void()> on_kill) {
   next_ = next;
@@ -29,10 +37,10 @@ void RunSink::Push(agent::Event&& event) {
     const std::lock_guard lock(mutex_);
     line_.clear();
     serializer_.Append(event, {}, line_);
-    // Before the call is answered, and in one piece.
-    shares_ =
-        shares_ && lseek(shared_.get(), 0, SEEK_CUR) < kMaxShared &&
-        write(shared_.get(), line_.data(), line_.size()) == static_cast<ssize_t>(line_.size());
+    // Before the call is answered.
+    if (beyond_ != nullptr && !ShareLine()) {
+      ++beyond_->events[static_cast<size_t>(event.verdict)][event.leak ? 1 : 0];
+    }
     if (const auto record = ParseEventRecord(line_); record) {
       report_.Add(*record);
     } else {
@@ -47,12 +55,26 @@ void RunSink::Push(agent::Event&& event) {
   }
 }
 
+// False when there is no room for it, and then for none after it.
+bool RunSink::ShareLine() {
+  has_room_ =
+      has_room_ && lseek(shared_.get(), 0, SEEK_CUR) < kMaxShared &&
+      write(shared_.get(), line_.data(), line_.size()) == static_cast<ssize_t>(line_.size());
+  return has_room_;
+}
+
 Expected<void> RunSink::Share() {
   shared_.Reset(memfd_create("oakum-events", MFD_CLOEXEC));
   if (!shared_) {
     return ErrnoError("memfd_create");
   }
-  shares_ = true;
+  void* const memory =
+      mmap(nullptr, sizeof(Beyond), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    return ErrnoError("mmap");
+  }
+  beyond_ = new (memory) Beyond;
+  has_room_ = true;
   return {};
 }
 
@@ -61,13 +83,27 @@ void RunSink::Recall() {
   const ssize_t got = pread(shared_.get(), text.data(), text.size(), 0);
   text.resize(static_cast<size_t>(std::max<ssize_t>(0, got)));
   const std::lock_guard lock(mutex_);
+  EventRecord last;
   for (std::string_view rest = text; !rest.empty();) {
     const std::string_view line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(std::min(rest.size(), line.size() + 1));
-    if (const auto record = ParseEventRecord(line); record) {
+    if (auto record = ParseEventRecord(line); record) {
       report_.Add(*record);
+      last = std::move(*record);
     } else {
       report_.AddBrokenLine();
+    }
+  }
+  // All events are of one program.
+  for (size_t verdict = 0; verdict < kVerdicts; ++verdict) {
+    for (const bool leak : {false, true}) {
+      last.others = beyond_->events[verdict][leak ? 1 : 0];
+      if (last.others != 0) {
+        last.count = 0;
+        last.verdict = ToString(static_cast<agent::EventVerdict>(verdict));
+        last.leak = leak;
+        report_.Add(last);
+      }
     }
   }
 }

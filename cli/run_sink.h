@@ -2,6 +2,7 @@
 #ifndef OAKUM_CLI_RUN_SINK_H_
 #define OAKUM_CLI_RUN_SINK_H_
 
+#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -18,24 +19,34 @@ namespace oakum::cli {
 // report only (kMaxReportRows).
 class RunSink : public agent::EventSink {
  public:
+  static constexpr int64_t kMaxShared = int64_t{16} << 20;
+
   // `next` gets all events as well, null for none; `on_kill` is called after one whose verdict is
   // kill. Both outlive the sessions. Before the first Push.
   void Connect(agent::EventSink* next, std::function<void()> on_kill);
   void Push(agent::Event&& event) override;
-  // Has processes that are forked from now on share what was pushed. Errors: memfd_create(2)'s.
+  // Has processes that are forked from now on share what was pushed: kMaxShared bytes of events
+  // with all that they say, of those after them how many there were of each verdict, leaks or not.
+  // Errors: memfd_create(2)'s, mmap(2)'s.
   [[nodiscard]] Expected<void> Share();
   // Takes into the report what another process has pushed.
   void Recall();
   [[nodiscard]] ReportSummary Summary() const;
 
  private:
+  // In memory of all who share: the events that have no line.
+  struct Beyond;
+
+  [[nodiscard]] bool ShareLine();
+
   agent::EventSink* next_ = nullptr;
   std::function<void()> on_kill_;
   mutable std::mutex mutex_;
   agent::EventSerializer serializer_;
   std::string line_;  // of the event in hand
-  UniqueFd shared_;   // all lines, to a bound
-  bool shares_ = false;
+  UniqueFd shared_;   // lines, to a bound
+  bool has_room_ = false;
+  Beyond* beyond_ = nullptr;  // there until the process ends; null: nothing is shared
   Report report_;
 };
 

@@ -2,8 +2,11 @@
 #include <gtest/gtest.h>
 #include <linux/audit.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -132,6 +135,47 @@ TEST(RunSink, CountsPassesOnAndSaysWhenToKill) {
   ASSERT_EQ(summary.containers.size(), 1);
   EXPECT_EQ(summary.containers[0].name, "curl");
   EXPECT_THAT(RenderText(summary, 1, kProgramWords), HasSubstr("program curl"));
+}
+
+// What another process has pushed is known, and none of it is lost where it was more than fits.
+TEST(RunSink, RecallsAsManyEventsAndLeaksAsWerePushed) {
+  RunSink sink;
+  ASSERT_TRUE(sink.Share());
+  uint64_t events = 0;
+  agent::Event harmless = Leak(agent::EventVerdict::kAllow);
+  harmless.leak = false;
+  harmless.detail = std::string(4000, 'x');
+  const uint64_t enough = RunSink::kMaxShared / harmless.detail.size() + 10;
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  for (; events < enough; ++events) {
+    if (child == 0) {
+      sink.Push(agent::Event(harmless));
+    }
+  }
+  for (const auto verdict : {agent::EventVerdict::kDeny, agent::EventVerdict::kAudit}) {
+    for (int i = 0; i < 3; ++i, ++events) {
+      if (child == 0) {
+        sink.Push(Leak(verdict));
+      }
+    }
+  }
+  if (child == 0) {
+    _exit(0);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_EQ(status, 0);
+  EXPECT_EQ(sink.Summary().events, 0);
+
+  sink.Recall();
+  const ReportSummary summary = sink.Summary();
+  EXPECT_EQ(summary.events, events);
+  EXPECT_EQ(summary.leaks, 6);
+  EXPECT_EQ(summary.stopped, 3);
+  EXPECT_GT(summary.suppressed, 6);
+  ASSERT_EQ(summary.containers.size(), 1);
+  EXPECT_EQ(summary.containers[0].rows.size(), 1);  // of the harmless ones that fit
 }
 
 }  // namespace
