@@ -43,8 +43,10 @@ enum class JournalAct : uint32_t {
   kConnect = 1,      // connect(2) of an internet or netlink socket
   kConnectUnix = 2,  // ... of a unix socket
   kCarry = 3,        // connect(2) by way of a proxy, a resolver, or a check
-  kSend = 4,         // one message on a datagram socket, or the entry of a sendmmsg(2)
-  kSendStream = 5,   // a piece of a stream
+  // One message on a datagram socket, or the entry of a sendmmsg(2); or one that is received there,
+  // and has been written where it is wanted.
+  kSend = 4,
+  kSendStream = 5,  // a piece of a stream
   kBind = 6,
 };
 

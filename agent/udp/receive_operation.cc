@@ -82,31 +82,87 @@ bool ReceiveOperation::Record(size_t size) const {
   return WriteMemory(call_.notification.tid, at, &length, sizeof length);
 }
 
+// What a program that waits for one datagram gets is written before it is taken, so that an agent
+// which is killed on the way leaves it in its socket: taken, it would be gone, and the program
+// would wait in vain for another one. That of a program that does not wait is lost at most, as
+// datagrams are.
+ssize_t ReceiveOperation::WriteAhead(const Reception& where, std::optional<ReceivedMessage>& seen,
+                                     bool& gone) {
+  ReceivedMessage message;
+  const bool compat = call_.kind.compat;
+  if (const int error = TakeMessage(socket_.fd.get(), flags_ | MSG_PEEK, where, compat, message);
+      error != 0) {
+    return -error;
+  }
+  Translate(message);
+  // Lengths are written where the room was, which the next agent reads again.
+  int32_t room = 0;
+  if (where.name != 0 &&
+      (ReadMemory(call_.notification.tid, where.name_length, &room, sizeof room) != sizeof room ||
+       room < static_cast<int32_t>(message.sender.length))) {
+    return 0;
+  }
+  gone = !core_->notify().IdValid(call_.notification.id);
+  if (gone) {
+    return 0;
+  }
+  const ssize_t written = WriteMessage(call_.notification.tid, message, flags_, compat, where);
+  seen = std::move(message);
+  return written;
+}
+
+void ReceiveOperation::Unnote() const {
+  if (call_.slot != nullptr) {
+    call_.slot->End(0);
+  }
+}
+
+void ReceiveOperation::Translate(ReceivedMessage& message) const {
+  const auto from = core_->container()->datagrams->Meaning(cookie_, ReadEndpoint(message.sender));
+  if (from) {
+    message.sender = WriteEndpoint(*from, socket_.domain);
+  }
+}
+
 ssize_t ReceiveOperation::ReceiveOne(const Reception& where, bool& gone) {
   CarriedSockets& carried = *core_->container()->datagrams;
   const bool peek = (flags_ & MSG_PEEK) != 0;
   std::optional<ReceivedMessage> message = carried.TakeKept(cookie_, peek);
+  std::optional<ReceivedMessage> seen;
+  ssize_t written = 0;
   if (!message) {
+    if (blocking_ && !peek && !array_ && where.control_room == 0) {
+      written = WriteAhead(where, seen, gone);
+      if (gone || (!seen && written < 0)) {
+        return written;  // an error that the socket had, it has no more
+      }
+      if (seen && written >= 0 && call_.slot != nullptr) {
+        call_.slot->Begin(JournalAct::kSend, written);
+      }
+    }
     message.emplace();
     if (const int error = TakeMessage(socket_.fd.get(), flags_ & ~MSG_WAITFORONE, where,
                                       call_.kind.compat, *message);
         error != 0) {
+      Unnote();
       return -error;
     }
-    if (const auto from = carried.Meaning(cookie_, ReadEndpoint(message->sender)); from) {
-      message->sender = WriteEndpoint(*from, socket_.domain);
-    }
+    Translate(*message);
   }
   // Natively a caller that a signal has taken away has not received anything either.
   if (!core_->notify().IdValid(call_.notification.id)) {
     gone = true;
+    Unnote();
     if (!peek) {
       carried.Keep(cookie_, std::move(*message));
     }
     return 0;
   }
-  const ssize_t written =
-      WriteMessage(call_.notification.tid, *message, flags_, call_.kind.compat, where);
+  // Another thread may have taken the one that was seen.
+  if (!seen || *seen != *message) {
+    Unnote();
+    written = WriteMessage(call_.notification.tid, *message, flags_, call_.kind.compat, where);
+  }
   if (!peek && written >= 0 && taken_.size() < kMaxTaken) {
     taken_.push_back(std::move(*message));
   }

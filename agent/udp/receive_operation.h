@@ -48,6 +48,13 @@ class ReceiveOperation final : public Operation {
   // One message into `where`. Bytes, or minus an errno value: EAGAIN when there is none yet.
   // `gone`: the caller is not there any more, and nothing has been lost.
   ssize_t ReceiveOne(const Reception& where, bool& gone);
+  // Writes the next one, which stays in the socket, and returns as ReceiveOne(). `seen`: that one;
+  // nothing where it is not written yet.
+  ssize_t WriteAhead(const Reception& where, std::optional<ReceivedMessage>& seen, bool& gone);
+  // What is noted of one that was written ahead does not hold.
+  void Unnote() const;
+  // Has it be from whom the program sent to.
+  void Translate(ReceivedMessage& message) const;
   // 0 or an errno value: where message `next_` of the array is to go.
   [[nodiscard]] int Locate(Reception& out) const;
   // Writes msg_len of the message before, as recvmmsg(2) does after each.

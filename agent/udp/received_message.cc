@@ -102,6 +102,12 @@ bool WriteValue(pid_t tid, uint64_t address, T value) {
 
 }  // namespace
 
+bool ReceivedMessage::operator==(const ReceivedMessage& other) const {
+  return flags == other.flags && data == other.data && control == other.control &&
+         sender.length == other.sender.length &&
+         memcmp(&sender.storage, &other.sender.storage, sender.length) == 0;
+}
+
 int ReadReception(pid_t tid, uint64_t address, bool compat, Reception& out) {
   char bytes[sizeof(msghdr)];
   const size_t size = RawHeaderSize(compat);

@@ -19,6 +19,8 @@ struct ReceivedMessage {
   SockaddrCopy sender;
   std::vector<char> control;  // cmsghdr records in the native layout
   int flags = 0;              // msg_flags; MSG_TRUNC is for who writes it to add
+
+  bool operator==(const ReceivedMessage& other) const;
 };
 
 // Where a message is to be written in the container's memory: the results of recvfrom(2), or what a
