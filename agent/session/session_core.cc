@@ -416,16 +416,21 @@ SessionInfo SessionCore::Info() const {
 void SessionCore::KillContainer(const GuardedCall& call) {
   const ScopedCapabilities raised(CapabilityBit(CAP_KILL) | kPerformerCapabilities,
                                   kPerformerCapabilities);
-  // The caller first. It is held by its own call: if that is still waiting after the pidfd was
-  // opened, the number meant this process.
+  // The caller is held by its own call: if that is still waiting after the pidfd was opened, the
+  // number meant this process.
+  UniqueFd caller;
   if (const auto status = ReadTaskStatus(call.notification.tid); status) {
-    const UniqueFd caller(static_cast<int>(syscall(SYS_pidfd_open, status->tgid, 0)));
-    if (caller && notify_.IdValid(call.notification.id)) {
-      (void)SendSignal(caller.get(), SIGKILL);
+    caller.Reset(static_cast<int>(syscall(SYS_pidfd_open, status->tgid, 0)));
+    if (caller && !notify_.IdValid(call.notification.id)) {
+      caller.Reset();
     }
   }
+  // First who may wait for the caller, and would go on with what comes after it.
   if (init_pidfd_) {
     (void)SendSignal(init_pidfd_.get(), SIGKILL);
+  }
+  if (caller) {
+    (void)SendSignal(caller.get(), SIGKILL);
   }
 }
 
