@@ -9,8 +9,9 @@ from . import agent, env, proc
 _IDS = itertools.count()
 _CGROUPS = "/sys/fs/cgroup"
 
-# CGROUPS...: what is started is in these. Of the machine's files nothing can be written to but what is
-# beside DIRECTORY; /etc, /run, /tmp and /var/log are new.
+# CGROUPS...: what is started is in these. Of the machine's files nothing can be written to but what
+# is beside DIRECTORY; /etc, /run, /tmp and /var/log are new, but for SOURCE and PROGRAMS where these
+# are there.
 _START = """
 set -e
 for cgroup in "$@"; do
@@ -26,6 +27,10 @@ mount -t tmpfs -o mode=755 tmpfs "$new"
 mkdir "$new/etc" "$new/run" "$new/log" "$new/tmp" "$new/test"
 chmod 1777 "$new/tmp"
 mount --bind "$(dirname "$0")" "$new/test"
+for kept in "$SOURCE" "$PROGRAMS"; do
+    mkdir -p "$new/kept$kept"
+    mount --bind -o ro "$kept" "$new/kept$kept"
+done
 for file in passwd group nsswitch.conf ld.so.cache; do
     cp -a "/etc/$file" "$new/etc/"
 done
@@ -40,6 +45,12 @@ mount --rbind "$new/run" /run
 mount --rbind "$new/tmp" /tmp
 mkdir -p "$(dirname "$0")"
 mount --bind "$new/test" "$(dirname "$0")"
+for kept in "$SOURCE" "$PROGRAMS"; do
+    if [ ! -e "$kept" ]; then
+        mkdir -p "$kept"
+        mount --bind "$new/kept$kept" "$kept"
+    fi
+done
 exec env -i container=oakum-test SYSTEMD_UNIT_PATH=/etc/systemd/system PATH="$PATH" \
     /lib/systemd/systemd --system --unit=test.target --show-status=no --log-target=console
 ' "$DIRECTORY"
@@ -67,7 +78,8 @@ class ServiceManager:
             os.mkdir(path)
         self.process = proc.Process(
             ["sh", "-c", _START, "sh", *self._cgroups], os.path.join(self.directory, "log"),
-            environment=env.clean_environment(DIRECTORY=self.directory))
+            environment=env.clean_environment(DIRECTORY=self.directory, SOURCE=env.SOURCE_DIR,
+                                              PROGRAMS=env.BIN_DIR))
         try:
             self.process.wait_for(self._find, 20, "systemd is started")
             self.process.wait_for(
