@@ -1,5 +1,6 @@
 // recvfrom(2), recvmsg(2), recvmmsg(2) on sockets that are carried: the same as natively, to the
 // last byte, but for who has sent it; and nothing is lost under signals.
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -86,6 +87,23 @@ void TryRecvfrom(int output_fd, const Pair& pair) {
   fault(bad, address, &length);
   fault(data, reinterpret_cast<sockaddr*>(bad), &length);
   fault(data, address, reinterpret_cast<socklen_t*>(bad));
+  // An error that the socket has (ip(7), IP_RECVERR) is told once, by a receive that would wait.
+  const int on = 1;
+  sockaddr_storage own = {};
+  socklen_t own_length = sizeof own;
+  (void)getsockname(pair.own, reinterpret_cast<sockaddr*>(&own), &own_length);
+  const int closed = socket(own.ss_family, SOCK_DGRAM, 0);
+  reinterpret_cast<sockaddr_in&>(own).sin_port = 0;  // in both families at the same place
+  (void)bind(closed, reinterpret_cast<sockaddr*>(&own), own_length);
+  (void)getsockname(closed, reinterpret_cast<sockaddr*>(&own), &own_length);
+  close(closed);
+  const bool v6 = own.ss_family == AF_INET6;
+  (void)setsockopt(pair.own, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_RECVERR : IP_RECVERR, &on,
+                   sizeof on);
+  (void)sendto(pair.own, data, 1, 0, reinterpret_cast<sockaddr*>(&own), own_length);
+  length = sizeof name;
+  dprintf(output_fd, "error %zd", recvfrom(pair.own, data, 8, 0, address, &length));
+  dprintf(output_fd, " %d\n", errno);
 }
 
 void ShowMessage(int output_fd, const msghdr& header, const char* name, const char* control,
