@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <deque>
 #include <filesystem>
 #include <random>
 
@@ -94,10 +95,14 @@ TEST_F(DialTest, CredentialsAreInNoText) {
                                       "HTTP/1.1 s3cret\r\n\r\n",
                                       "\x01s3cret",
                                       ""};
+  // All live to the end: at the port of one that is gone another would be taken for it, and be
+  // tried last because that one had failed.
+  std::deque<ScriptedProxy> proxies;
   for (const std::string& scheme : {"socks5"s, "socks5h"s, "http"s}) {
     for (const std::string& answer : garbage) {
-      ScriptedProxy first(Answers({{kGreeting, answer}}));
-      ScriptedProxy second(Answers({{kGreeting, "\x05\x02"s}, {kLogin, "\x01\x01"s}}));
+      ScriptedProxy& first = proxies.emplace_back(Answers({{kGreeting, answer}}));
+      ScriptedProxy& second =
+          proxies.emplace_back(Answers({{kGreeting, "\x05\x02"s}, {kLogin, "\x01\x01"s}}));
       proxy_.urls = {first.Url(scheme, login), second.Url("socks5h", login)};
       const DialResult result = Dialled(ProxyCommand::kConnect);
       ASSERT_TRUE(result.failure);
