@@ -197,7 +197,8 @@ class SystemdStore final : public FdStore {
           }
         }
       });
-    } catch (const std::system_error&) {  // no room for a thread: the next time
+    } catch (const std::system_error&) {
+      return;  // no room for a thread: the next time
     }
   }
 
