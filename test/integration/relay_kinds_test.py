@@ -1,7 +1,6 @@
 """What a restart of the agent means for connections through each kind of proxy, for datagrams, and for
 more connections than may be kept."""
 import os
-import signal
 import time
 
 from lib import agent, case, network, proxies, runtime, steady
@@ -46,26 +45,15 @@ class RelayKinds(steady.SteadyCase):
 
     @staticmethod
     def kill(guard):
-        guard.kill()
-        time.sleep(0.1)
-        guard.start()
+        steady.kill(guard, 0.1)
         time.sleep(0.3)
-
-    @staticmethod
-    def restart(guard):
-        guard.stop()
-        guard.start()
-
-    @staticmethod
-    def upgrade(guard):
-        guard.replace(signal.SIGTERM)
 
     def test_streams_through_each_kind_of_proxy(self):
         guard, engine = self.begin()
         server = self.serve("relayed", "0.0.0.0", "destination")
         ends = {address: self.run_program(engine, "/bin/relayed", "run", address)[1]
                 for address in (SOCKS, HTTP, UNIX, TLS)}
-        for how in (self.kill, self.restart, self.upgrade):
+        for how in (self.kill, steady.restart, steady.upgrade):
             time.sleep(0.3)
             how(guard)
         said = {address: end() for address, end in ends.items()}

@@ -7,6 +7,10 @@ import time
 from lib import case, proc, runtime, steady, systemd
 
 
+def kill_later(guard):
+    steady.kill(guard, 0.2)
+
+
 class Hearing:
     """A service manager that listens all the time."""
 
@@ -47,44 +51,21 @@ class RelayRestarts(steady.SteadyCase):
         proc.wait_until(lambda: steady.kept_sockets(keeper) <= 0, 10, "the keeper has closed them")
         return said, told
 
-    @staticmethod
-    def kill(guard):
-        guard.kill()
-        time.sleep(0.2)
-        guard.start()
-
-    @staticmethod
-    def kill_at_once(guard):
-        guard.kill()
-        guard.start()
-
-    @staticmethod
-    def restart(guard):
-        guard.stop()
-        guard.start()
-
-    @staticmethod
-    def upgrade(guard):
-        guard.replace(signal.SIGTERM)
-
-    @staticmethod
-    def upgrade_killed(guard):
-        guard.replace(signal.SIGKILL)
-
     def test_streams_go_on_with_runc(self):
-        self.check("runc", [self.kill, self.restart, self.upgrade, self.upgrade_killed, self.kill])
+        self.check("runc", [kill_later, steady.restart, steady.upgrade, steady.upgrade_killed,
+                            kill_later])
 
     def test_streams_go_on_with_crun(self):
-        self.check("crun", [self.kill, self.restart])
+        self.check("crun", [kill_later, steady.restart])
 
     def test_short_connections_go_on_with_runc(self):
         """Each of a few milliseconds: one is always under way when the agent is killed."""
-        said, told = self.check("runc", [self.kill_at_once] * 8)
+        said, told = self.check("runc", [steady.kill] * 8)
         self.assertGreater(said["short"][0], 20, told)
 
     def test_short_connections_go_on_over_upgrades(self):
         """The next agent is there before this one has ended, in order."""
-        said, told = self.check("runc", [self.upgrade] * 7)
+        said, told = self.check("runc", [steady.upgrade] * 7)
         self.assertGreater(said["short"][0], 20, told)
 
     def test_streams_go_on_with_the_store_of_systemd(self):
@@ -128,10 +109,10 @@ class RelayRestarts(steady.SteadyCase):
         proc.wait_until(lambda: steady.kept_sockets(keeper) <= 0, 10, "the keeper has closed them")
 
     def test_a_connect_that_waits_for_its_proxy_goes_on_after_a_kill(self):
-        self.late(self.kill)
+        self.late(kill_later)
 
     def test_a_connect_that_waits_for_its_proxy_goes_on_after_an_upgrade(self):
-        self.late(self.upgrade)
+        self.late(steady.upgrade)
 
 
 if __name__ == "__main__":

@@ -69,29 +69,12 @@ class TlsRestarts(steady.SteadyCase):
         guard.stop()
         self.ended(guard)
 
-    @staticmethod
-    def kill(guard):
-        guard.kill()
-        guard.start()
-
-    @staticmethod
-    def restart(guard):
-        guard.stop()
-        guard.start()
-
-    @staticmethod
-    def upgrade(guard):
-        guard.replace(signal.SIGTERM)
-
-    @staticmethod
-    def upgrade_killed(guard):
-        guard.replace(signal.SIGKILL)
-
     def test_they_go_on_with_runc(self):
-        self.check("runc", [self.kill, self.restart, self.upgrade, self.upgrade_killed, self.kill])
+        self.check("runc", [steady.kill, steady.restart, steady.upgrade, steady.upgrade_killed,
+                            steady.kill])
 
     def test_they_go_on_with_crun(self):
-        self.check("crun", [self.kill, self.restart])
+        self.check("crun", [steady.kill, steady.restart])
 
     def many(self, engine):
         return self.run_program(engine, "/bin/relayed", "many", steady.RELAYED, str(COUNT))[1]

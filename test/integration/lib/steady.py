@@ -1,5 +1,7 @@
 """A container that connects and sends without a pause, and somebody outside who counts."""
 import os
+import signal
+import time
 
 from . import agent, bundle, case, env, network, proc, rootfs, runtime
 
@@ -15,6 +17,29 @@ def relaying_policy(**outgoing):
                                     "outgoing": {**outgoing, "redirect": [RELAYED]}})
     document["proxies"] = {"far": {"url": f"socks5://{network.FarSide.GATEWAY4}:7010"}}
     return document
+
+
+def kill(guard, pause=0.0):
+    """The agent is killed and, `pause` seconds later, another one begins."""
+    guard.kill()
+    time.sleep(pause)
+    guard.start()
+
+
+def restart(guard):
+    """The agent ends in order, and then another one begins."""
+    guard.stop()
+    guard.start()
+
+
+def upgrade(guard):
+    """Another one begins before this one has ended, in order."""
+    guard.replace(signal.SIGTERM)
+
+
+def upgrade_killed(guard):
+    """The same, and this one is killed meanwhile."""
+    guard.replace(signal.SIGKILL)
 
 
 def kept_sockets(pid):
