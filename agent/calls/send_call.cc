@@ -25,6 +25,9 @@ namespace {
 // beyond their socket's buffer, for which this is a bound that no default reaches.
 constexpr size_t kMaxInetDatagram = 65535;
 constexpr size_t kMaxDatagram = size_t{4} * 1024 * 1024;
+// MSG_CMSG_COMPAT, the kernel's own mark of 32-bit callers (include/linux/socket.h). sendto(2)
+// ignores it; sendmsg(2) and sendmmsg(2) refuse it from 64-bit ones.
+constexpr int kCmsgCompat = INT_MIN;
 
 Prepared FromRuling(Ruling ruling) {
   switch (ruling) {
@@ -56,6 +59,19 @@ Prepared Carry(const CallContext& context, const GuardedCall& call, const Pinned
 }
 
 }  // namespace
+
+int TakeSender(const CallContext& context, const GuardedCall& call, uint64_t fd, int flags,
+               PinnedSocket& socket) {
+  if (!call.kind.compat && (flags & kCmsgCompat) != 0) {
+    return EINVAL;
+  }
+  const int number = static_cast<int>(fd);
+  if (const int error = Pin(context, call.notification.tid, number, socket); error != 0) {
+    return error;
+  }
+  call.Name(number);
+  return 0;
+}
 
 Prepared JudgeDestination(const CallContext& context, const GuardedCall& call,
                           const PinnedSocket& socket, SockaddrCopy name) {
@@ -265,15 +281,12 @@ Outcome HandleSendto(const CallContext& context, const GuardedCall& call, Argume
 }
 
 Outcome HandleSendmsg(const CallContext& context, const GuardedCall& call, Arguments args) {
-  if (IsForbidden(call, static_cast<int>(args[2]))) {
-    return Outcome::Of(Answer::Error(EINVAL));
-  }
   const pid_t tid = call.notification.tid;
   PinnedSocket socket;
-  if (const int error = Pin(context, tid, static_cast<int>(args[0]), socket); error != 0) {
+  if (const int error = TakeSender(context, call, args[0], static_cast<int>(args[2]), socket);
+      error != 0) {
     return Outcome::Of(Answer::Error(error));
   }
-  call.Name(static_cast<int>(args[0]));
   char raw[sizeof(msghdr)];
   const size_t raw_size = RawHeaderSize(call.kind.compat);
   if (ReadMemory(tid, args[1], raw, raw_size) != raw_size) {

@@ -2,7 +2,6 @@
 #ifndef OAKUM_AGENT_CALLS_SEND_CALL_H_
 #define OAKUM_AGENT_CALLS_SEND_CALL_H_
 
-#include <climits>
 #include <cstdint>
 
 #include "agent/caller/message.h"
@@ -11,13 +10,10 @@
 
 namespace oakum::agent {
 
-// MSG_CMSG_COMPAT, the kernel's own mark of 32-bit callers (include/linux/socket.h). sendto(2)
-// ignores it; sendmsg(2) and sendmmsg(2) refuse it from 64-bit ones.
-inline constexpr int kCmsgCompat = INT_MIN;
-
-[[nodiscard]] inline bool IsForbidden(const GuardedCall& call, int flags) {
-  return !call.kind.compat && (flags & kCmsgCompat) != 0;
-}
+// Where sendmsg(2) and sendmmsg(2) begin: `socket` is that of the caller's descriptor `fd`, after
+// which the call is named. 0 or the errno of the call.
+[[nodiscard]] int TakeSender(const CallContext& context, const GuardedCall& call, uint64_t fd,
+                             int flags, PinnedSocket& socket);
 
 // What became of one message before it is sent.
 struct Prepared {

@@ -236,15 +236,12 @@ Outcome AuditMultiple(const CallContext& context, const GuardedCall& call,
 }  // namespace
 
 Outcome HandleSendmmsg(const CallContext& context, const GuardedCall& call, Arguments args) {
-  if (IsForbidden(call, static_cast<int>(args[3]))) {
-    return Outcome::Of(Answer::Error(EINVAL));
-  }
   const pid_t tid = call.notification.tid;
   PinnedSocket socket;
-  if (const int error = Pin(context, tid, static_cast<int>(args[0]), socket); error != 0) {
+  if (const int error = TakeSender(context, call, args[0], static_cast<int>(args[3]), socket);
+      error != 0) {
     return Outcome::Of(Answer::Error(error));
   }
-  call.Name(static_cast<int>(args[0]));
   const size_t stride = RawMultipleHeaderSize(call.kind.compat);
   const size_t count = std::min<size_t>(static_cast<uint32_t>(args[2]), kMaxPieces);
   std::vector<char> headers(count * stride);
