@@ -8,17 +8,15 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
 
 #include "agent/proxy/handshake.h"
+#include "agent/proxy/proxy_channel.h"
 #include "agent/proxy/proxy_socket.h"
 #include "agent/proxy/ready_proxies.h"
-#include "agent/proxy/tls_process.h"
-#include "agent/proxy/tls_stream.h"
 #include "base/error.h"
 #include "base/shortage.h"
 
@@ -48,7 +46,8 @@ class LoopDial final : public Dial {
         upstreams_(upstreams),
         request_(std::move(request)),
         done_(std::move(done)),
-        order_(upstreams.Order(*request_.proxy)) {
+        order_(upstreams.Order(*request_.proxy)),
+        channel_(upstreams.tls()) {
     timer_ = loop_.AddTimer({}, [this] { TryNext(); });
   }
 
@@ -66,17 +65,14 @@ class LoopDial final : public Dial {
       loop_.Remove(HostResolver::ReadyFd(*question_));
       question_.reset();
     }
-    tls_.reset();
-    socket_.Reset();
-    tcp_.Reset();
-    in_process_ = false;
+    channel_.Close();
     handshake_.reset();
     addresses_.clear();
   }
 
   void Unwatch() {
     if (watched_ != 0) {
-      loop_.Remove(socket_.get());
+      loop_.Remove(channel_.fd());
       watched_ = 0;
     }
   }
@@ -86,8 +82,8 @@ class LoopDial final : public Dial {
     if (watched_ == events) {
       return true;
     }
-    auto watched = watched_ != 0 ? loop_.Modify(socket_.get(), events)
-                                 : loop_.Add(socket_.get(), events, [this](uint32_t) { Ready(); });
+    auto watched = watched_ != 0 ? loop_.Modify(channel_.fd(), events)
+                                 : loop_.Add(channel_.fd(), events, [this](uint32_t) { Ready(); });
     if (!watched) {
       Failed({ENOBUFS, watched.error().what, false}, false);
       return false;
@@ -99,7 +95,7 @@ class LoopDial final : public Dial {
 
   void Prepare() {
     if (!std::exchange(prepared_, true)) {
-      PrepareRelayed(socket_.get());
+      PrepareRelayed(channel_.fd());
     }
   }
 
@@ -162,9 +158,7 @@ class LoopDial final : public Dial {
     if (!ready) {
       return false;
     }
-    socket_ = std::move(ready->fd);
-    tls_ = std::move(ready->tls);
-    in_process_ = ready->in_tls_process;
+    channel_.Open(std::move(*ready));
     prepared_ = true;
     unheard_ = true;
     handshake_->SkipGreeting();
@@ -194,30 +188,32 @@ class LoopDial final : public Dial {
   }
 
   void Connect(int domain, const SockaddrCopy& address) {
+    UniqueFd socket;
     if (domain != AF_UNIX && request_.make_socket) {
       errno = EBADF;
-      socket_ = request_.make_socket(domain);
-      if (socket_ && fcntl(socket_.get(), F_SETFL, O_NONBLOCK) != 0) {
+      socket = request_.make_socket(domain);
+      if (socket && fcntl(socket.get(), F_SETFL, O_NONBLOCK) != 0) {
         return ConnectFailed(errno);
       }
     } else {
-      socket_ = UniqueFd(socket(domain, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+      socket = UniqueFd(::socket(domain, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     }
-    if (!socket_ && IsShortage(errno)) {
+    if (!socket && IsShortage(errno)) {
       // Until there is room again, or the time to reach a proxy is over.
       retry_ =
           loop_.AddTimer(kShortageRetry, [this, domain, address] { Connect(domain, address); });
       return;
     }
-    if (!socket_) {
+    if (!socket) {
       return ConnectFailed(errno);
     }
+    channel_.Open(std::move(socket));
     prepared_ = domain == AF_UNIX;
     ConnectOnce(address);
   }
 
   void ConnectOnce(const SockaddrCopy& address) {
-    if (connect(socket_.get(), address.get(), address.length) == 0) {
+    if (connect(channel_.fd(), address.get(), address.length) == 0) {
       return Connected();
     }
     const int error = errno;
@@ -239,7 +235,7 @@ class LoopDial final : public Dial {
       return;
     }
     // What it is told first tells whether it has: EAGAIN, or what connect(2) would have said.
-    const ssize_t put = Put(handshake_->to_send());
+    const ssize_t put = channel_.Put(handshake_->to_send());
     if (put >= 0) {
       handshake_->Sent(static_cast<size_t>(put));
       return Speak();
@@ -252,7 +248,7 @@ class LoopDial final : public Dial {
 
   void ConnectFailed(int error) {
     Unwatch();
-    socket_.Reset();
+    channel_.Close();
     ConnectNext({FittingErrno(error), "connect: " + Text(error), false});
   }
 
@@ -265,84 +261,25 @@ class LoopDial final : public Dial {
                              : !url().host.empty() ? url().host
                              : url().endpoint      ? url().endpoint->ip.ToString()
                                                    : std::string();
-    if (request_.tls_process == nullptr || !GiveToProcess(peer)) {
-      StartTls(peer);
+    if (request_.tls_process != nullptr) {  // which takes the socket as it is
+      Prepare();
+      Unwatch();
     }
-  }
-
-  // False when it does not take it.
-  bool GiveToProcess(const std::string& peer) {
-    Prepare();
-    auto end = request_.tls_process->Give(socket_.get(), peer, request_.proxy->ca_file);
-    if (!end) {
-      return false;
-    }
-    Unwatch();
-    peer_ = peer;
-    tcp_ = std::move(socket_);
-    socket_ = std::move(*end);
-    in_process_ = true;
-    phase_ = Phase::kTlsProcess;
-    HearProcess();
-    return true;
-  }
-
-  void HearProcess() {
-    TlsWord word{};
-    const ssize_t got = recv(socket_.get(), &word, sizeof word, 0);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
-      (void)Watch(EPOLLIN);
-      return;
-    }
-    if (got != 1) {
-      return Failed({ECONNRESET, "TLS: the process that speaks it has ended", false}, false);
-    }
-    switch (word) {
-      case TlsWord::kReady:
-        tcp_.Reset();
-        return Speak();
-      case TlsWord::kYours:
-        Unwatch();
-        socket_ = std::move(tcp_);
-        in_process_ = false;
-        return StartTls(std::exchange(peer_, {}));
-      case TlsWord::kRefused:
-      case TlsWord::kEnded:
-        break;
-    }
-    int32_t error = EPROTO;
-    const ssize_t size = recv(socket_.get(), buffer_.data(), buffer_.size(), 0);
-    std::string_view why(buffer_.data(), size > 0 ? static_cast<size_t>(size) : 0);
-    if (why.size() >= sizeof error) {
-      memcpy(&error, why.data(), sizeof error);
-      why.remove_prefix(sizeof error);
-    }
-    Failed({FittingErrno(error), std::string(why), false}, true);
-  }
-
-  void StartTls(const std::string& peer) {
-    auto context = upstreams_.tls().Get(request_.proxy->ca_file);
-    if (!context) {
-      return Failed({EACCES, "TLS: " + context.error().what, false}, true);
-    }
-    auto tls = TlsStream::Start(std::move(*context), socket_.get(), peer);
-    if (!tls) {
-      return Failed({EACCES, tls.error().what, false}, true);
-    }
-    tls_ = std::move(*tls);
     phase_ = Phase::kTls;
-    Encrypt();
+    Encrypt(channel_.StartTls(peer, request_.proxy->ca_file, request_.tls_process));
   }
 
-  void Encrypt() {
-    if (tls_->Handshake() == 0) {
-      return Speak();
+  void Encrypt(const ProxyChannel::TlsResult& tls) {
+    if (!tls) {
+      return Failed(tls.error().failure, tls.error().down);
     }
-    if (errno == EAGAIN) {
-      (void)Watch(tls_->wants());
-      return;
+    switch (*tls) {
+      case ProxyChannel::Tls::kEstablished:
+        return Speak();
+      case ProxyChannel::Tls::kWaits:
+        (void)Watch(channel_.wants(EPOLLIN));
+        return;
     }
-    Failed({FittingErrno(errno), tls_->problem(), false}, true);
   }
 
   void Speak() {
@@ -361,30 +298,19 @@ class LoopDial final : public Dial {
       case Phase::kConnecting: {
         int error = 0;
         socklen_t length = sizeof error;
-        if (getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &length) != 0) {
+        if (getsockopt(channel_.fd(), SOL_SOCKET, SO_ERROR, &error, &length) != 0) {
           error = errno;
         }
         return error == 0 ? Connected() : ConnectFailed(error);
       }
       case Phase::kTls:
-        return Encrypt();
-      case Phase::kTlsProcess:
-        return HearProcess();
+        if (channel_.in_process()) {  // which may give its socket back
+          Unwatch();
+        }
+        return Encrypt(channel_.ContinueTls());
       case Phase::kSpeaking:
         return Converse();
     }
-  }
-
-  // Bytes put or got, -1 with errno.
-  ssize_t Put(std::string_view bytes) {
-    return tls_ ? tls_->Write(bytes.data(), bytes.size())
-                : send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-  }
-  ssize_t Get(char* data, size_t size, bool peek) {
-    if (tls_) {
-      return peek ? tls_->Peek(data, size) : tls_->Read(data, size);
-    }
-    return recv(socket_.get(), data, size, peek ? MSG_PEEK : 0);
   }
 
   void Converse() {
@@ -395,7 +321,7 @@ class LoopDial final : public Dial {
       const bool sends = !handshake_->to_send().empty();
       const bool was_requested = handshake_->requested();
       if (sends) {
-        const ssize_t put = Put(handshake_->to_send());
+        const ssize_t put = channel_.Put(handshake_->to_send());
         if (put < 0) {
           return Waits(EPOLLOUT);
         }
@@ -421,7 +347,7 @@ class LoopDial final : public Dial {
   bool Listen() {
     const bool peek = handshake_->peeks();
     const size_t size = std::min(handshake_->wants(), buffer_.size());
-    const ssize_t got = Get(buffer_.data(), size, peek);
+    const ssize_t got = channel_.Get(buffer_.data(), size, peek);
     if (got < 0) {
       Waits(EPOLLIN);
       return false;
@@ -434,7 +360,7 @@ class LoopDial final : public Dial {
     const size_t taken = handshake_->Take({buffer_.data(), static_cast<size_t>(got)});
     // What was looked at is there: these take it off at once.
     for (size_t left = peek ? taken : 0; left > 0;) {
-      const ssize_t dropped = Get(buffer_.data(), left, false);
+      const ssize_t dropped = channel_.Get(buffer_.data(), left, false);
       if (dropped <= 0) {
         Failed({ECONNRESET, "closed the connection " + handshake_->Where(), false}, true);
         return false;
@@ -447,11 +373,11 @@ class LoopDial final : public Dial {
   void Waits(uint32_t events) {
     const int error = errno;
     if (error == EAGAIN || error == EWOULDBLOCK || error == EINTR) {
-      (void)Watch(tls_ ? tls_->wants() : events);
+      (void)Watch(channel_.wants(events));
       return;
     }
-    const std::string what = tls_ ? tls_->problem() : Text(error);
-    Failed({FittingErrno(error), fmt::format("{} {}", what, handshake_->Where()), false},
+    Failed({FittingErrno(error), fmt::format("{} {}", channel_.Problem(error), handshake_->Where()),
+            false},
            !handshake_->requested());
   }
 
@@ -504,9 +430,7 @@ class LoopDial final : public Dial {
     }
     Unwatch();
     Prepare();
-    stream.fd = std::move(socket_);
-    stream.tls = std::move(tls_);
-    stream.in_tls_process = in_process_;
+    channel_.Release(stream);
     Finish({.failure = std::nullopt, .stream = std::move(stream)});
   }
 
@@ -514,7 +438,7 @@ class LoopDial final : public Dial {
   [[nodiscard]] policy::IpAddress PeerAddress() const {
     SockaddrCopy peer;
     peer.length = sizeof peer.storage;
-    if (getpeername(socket_.get(), reinterpret_cast<sockaddr*>(&peer.storage), &peer.length) != 0) {
+    if (getpeername(channel_.fd(), reinterpret_cast<sockaddr*>(&peer.storage), &peer.length) != 0) {
       return {};
     }
     return ReadEndpoint(peer).ip;
@@ -526,7 +450,7 @@ class LoopDial final : public Dial {
     done(std::move(result));
   }
 
-  enum class Phase : uint8_t { kReaching, kConnecting, kTls, kTlsProcess, kSpeaking };
+  enum class Phase : uint8_t { kReaching, kConnecting, kTls, kSpeaking };
 
   EventLoop& loop_;
   Upstreams& upstreams_;
@@ -539,15 +463,11 @@ class LoopDial final : public Dial {
   EventLoop::TimerId retry_ = EventLoop::TimerId::kNone;
   std::shared_ptr<HostResolver::Question> question_;
   std::vector<policy::Endpoint> addresses_;  // not tried yet, the next one last
-  UniqueFd socket_;  // to the proxy, or to the process that speaks TLS with it
-  UniqueFd tcp_;     // then, as long as that may give it back
-  bool in_process_ = false;
-  std::string peer_;
-  uint32_t watched_ = 0;   // the events of socket_ in the loop
-  bool prepared_ = false;  // socket_
+  ProxyChannel channel_;
+  uint32_t watched_ = 0;   // the events of channel_ in the loop
+  bool prepared_ = false;  // channel_'s socket
   bool tried_ready_ = false;
-  bool unheard_ = false;  // socket_ was kept ready, and the proxy has not said anything since
-  std::unique_ptr<TlsStream> tls_;
+  bool unheard_ = false;  // channel_ was kept ready, and the proxy has not said anything since
   std::unique_ptr<Handshake> handshake_;
   std::array<char, 4096> buffer_{};
   std::string texts_;
