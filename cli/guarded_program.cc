@@ -13,7 +13,7 @@
 
 #include "oci/absent_archs.h"
 #include "oci/seccomp_merge.h"
-#include "oci/seccomp_proof.h"
+#include "oci/seccomp_program.h"
 #include "oci/seccomp_section.h"
 
 // Younger than the headers of some systems (Linux 5.19).

@@ -3,18 +3,12 @@
 #define OAKUM_OCI_SECCOMP_PROOF_H_
 
 #include <span>
-#include <vector>
 
 #include "base/error.h"
-#include "oci/bpf.h"
 #include "oci/seccomp_planned.h"
 #include "oci/seccomp_section.h"
 
 namespace oakum::oci {
-
-// The BPF program of the section, built through libseccomp as runc and crun do. Errors: EINVAL when
-// libseccomp does not take a rule.
-[[nodiscard]] Expected<BpfProgram> ToBpf(const SeccompSection& section);
 
 // Builds programs from the rules that both sections have for the system calls of `plan` whose
 // arguments count or that are notified (and a few others, which stand for the rest), runs them on
