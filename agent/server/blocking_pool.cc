@@ -35,6 +35,7 @@ BlockingPool::~BlockingPool() {
   stopping_ = true;
   waiting.swap(queue_);
   called_.notify_all();
+  short_of_threads_.notify_all();
   while (threads_ > 0) {
     for (const auto& [key, thread] : running_) {
       pthread_kill(thread, InterruptSignal());
@@ -44,9 +45,10 @@ BlockingPool::~BlockingPool() {
   lock.unlock();
 }
 
-bool BlockingPool::TakeNext(Waiting& out) {
+bool BlockingPool::TakeFirstBelow(size_t bound, Waiting& out) {
   for (auto it = queue_.begin(); it != queue_.end(); ++it) {
-    if (running_of_[it->owner] < kMaxThreadsPerOwner) {
+    const auto running = running_of_.find(it->owner);
+    if (running == running_of_.end() || running->second < bound) {
       out = std::move(*it);
       queue_.erase(it);
       return true;
@@ -55,11 +57,15 @@ bool BlockingPool::TakeNext(Waiting& out) {
   return false;
 }
 
+bool BlockingPool::TakeNext(Waiting& out) { return TakeFirstBelow(kMaxThreadsPerOwner, out); }
+
+bool BlockingPool::TakeStartable(Waiting& out) {
+  return TakeFirstBelow(threads_ < kMaxThreads ? kMaxThreadsPerOwner : 1, out);
+}
+
 void BlockingPool::Run(Owner owner, uint64_t key, Job job) {
   const std::lock_guard lock(mutex_);
-  if (!lasting_) {
-    StartLasting();
-  }
+  StartLasting();
   queue_.push_back({owner, key, std::move(job)});
   Waiting next;
   if (idle_ > 0) {
@@ -91,17 +97,25 @@ void BlockingPool::StartThread(Waiting first) {
       running_of_.erase(owner);
     }
     queue_.push_front(std::move(*job));
+    shortage_ = true;
+    short_of_threads_.notify_one();
+  }
+}
+
+bool BlockingPool::TryStart(void (BlockingPool::*work)()) {
+  ++threads_;
+  try {
+    std::thread([this, work] { (this->*work)(); }).detach();
+    return true;
+  } catch (const std::system_error&) {  // with the next job
+    --threads_;
+    return false;
   }
 }
 
 void BlockingPool::StartLasting() {
-  ++threads_;
-  try {
-    std::thread([this] { WorkToTheEnd(); }).detach();
-    lasting_ = true;
-  } catch (const std::system_error&) {  // with the next job
-    --threads_;
-  }
+  lasting_ = lasting_ || TryStart(&BlockingPool::WorkToTheEnd);
+  starter_ = starter_ || TryStart(&BlockingPool::EndShortages);
 }
 
 void BlockingPool::Work(Waiting first) {
@@ -120,6 +134,23 @@ void BlockingPool::WorkToTheEnd() {
   if (TakeNext(next) || WaitIdle(lock, next, true)) {
     ++running_of_[next.owner];
     RunAll(lock, next, true);
+  }
+  --threads_;
+  ended_.notify_all();
+}
+
+void BlockingPool::EndShortages() {
+  pthread_setname_np(pthread_self(), kThreadName);
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    if (!shortage_) {
+      short_of_threads_.wait(lock, [this] { return shortage_ || stopping_; });
+    } else if (!short_of_threads_.wait_for(lock, kShortageRetry, [this] { return stopping_; })) {
+      shortage_ = false;
+      for (Waiting next; !shortage_ && TakeStartable(next);) {
+        StartThread(std::move(next));
+      }
+    }
   }
   --threads_;
   ended_.notify_all();

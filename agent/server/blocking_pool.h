@@ -18,13 +18,16 @@ namespace oakum::agent {
 // order it came. An owner of whom nothing runs gets a thread beyond the bound of all, so that
 // owners whose jobs are stuck, however many, cannot keep another from running at all. A few threads
 // stay for kIdleFor after their last job, since starting one takes longer than most jobs. One stays
-// for good: where no other can be started (pthread_create(3), EAGAIN), jobs wait for it.
+// for good: where no other can be started (pthread_create(3), EAGAIN), jobs wait for it, or for
+// another one, which is tried to be started again and again: a job that is stuck holds up others as
+// long as there is room for no thread, and no longer.
 class BlockingPool {
  public:
   static constexpr size_t kMaxThreads = 512;
   static constexpr size_t kMaxThreadsPerOwner = 64;
   static constexpr size_t kMaxIdle = 4;
   static constexpr std::chrono::seconds kIdleFor{2};
+  static constexpr std::chrono::milliseconds kShortageRetry{20};
 
   using Owner = const void*;
   using Job = std::function<void()>;
@@ -51,11 +54,17 @@ class BlockingPool {
   };
   // The next job whose owner is below its bound; with the lock held.
   [[nodiscard]] bool TakeNext(Waiting& out);
+  // The next one that may have a thread started for it.
+  [[nodiscard]] bool TakeStartable(Waiting& out);
+  [[nodiscard]] bool TakeFirstBelow(size_t bound, Waiting& out);
   // Puts `first` at the head of the queue where no thread can be started.
   void StartThread(Waiting first);
+  // The two that stay.
   void StartLasting();
+  [[nodiscard]] bool TryStart(void (BlockingPool::*work)());
   void Work(Waiting first);
   void WorkToTheEnd();
+  void EndShortages();
   // Runs `first` and what comes after it without a pause; with the lock held.
   void RunAll(std::unique_lock<std::mutex>& lock, Waiting& first, bool lasts);
   // Waits for a job that an idle thread is to take, one that `lasts` until the pool ends; with the
@@ -65,6 +74,7 @@ class BlockingPool {
   std::mutex mutex_;
   std::condition_variable ended_;  // a thread has
   std::condition_variable called_;
+  std::condition_variable short_of_threads_;
   size_t idle_ = 0;   // threads that wait and have not been called
   size_t calls_ = 0;  // for those that have
   bool stopping_ = false;
@@ -72,7 +82,9 @@ class BlockingPool {
   std::map<uint64_t, pthread_t> running_;
   std::map<Owner, size_t> running_of_;
   size_t threads_ = 0;
-  bool lasting_ = false;  // there is the one that stays
+  bool lasting_ = false;   // there is the one that stays
+  bool starter_ = false;   // there is the one that ends shortages
+  bool shortage_ = false;  // jobs wait for which no thread could be started
 };
 
 }  // namespace oakum::agent

@@ -108,5 +108,41 @@ TEST(BlockingPoolTest, JobsWaitForAThreadWhereNoOtherCanBeStarted) {
   EXPECT_EQ(ended, jobs);
 }
 
+// A job that hangs has the one thread that there is: others wait until there is room for another
+// one, and not until somebody has one more job.
+TEST(BlockingPoolTest, AJobThatHangsHoldsOthersUpAsLongAsThereIsNoRoom) {
+  BlockingPool pool;
+  const int stuck = 0;
+  const int other = 0;
+  std::promise<void> go;
+  const auto gone = go.get_future().share();
+  std::promise<void> hangs;
+  std::atomic<uint64_t> ended{0};
+  uint64_t jobs = 0;
+  {
+    NoMoreThreads full;
+    if (!full.there()) {
+      GTEST_SKIP() << "needs a pids cgroup of its own";
+    }
+    pool.Run(&stuck, 0, [&, gone] {
+      hangs.set_value();
+      gone.wait();
+    });
+    ASSERT_EQ(hangs.get_future().wait_for(kPatience), std::future_status::ready);
+    ParkedThreads parked;
+    for (; jobs < 10 && ended == jobs; usleep(100'000)) {
+      parked.Fill();
+      pool.Run(&other, ++jobs, [&] { ++ended; });
+    }
+    EXPECT_LT(ended, jobs);
+    full.Open();
+    for (int i = 0; i < 2000 && ended < jobs; ++i) {
+      usleep(10'000);
+    }
+  }
+  EXPECT_EQ(ended, jobs);
+  go.set_value();
+}
+
 }  // namespace
 }  // namespace oakum::agent

@@ -7,9 +7,12 @@
 
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <iterator>
 #include <string>
 #include <system_error>
+#include <thread>
+#include <vector>
 
 namespace oakum::agent {
 
@@ -58,6 +61,35 @@ class NoMoreThreads {
   std::string before_;
   std::string path_;
   bool there_ = false;
+};
+
+// Threads that take what room is left: those of earlier tests (io_uring has some) end when they
+// like, and each makes room for another one.
+class ParkedThreads {
+ public:
+  ParkedThreads() = default;
+  ~ParkedThreads() {
+    go_.set_value();
+    for (std::thread& thread : threads_) {
+      thread.join();
+    }
+  }
+  ParkedThreads(const ParkedThreads&) = delete;
+  ParkedThreads& operator=(const ParkedThreads&) = delete;
+
+  void Fill() {
+    try {
+      while (threads_.size() < 1000) {
+        threads_.emplace_back([gone = gone_] { gone.wait(); });
+      }
+    } catch (const std::system_error&) {  // there is no room now
+    }
+  }
+
+ private:
+  std::promise<void> go_;
+  const std::shared_future<void> gone_ = go_.get_future().share();
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace oakum::agent

@@ -494,10 +494,15 @@ TEST(IncomingSessionTest, WaitersThatDieLeaveNothingBehind) {
   ASSERT_EQ(pipe(pipes), 0);
   const UniqueFd done_read(pipes[0]);
   const UniqueFd done_write(pipes[1]);
+  ASSERT_EQ(pipe2(pipes, O_NONBLOCK), 0);
+  const UniqueFd seen_read(pipes[0]);
+  const UniqueFd seen_write(pipes[1]);
   ListeningChild child(
       &guarded, [] { return Listening(); },
       [&](int fd) {
-        for (int i = 0; i < 50; ++i) {
+        // On a busy machine one may die before it has called.
+        char seen = 0;
+        for (int i = 0; i < 50 || read(seen_read.get(), &seen, 1) != 1; ++i) {
           const pid_t waiter = fork();
           if (waiter == 0) {
             accept(fd, nullptr, nullptr);
@@ -517,9 +522,13 @@ TEST(IncomingSessionTest, WaitersThatDieLeaveNothingBehind) {
     const auto list = guarded.manager().List();
     return list.size() == 1 ? list[0].waiting : 99;
   };
+  for (int i = 0; i < 3000 && guarded.manager().Totals().calls <= 2; ++i) {
+    usleep(10'000);
+  }
+  EXPECT_GT(guarded.manager().Totals().calls, 2U);
+  ASSERT_EQ(write(seen_write.get(), "s", 1), 1);
   char done = 0;
   ASSERT_EQ(read(done_read.get(), &done, 1), 1);
-  EXPECT_GT(guarded.manager().Totals().calls, 2U);
   // One call is left, that of the server which is still there.
   for (int i = 0; i < 1000 && waiting() != 1; ++i) {
     usleep(10'000);

@@ -4,7 +4,6 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <future>
 #include <memory>
 #include <string>
 #include <system_error>
@@ -77,31 +76,6 @@ class Line {
     return read(fd, &what, 1) == 1 ? what : -1;
   }
   int ends_[2] = {-1, -1};
-};
-
-// Threads that take what room is left: those of earlier tests (io_uring has some) end when they
-// like, and each makes room for another one.
-class Parked {
- public:
-  ~Parked() {
-    go_.set_value();
-    for (std::thread& thread : threads_) {
-      thread.join();
-    }
-  }
-  void Fill() {
-    try {
-      while (threads_.size() < 1000) {
-        threads_.emplace_back([gone = gone_] { gone.wait(); });
-      }
-    } catch (const std::system_error&) {  // there is no room now
-    }
-  }
-
- private:
-  std::promise<void> go_;
-  const std::shared_future<void> gone_ = go_.get_future().share();
-  std::vector<std::thread> threads_;
 };
 
 // A guarded call, and its error.
@@ -215,7 +189,7 @@ TEST_F(QuietSessionTest, CallsWaitWhereNoThreadCanBeStarted) {
   if (!full.there()) {
     GTEST_SKIP() << "needs a pids cgroup of its own";
   }
-  Parked parked;
+  ParkedThreads parked;
   bool waits = false;
   for (int i = 0; i < 10 && !waits; ++i) {
     parked.Fill();

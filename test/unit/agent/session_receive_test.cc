@@ -302,10 +302,13 @@ void TryWaiting(int output_fd, const Pair& pair) {
   struct sigaction action = {};
   action.sa_handler = [](int) {};
   sigaction(SIGALRM, &action, nullptr);
-  const itimerval soon = {{}, {0, 30'000}};
+  const itimerval soon = {{0, 30'000}, {0, 30'000}};  // the first may come before the call
   setitimer(ITIMER_REAL, &soon, nullptr);
-  dprintf(output_fd, "interrupted %zd", receive(0));
-  dprintf(output_fd, " %d\n", errno);
+  const ssize_t interrupted = receive(0);
+  const int error = errno;
+  const itimerval no_more = {};
+  setitimer(ITIMER_REAL, &no_more, nullptr);
+  dprintf(output_fd, "interrupted %zd %d\n", interrupted, error);
 }
 
 // A connected socket's errors: nobody is at the other end.
