@@ -62,7 +62,7 @@ class AdoptionTest(steady.SteadyCase):
              os.path.join(os.path.dirname(__file__), "lib", "patient_proxy.py"),
              self.far.GATEWAY4, "7010", ready, go], ready + ".log")
         self.addCleanup(proxy.stop)
-        proxy.wait_for(lambda: os.path.exists(ready), 10, "the proxy listens")
+        proxy.wait_for(lambda: os.path.exists(ready), 30, "the proxy listens")
         programs = []
         for _ in range(2):
             log = os.path.join(self.directory, runtime.Runtime.new_id() + ".log")

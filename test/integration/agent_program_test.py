@@ -147,7 +147,7 @@ class Program(case.Case):
         self.agent.kill()
         self.assertTrue(os.path.exists(self.agent.socket))
         self.agent.start()
-        self.agent.process.wait_for(lambda: self.ps() == [], 5, "the new agent answers")
+        self.agent.process.wait_for(lambda: self.ps() == [], 30, "the new agent answers")
 
     def ps(self):
         result = run([env.program("oakum"), "ps", "--config", self.agent.config, "--format",
@@ -158,11 +158,11 @@ class Program(case.Case):
         self.agent.start()
         self.agent.set_policy(_BAD_POLICY)
         self.agent.reload()
-        self.agent.process.wait_for(lambda: "stays in force" in self.agent.log(), 5, "the word")
+        self.agent.process.wait_for(lambda: "stays in force" in self.agent.log(), 30, "the word")
         self.assertIn("policy.json:3:", self.agent.log())
         self.agent.set_policy(_POLICY)
         self.agent.reload()
-        self.agent.process.wait_for(lambda: "is read again" in self.agent.log(), 5, "the word")
+        self.agent.process.wait_for(lambda: "is read again" in self.agent.log(), 30, "the word")
 
     def test_metrics_are_served(self):
         port = free_port()
@@ -261,7 +261,7 @@ class Reports(case.Case):
         self.assertGreaterEqual(self.metric("oakum_sessions"), 1)
         self.runc.delete(container)
         wait_until(lambda: not any(s["container_id"] == container for s in json.loads(
-            self.oakum("ps", "--format", "json").stdout)), 5, "the session has ended")
+            self.oakum("ps", "--format", "json").stdout)), 30, "the session has ended")
         self.assertGreaterEqual(self.metric("oakum_leaks_total"), 1)
 
     def test_a_flood_is_folded_and_the_sum_is_exact(self):
@@ -273,7 +273,7 @@ class Reports(case.Case):
         self.runc.run(self.bundle("/bin/sh", "-c", script), container)
         self.assertEqual(self.metric("oakum_leaks_total") - before, 400)
         wait_until(lambda: sum(map(stands_for, self.agent.events(container__id=container))) == 400,
-                   5, "all 400 are accounted for")
+                   30, "all 400 are accounted for")
         self.assertLess(len(self.agent.events(container__id=container)), 200)
 
     def test_a_rotated_file_is_left_at_sighup_and_followed_by_the_reader(self):
@@ -293,13 +293,13 @@ class Reports(case.Case):
         rotated = self.agent.events_path + ".1"
         os.rename(self.agent.events_path, rotated)
         into_old = leak_once()
-        wait_until(lambda: into_old in read(rotated), 5, "the old file")
+        wait_until(lambda: into_old in read(rotated), 30, "the old file")
         self.agent.reload()
-        wait_until(lambda: os.path.exists(self.agent.events_path), 5, "the new file")
+        wait_until(lambda: os.path.exists(self.agent.events_path), 30, "the new file")
         into_new = leak_once()
         self.agent.wait_events(1, container__id=into_new)
         follower.wait_for(lambda: into_old in follower.output() and into_new in follower.output(),
-                          5, "the follower sees both")
+                          30, "the follower sees both")
         self.assertNotIn(into_new, read(rotated))
 
     def test_a_fifo_without_a_reader_holds_no_container_up(self):
@@ -322,7 +322,7 @@ class Reports(case.Case):
                 return text.endswith(b"\n") and sum(
                     stands_for(json.loads(line)) for line in text.splitlines()) == 50
 
-            wait_until(complete, 10, "the reader gets all of them")
+            wait_until(complete, 30, "the reader gets all of them")
 
 
 if __name__ == "__main__":

@@ -365,7 +365,7 @@ class Keeper(case.Case):
         keeper = Process([env.program("oakum-agent"), "--keeper", path],
                          os.path.join(self.directory, "keeper.log"))
         self.addCleanup(keeper.stop)
-        keeper.wait_for(lambda: os.path.exists(path + ".keeper"), 10, "it listens")
+        keeper.wait_for(lambda: os.path.exists(path + ".keeper"), 30, "it listens")
         with connect(path + ".keeper", socket.SOCK_SEQPACKET) as link:
             link.send(self.message(self.HELLO))
             self.assertEqual(struct.unpack("II64s", link.recv(72))[1], self.READY)
@@ -386,7 +386,7 @@ class Keeper(case.Case):
         keeper = Process([env.program("oakum-agent"), "--keeper", path],
                          os.path.join(self.directory, "poor.log"))
         self.addCleanup(keeper.stop)
-        keeper.wait_for(lambda: os.path.exists(path + ".keeper"), 10, "it listens")
+        keeper.wait_for(lambda: os.path.exists(path + ".keeper"), 30, "it listens")
         few = process_of(keeper.pid)["descriptors"] + 2
         _, hard = resource.prlimit(keeper.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(keeper.pid, resource.RLIMIT_NOFILE, (few, hard))
@@ -397,7 +397,7 @@ class Keeper(case.Case):
             return int(fields[11]) + int(fields[12])
 
         links = [connect(path + ".keeper", socket.SOCK_SEQPACKET) for _ in range(few + 10)]
-        wait_until(lambda: process_of(keeper.pid)["descriptors"] >= few, 10, "it has no more")
+        wait_until(lambda: process_of(keeper.pid)["descriptors"] >= few, 30, "it has no more")
         before = ticks()
         time.sleep(2)
         used = (ticks() - before) / os.sysconf("SC_CLK_TCK")

@@ -197,7 +197,7 @@ class Fairness(case.Case):
             room = os.statvfs(disk)
             os.posix_fallocate(out.fileno(), 0, (room.f_bavail - 3) * room.f_frsize)
         end = self.flood_of_denials(engine, "scanning")
-        proc.wait_until(lambda: "No space left" in guard.log(), 10, "the disk is full")
+        proc.wait_until(lambda: "No space left" in guard.log(), 30, "the disk is full")
         self.check_quiet(engine, lambda: self.bare("scanning"), "full disk")
         os.unlink(filler)
         made = end()

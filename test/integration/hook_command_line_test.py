@@ -136,7 +136,7 @@ class CommandLine(guarded.GuardedContainers):
         self.fixture.agent.reload()
         self.addCleanup(self.fixture.agent.reload)
         self.addCleanup(self.fixture.agent.set_policy, guarded.POLICY)
-        proc.wait_until(lambda: engine.run_probe(path)[0]["errno"] == "", 5, "the new policy")
+        proc.wait_until(lambda: engine.run_probe(path)[0]["errno"] == "", 30, "the new policy")
 
     def test_create_and_start_are_guarded_without_new_privileges_or_with(self):
         far = self.far
@@ -152,7 +152,7 @@ class CommandLine(guarded.GuardedContainers):
                 container_id, _, _ = engine.create(path)
                 proc.run(engine.command("start", container_id))
                 proc.wait_until(lambda e=engine, c=container_id:
-                                e.state(c).get("status") == "stopped", 10, "its end")
+                                e.state(c).get("status") == "stopped", 30, "its end")
                 with open(shared + "/out", encoding="utf-8") as out:
                     self.assertFailed(runtime.parse_probe(out.read())[0], "EACCES")
                 self.assertEqual(far.packets(far.BAD4), 0)

@@ -143,7 +143,7 @@ class Hostile(case.Case):
         self.assertNotIn(report, seen)
         errors, _ = self.run_steps(engine, step, False, ())
         self.assertEqual(errors, [0])
-        proc.wait_until(lambda: report in self.wire.seen(), 10, "the report of the membership")
+        proc.wait_until(lambda: report in self.wire.seen(), 30, "the report of the membership")
 
     def test_multicast_broadcast_and_scopes_are_destinations(self):
         self.check(POLICY, [

@@ -158,7 +158,7 @@ class Package(case.Case):
                 [*confined, self.root / "usr/bin/oakum-agent", "--config", guard.config, "--events",
                  guard.events_path], guard.log_path)
             self.addCleanup(process.stop)
-            process.wait_for(lambda: os.path.exists(guard.socket), 10, "the agent listens")
+            process.wait_for(lambda: os.path.exists(guard.socket), 30, "the agent listens")
             engine = runtime.Runtime("runc", self.directory, config=guard.config)
             self.addCleanup(engine.close)
             path = os.path.join(self.directory, engine.new_id())

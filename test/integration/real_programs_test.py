@@ -96,7 +96,7 @@ class Programs(workload_case.WorkloadCase):
                  "--forceflush", "--bind", self.far.GOOD4, "--port", port],
                 os.path.join(self.directory, f"far-iperf3-{port}.log"))
             self.addCleanup(server.stop)
-            server.wait_for(lambda one=server: "listening" in one.output(), 10, "iperf3 listens")
+            server.wait_for(lambda one=server: "listening" in one.output(), 30, "iperf3 listens")
         self.check("iperf3")
 
     def test_java(self):

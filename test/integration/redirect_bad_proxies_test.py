@@ -62,7 +62,7 @@ class BadProxies(case.Case):
             server = proc.Process([*proxies.in_netns(cls.netns), "/usr/bin/python3", _SERVER, ready,
                                    host, FIRST_PORT, *BEHAVIOURS], ready + ".log")
             cls.addClassCleanup(server.stop)
-            server.wait_for(lambda one=ready: os.path.exists(one), 10, "the bad proxies listen")
+            server.wait_for(lambda one=ready: os.path.exists(one), 30, "the bad proxies listen")
         cls.rootfs = rootfs.make_rootfs(os.path.join(cls.directory, "rootfs"))
         document = redirect_case.policy_file(*cls.policies())
         cls.agent = Agent(cls.directory, document, prefix=proxies.in_netns(cls.netns)).start()

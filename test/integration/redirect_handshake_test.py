@@ -51,7 +51,7 @@ class Handshakes(redirect_case.RedirectCase):
         def told():
             return sum(event["oakum"].get("count", 1)
                        for event in self.guard.events(oakum__policy=policy, oakum__leak=True))
-        proc.wait_until(lambda: told() >= count, 10, f"{count} leaks under {policy}")
+        proc.wait_until(lambda: told() >= count, 30, f"{count} leaks under {policy}")
 
     def handshakes(self, policy, proxy, cases):
         path = self.container(["/usr/bin/python3", "/workloads/handshake.py", proxy.host,

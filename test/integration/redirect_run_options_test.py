@@ -126,7 +126,7 @@ class RunProxy:
         time.sleep(0.5)  # it is kept when it has lived for a while
         with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as children:
             os.kill(int(children.read()), signal.SIGKILL)
-        process.wait_for(lambda: "another one goes on" in process.output(), 10, "the successor")
+        process.wait_for(lambda: "another one goes on" in process.output(), 30, "the successor")
         self.write(os.path.basename(go), "")
         self.assertEqual(process.wait(30), 0, process.output())
         answers = [line for line in process.output().splitlines() if _BODY in line]

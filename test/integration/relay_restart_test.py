@@ -48,7 +48,7 @@ class RelayRestarts(steady.SteadyCase):
         print(f"{name}: {said}", flush=True)
         self.check_relayed(said, counted, told, at_once=True)
         # Nothing of them is left behind.
-        proc.wait_until(lambda: steady.kept_sockets(keeper) <= 0, 10, "the keeper has closed them")
+        proc.wait_until(lambda: steady.kept_sockets(keeper) <= 0, 30, "the keeper has closed them")
         return said, told
 
     def test_streams_go_on_with_runc(self):
@@ -91,7 +91,7 @@ class RelayRestarts(steady.SteadyCase):
             told = f"{said}\n{server.output()}\n{guard.log()[-3000:]}"
             self.check_relayed(said, steady.numbers(server.output()), told)
             engine.close()
-            proc.wait_until(lambda: not manager.kept, 10, "nothing is kept any more")
+            proc.wait_until(lambda: not manager.kept, 30, "nothing is kept any more")
             hearing.stop()
 
     def late(self, how):
@@ -106,7 +106,7 @@ class RelayRestarts(steady.SteadyCase):
         process.wait(30)
         self.assertEqual(steady.numbers(process.output()), {"late": [1, 0]}, guard.log()[-3000:])
         self.assertIn("waited for a proxy", guard.log())
-        proc.wait_until(lambda: steady.kept_sockets(keeper) <= 0, 10, "the keeper has closed them")
+        proc.wait_until(lambda: steady.kept_sockets(keeper) <= 0, 30, "the keeper has closed them")
 
     def test_a_connect_that_waits_for_its_proxy_goes_on_after_a_kill(self):
         self.late(kill_later)

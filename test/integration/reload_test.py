@@ -44,7 +44,7 @@ class Reload(case.Case):
         self.agent.set_policy(new)
         self.agent.reload()
         self.agent.process.wait_for(
-            lambda: self.agent.log().count("is read again") > before, 10, "the new policy")
+            lambda: self.agent.log().count("is read again") > before, 30, "the new policy")
 
     def test_every_call_meets_the_old_policy_or_the_new_one(self):
         """One address is allowed by both, the other by one of them."""

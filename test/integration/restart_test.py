@@ -87,7 +87,7 @@ class Restarts(steady.SteadyCase):
         self.assertGuarded(ask()())
         engine.delete(container)
         guard.stop()
-        proc.wait_until(lambda: not os.path.exists(guard.socket + ".keeper"), 5, "the keeper's end")
+        proc.wait_until(lambda: not os.path.exists(guard.socket + ".keeper"), 30, "the keeper's end")
 
     def test_a_keeper_ends_with_the_last_container(self):
         guard, engine = self.start("runc")
@@ -96,7 +96,7 @@ class Restarts(steady.SteadyCase):
         guard.kill()
         self.assertTrue(os.path.exists(guard.socket + ".keeper"))
         engine.delete(container)
-        proc.wait_until(lambda: not os.path.exists(guard.socket + ".keeper"), 5, "the keeper's end")
+        proc.wait_until(lambda: not os.path.exists(guard.socket + ".keeper"), 30, "the keeper's end")
 
     def test_a_keeper_that_is_gone_is_replaced(self):
         guard, engine = self.start("runc")
@@ -119,7 +119,7 @@ class Restarts(steady.SteadyCase):
             self.assertGuarded(answer())
         engine.delete(container)
         guard.stop()
-        proc.wait_until(lambda: not os.path.exists(guard.socket + ".keeper"), 5, "the keeper's end")
+        proc.wait_until(lambda: not os.path.exists(guard.socket + ".keeper"), 30, "the keeper's end")
 
     @staticmethod
     def count_kept(guard):
@@ -145,7 +145,7 @@ class Restarts(steady.SteadyCase):
         guard.kill()
         answer = ask()
         # The probe above was its own connection: what the agent had said may still be in the queue.
-        journals = proc.wait_until(lambda: self.journals(keeper), 5, "the keeper has the session")
+        journals = proc.wait_until(lambda: self.journals(keeper), 30, "the keeper has the session")
         self.assertEqual(len(journals), 1)
         for version, status in ((2, 3), (1, None)):
             with open(journals[0], "r+b", buffering=0) as journal:
@@ -176,7 +176,7 @@ class Restarts(steady.SteadyCase):
                 guard.start()
                 self.assertGuarded(answer())
             engine.close()
-            proc.wait_until(lambda: manager.hear() == {}, 5, "nothing is kept any more")
+            proc.wait_until(lambda: manager.hear() == {}, 30, "nothing is kept any more")
 
     def test_a_systemd_that_is_busy_is_told_later(self):
         queue, count = 8, 16

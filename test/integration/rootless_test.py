@@ -108,7 +108,7 @@ class Rootless:
         """The agent; its keeper ends by itself when no container is left."""
         for pid in cls.user.processes(env.program("oakum-agent")):
             os.kill(pid, signal.SIGTERM)
-        cls.agent.wait(15)
+        cls.agent.wait(30)
 
     def podman_run(self, *args, options=(), network="none", before=(), check=True):
         return self.user.podman(*before, "run", "--rm", "--network", network, *options,
@@ -141,7 +141,7 @@ class Rootless:
         self.assertEqual(carried["data"], "hello")
         self.assertEqual(self.proxy.asked[asked:], [(SOMEWHERE, 80)])
         event, = wait_until(
-            lambda: self.events(container__name=name, oakum__verdict="deny"), 5, "the event")
+            lambda: self.events(container__name=name, oakum__verdict="deny"), 30, "the event")
         self.assertEqual((event["destination"]["port"], event["oakum"]["leak"]),
                          (self.bad.port, True))
 
@@ -167,7 +167,7 @@ class Rootless:
         process.wait_for(lambda: len(said()) == 3, 60, "it is guarded")
         for pid in self.user.processes(env.program("oakum-agent")):
             os.kill(pid, signal.SIGKILL)
-        self.agent.wait(15)
+        self.agent.wait(30)
         bad = self.bad.peers
         os.close(os.open(os.path.join(shared, "go"), os.O_CREAT | os.O_WRONLY))
         wait_until(lambda: os.path.exists(os.path.join(shared, "asks")), 20, "it goes on")
@@ -354,7 +354,7 @@ class PlainTest(RootlessCase, case.Case):
         denied, carried = self.probe(self.to(self.bad), f"tcp {SOMEWHERE} 80 hello")
         self.assertFailed(denied, "EACCES")
         self.assertFailed(carried, "EACCES")
-        event = wait_until(lambda: self.events(event__action="proxy-failure"), 5, "the event")[0]
+        event = wait_until(lambda: self.events(event__action="proxy-failure"), 30, "the event")[0]
         self.assertIn("podman unshare", event["oakum"]["detail"])
 
 

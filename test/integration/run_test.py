@@ -169,13 +169,13 @@ class Run:
         ready = self.path("ready")
         process = self.start(_ENFORCE, "sh", "-c",
                              f"trap 'exit 9' TERM; touch {ready}; while :; do sleep 0.05; done")
-        process.wait_for(lambda: os.path.exists(ready), 10, "the program runs")
+        process.wait_for(lambda: os.path.exists(ready), 30, "the program runs")
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(), 9)
 
     def test_signals_reach_what_is_left_behind(self):
         process = self.start(_ENFORCE, "sh", "-c", "sleep 50 & exit 5")
-        process.wait_for(lambda: "left behind" in process.output(), 10, "oakum waits")
+        process.wait_for(lambda: "left behind" in process.output(), 30, "oakum waits")
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(), 5)
 
@@ -186,13 +186,13 @@ class Run:
         process = self.start(options, "sh", "-c",
                              f"{self.probe} '{_BAD}'; echo started; "
                              f"{self.probe} 'wait {go}' '{_BAD}' '{_GOOD}'; {end}")
-        process.wait_for(lambda: "started" in process.output(), 10, "the program runs")
+        process.wait_for(lambda: "started" in process.output(), 30, "the program runs")
         with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as children:
             pids = {"keeper": process.pid, "guard": int(children.read())}
         for name in kills:
             os.kill(pids[name], signal.SIGKILL)
             if name == "guard":
-                wait_until(lambda: not os.path.exists(f"/proc/{pids['guard']}"), 10, "its end")
+                wait_until(lambda: not os.path.exists(f"/proc/{pids['guard']}"), 30, "its end")
         with open(go, "w", encoding="ascii"):
             pass
         self.wait_for_steps(log, 3)
@@ -226,7 +226,7 @@ class Run:
         (bad, good), _ = self.killed((*_ENFORCE, "--report", report), ["keeper"])
         self.assertFailed(bad, "EACCES")
         self.assertWorked(good)
-        wait_until(lambda: os.path.exists(report), 10, "the report")
+        wait_until(lambda: os.path.exists(report), 30, "the report")
         self.assertNothingLeft(_FAR.BAD4)
 
     def test_a_call_under_way_is_answered_by_the_successor(self):
@@ -237,7 +237,7 @@ class Run:
             f"{self.probe} 'socket 0 inet stream' 'timeout 0 snd 1500' 'connect 0 {nobody} 80'")
         syn_sent = re.compile(r"^ *\d+: \S+ 63004D0A:0050 02 ", re.MULTILINE)
         wait_until(lambda: syn_sent.search(
-            self.far.exec_inner(env.tool("cat"), "/proc/net/tcp").stdout), 10, "it connects")
+            self.far.exec_inner(env.tool("cat"), "/proc/net/tcp").stdout), 30, "it connects")
         with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as children:
             os.kill(int(children.read()), signal.SIGKILL)
         process.wait(20)

@@ -60,7 +60,7 @@ class SystemdTest(steady.SteadyCase):
 
     @staticmethod
     def check_nothing_is_kept(guard):
-        proc.wait_until(lambda: (guard.kept(), guard.kept_pipes()) == (LIFE, LIFE), 10,
+        proc.wait_until(lambda: (guard.kept(), guard.kept_pipes()) == (LIFE, LIFE), 30,
                         "nothing is kept any more")
 
     def reexec(self):
@@ -99,7 +99,7 @@ class SystemdTest(steady.SteadyCase):
         told = self.streams(guard, engine, lambda: (guard.kept() - before - SESSION) // 4,
                             guard.kill, guard.restart)
         self.assertIn("connections younger than 50 ms are reset when this agent is killed", told)
-        proc.wait_until(lambda: guard.kept() == LIFE, 10, "nothing is kept any more")
+        proc.wait_until(lambda: guard.kept() == LIFE, 30, "nothing is kept any more")
 
     def test_a_keeper_that_ends_leaves_connections_to_the_store(self):
         """As where its unit fails, or is stopped."""
@@ -110,7 +110,7 @@ class SystemdTest(steady.SteadyCase):
             proc.wait_until(lambda: "kept again" in guard.log(), 20, "all is handed to the store")
 
         self.streams(guard, engine, lambda: self.kept_relays(guard), stop_keeper, guard.kill)
-        proc.wait_until(lambda: guard.kept() == LIFE, 10, "nothing is kept any more")
+        proc.wait_until(lambda: guard.kept() == LIFE, 30, "nothing is kept any more")
 
     def test_a_stopped_service_leaves_nothing_behind(self):
         """Its containers' connections are reset, and their calls fail."""
@@ -120,7 +120,7 @@ class SystemdTest(steady.SteadyCase):
         guard.process.wait_for(lambda: self.kept_relays(guard) == len(steady.STREAMS), 20,
                                "they are kept")
         guard.stop()
-        proc.wait_until(lambda: guard.kept_pipes() == 0, 10, "the keeper has closed them")
+        proc.wait_until(lambda: guard.kept_pipes() == 0, 30, "the keeper has closed them")
         said = end()
         for name in steady.STREAMS:
             self.assertEqual(said[name][2:], [0, errno.ECONNRESET], said)
@@ -139,7 +139,7 @@ class SystemdTest(steady.SteadyCase):
         process.wait(30)
         self.assertEqual(process.output(), "late 1 0\n" * LATE, guard.log()[-3000:])
         self.assertIn(f"{LATE} connections that waited for a proxy", guard.log())
-        proc.wait_until(lambda: guard.kept() == LIFE, 10, "nothing is kept any more")
+        proc.wait_until(lambda: guard.kept() == LIFE, 30, "nothing is kept any more")
 
     def test_connections_over_tls_go_on(self):
         """The process that speaks it outlives the service's, in the same cgroup."""
@@ -157,14 +157,14 @@ class SystemdTest(steady.SteadyCase):
             proxy.start()
             self.addCleanup(proxy.stop)
         _, end = self.run_program(engine, "/bin/relayed", "many", steady.RELAYED, "4")
-        proc.wait_until(lambda: guard.kept_pipes() >= LIFE + 4, 10, "they are kept")
+        proc.wait_until(lambda: guard.kept_pipes() >= LIFE + 4, 30, "they are kept")
         for how in (guard.kill, guard.restart, guard.upgrade, guard.restart, guard.kill):
             how()
         self.assertEqual(end()["many"], [4, 0, 0], guard.log()[-3000:])
         self.assertIn("4 connections through proxies go on", guard.log())
         _, end = self.run_program(engine, "/bin/relayed", "many", steady.RELAYED, "4")
         guard.stop()
-        proc.wait_until(lambda: steady.tls_processes(guard) == [], 10, "nobody speaks TLS any more")
+        proc.wait_until(lambda: steady.tls_processes(guard) == [], 30, "nobody speaks TLS any more")
         self.assertEqual(end()["many"][0], 0)
 
     @staticmethod

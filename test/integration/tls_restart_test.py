@@ -36,7 +36,7 @@ class TlsRestarts(steady.SteadyCase):
                           prefix=proxies.in_netns(f"/run/netns/{self.far.far}"))
 
     def ended(self, guard):
-        proc.wait_until(lambda: steady.tls_processes(guard) == [], 10, "no process speaks TLS any more")
+        proc.wait_until(lambda: steady.tls_processes(guard) == [], 30, "no process speaks TLS any more")
 
     def check(self, name, ends):
         guard, engine = self.begin(name)
@@ -65,7 +65,7 @@ class TlsRestarts(steady.SteadyCase):
         self.assertEqual(self.far.packets(steady.RELAYED), 0, told)
         self.assertNotIn("are reset", guard.log())
         # Those of agents that have ended have ended with their last connection.
-        proc.wait_until(lambda: len(steady.tls_processes(guard)) <= 1, 10, "one process is left")
+        proc.wait_until(lambda: len(steady.tls_processes(guard)) <= 1, 30, "one process is left")
         guard.stop()
         self.ended(guard)
 

@@ -267,7 +267,7 @@ class UnixSockets(case.Case):
         for number, (policy, sign) in enumerate((({**FREE, "mode": "audit"}, "go"), (FREE, "again"))):
             guard.set_policy(agent.single_policy(policy))
             guard.reload()
-            proc.wait_until(lambda: reloads() > number, 10, "the reload")
+            proc.wait_until(lambda: reloads() > number, 30, "the reload")
             with open(os.path.join(self.shared, sign), "w", encoding="ascii"):
                 pass
             if sign == "go":

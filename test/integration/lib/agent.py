@@ -56,7 +56,7 @@ class Agent:
                                 self.events_path, "--control",
                                 os.path.join(self.directory, "control.sock"), *self._arguments],
                                self.log_path)
-        self.process.wait_for(self._listens, 10, "the agent listens")
+        self.process.wait_for(self._listens, 30, "the agent listens")
         return self
 
     def replace(self, number):
@@ -64,8 +64,8 @@ class Agent:
         before = self.process
         before.send_signal(number)
         self.start()
-        before.wait(15)
-        self.process.wait_for(self._listens, 10, "the agent listens")
+        before.wait(30)
+        self.process.wait_for(self._listens, 30, "the agent listens")
 
     def _listens(self):
         """Whether somebody answers at the socket, which has its name a moment earlier."""
@@ -112,7 +112,7 @@ class Agent:
         return [e for e in events
                 if all(field(e, key.replace("__", ".")) == value for key, value in wanted.items())]
 
-    def wait_events(self, count=1, timeout=5, **wanted):
+    def wait_events(self, count=1, timeout=30, **wanted):
         """events(), once there are at least `count`."""
         try:
             wait_until(lambda: len(self.events(**wanted)) >= count, timeout,

@@ -83,7 +83,7 @@ class MemoryCgroup:
         with open(os.path.join(self._path, "cgroup.procs"), encoding="ascii") as pids:
             for pid in pids.read().split():
                 self._write(self._before, "cgroup.procs", pid)
-        wait_until(self._is_gone, 10, "it is empty")
+        wait_until(self._is_gone, 30, "it is empty")
 
     def _is_gone(self):
         try:

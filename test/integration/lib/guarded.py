@@ -174,7 +174,7 @@ class GuardedContainers:
             with open(out, encoding="utf-8") as text:
                 return parse_probe(text.read())
 
-        wait_until(steps, 10, "the first connection")
+        wait_until(steps, 30, "the first connection")
         self.assertWorked(steps()[0])
         lone.kill()
         far.reset()
@@ -185,7 +185,7 @@ class GuardedContainers:
         self.assertLessEqual(len(steps()), 2)
         self.assertEqual(far.packets(), 0, far.seen())
         os.kill(keeper, signal.SIGTERM)
-        wait_until(lambda: len(steps()) == 6, 10, "the calls after the keeper's end")
+        wait_until(lambda: len(steps()) == 6, 30, "the calls after the keeper's end")
         for step in (steps()[2], steps()[3], steps()[5]):
             self.assertFailed(step, "ENOSYS")
         time.sleep(0.1)

@@ -83,7 +83,7 @@ class FarSide:
         self._server = Process(
             [self._ip, "netns", "exec", self.far, "/usr/bin/python3", _SERVER, ready,
              *self.ports], os.path.join(self.directory, f"{self.far}.log"))
-        self._server.wait_for(lambda: os.path.exists(ready), 10, "the far servers listen")
+        self._server.wait_for(lambda: os.path.exists(ready), 30, "the far servers listen")
 
     @staticmethod
     def in_netns(name, *args, **options):
@@ -143,7 +143,7 @@ class FarSide:
 
     def settle(self, address, minimum=1):
         """Waits until at least `minimum` packets for the address have been counted."""
-        return wait_until(lambda: self.packets(address) >= minimum, 5, f"packets to {address}")
+        return wait_until(lambda: self.packets(address) >= minimum, 30, f"packets to {address}")
 
     def close(self):
         if self._server is not None:

@@ -102,7 +102,7 @@ class Process:
     def send_signal(self, number):
         self._popen.send_signal(number)
 
-    def wait(self, timeout=10):
+    def wait(self, timeout=30):
         return self._popen.wait(timeout)
 
     def stop(self, number=signal.SIGTERM, timeout=15):

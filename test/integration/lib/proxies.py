@@ -83,7 +83,7 @@ class Proxy:
 
     def saw(self, text):
         """Waits until the log has it: some write a line only when the connection has ended."""
-        wait_until(lambda: text in self.log(), 10, f"{text!r} in the log of the proxy:\n{self.log()}")
+        wait_until(lambda: text in self.log(), 30, f"{text!r} in the log of the proxy:\n{self.log()}")
 
     def _write(self, name, text):
         path = os.path.join(self.directory, name)

@@ -58,7 +58,7 @@ class User:
             self._holder = Process(
                 [env.tool("unshare"), "-m", "--propagation", "private", "sh", "-c", _PREPARE, "sh",
                  self.uid, self.base], os.path.join(self.base, "holder.log"))
-            self._holder.wait_for(lambda: os.path.exists(os.path.join(self.base, "ready")), 10,
+            self._holder.wait_for(lambda: os.path.exists(os.path.join(self.base, "ready")), 30,
                                   "the mount namespace is made")
             self.write(".config/containers/containers.conf", _CONTAINERS_CONF)
             archive = os.path.join(self.base, "image.tar")
@@ -148,7 +148,7 @@ class User:
                 self.podman("rm", "--all", "--force", "--time", "0", check=False)
             for pid in self.processes():  # podman's that keeps the namespaces, for one
                 os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: not self.processes(), 10, "the user's processes are gone")
+            wait_until(lambda: not self.processes(), 30, "the user's processes are gone")
             self._holder.stop()
         run([env.tool("userdel"), self.name], check=False)
         shutil.rmtree(self.base, ignore_errors=True)

@@ -22,7 +22,7 @@ class MountNamespace:
             self._holder = Process(
                 [env.tool("unshare"), "-m", "--propagation", "private", "sh", "-c",
                  f'umount {_HYBRID} && touch "$0" && exec sleep 86400', marker], marker + ".log")
-            self._holder.wait_for(lambda: os.path.exists(marker), 10, "the mount namespace is made")
+            self._holder.wait_for(lambda: os.path.exists(marker), 30, "the mount namespace is made")
 
     def prefix(self):
         """What to put before a command."""

@@ -131,7 +131,7 @@ class ServiceManager:
     def close(self):
         self.process.stop(signal.SIGKILL)
         for path in self._cgroups:
-            proc.wait_until(lambda: self._is_gone(path), 10, f"{path} is empty")
+            proc.wait_until(lambda: self._is_gone(path), 30, f"{path} is empty")
 
     @staticmethod
     def _is_gone(path):

@@ -107,7 +107,7 @@ class SteadyCase(case.Case):
         server = proc.Process([env.tool("ip"), "netns", "exec", self.far.far,
                                env.test_program(program), "serve", ready, *args], ready + ".log")
         self.addCleanup(server.stop)
-        server.wait_for(lambda: os.path.exists(ready), 10, "the other side listens")
+        server.wait_for(lambda: os.path.exists(ready), 30, "the other side listens")
         return server
 
     def steady(self, engine):
@@ -132,7 +132,7 @@ class SteadyCase(case.Case):
         returns what it says."""
         log = os.path.join(self.directory, runtime.Runtime.new_id() + ".log")
         container, process = engine.start(self.bundle(*args), log)
-        process.wait_for(lambda: "running" in process.output(), 10, "it runs")
+        process.wait_for(lambda: "running" in process.output(), 30, "it runs")
 
         def end():
             proc.run(engine.command("kill", container, "TERM", guarded=False))

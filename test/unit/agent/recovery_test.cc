@@ -7,6 +7,7 @@
 
 #include "agent/session/session_core.h"
 #include "test/unit/agent/recovery_testing.h"
+#include "test/unit/agent/unused_port.h"
 
 namespace oakum::agent {
 namespace {
@@ -136,15 +137,11 @@ TEST_F(RecoveryTest, ANonBlockingConnectionOnItsWayIsInProgress) {
 }
 
 TEST_F(RecoveryTest, ARefusedConnectionIsRefused) {
-  uint16_t port = 0;
-  {
-    const Server gone(SOCK_STREAM);
-    port = gone.port();
-  }
-  Start([&] { return ConnectError(port); });
+  const UnusedPort nobody;
+  Start([&] { return ConnectError(nobody.port()); });
   Die([&](JournalSlot& slot, int socket_fd) {
     slot.Begin(JournalAct::kConnect, 0, SocketCookie(socket_fd));
-    EXPECT_EQ(ConnectTo(socket_fd, port), ECONNREFUSED);
+    EXPECT_EQ(ConnectTo(socket_fd, nobody.port()), ECONNREFUSED);
   });
   const auto agent = NextAgent();
   EXPECT_EQ(process_->Wait(), ECONNREFUSED);

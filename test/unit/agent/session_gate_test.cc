@@ -12,6 +12,7 @@
 #include "test/unit/agent/datagram_testing.h"
 #include "test/unit/agent/descriptor_limit.h"
 #include "test/unit/agent/udp_proxy.h"
+#include "test/unit/agent/unused_port.h"
 
 namespace oakum::agent {
 namespace {
@@ -65,12 +66,8 @@ TEST(AssociationTest, AnotherIsMadeWhenTheProxyHasEndedIt) {
 }
 
 TEST(AssociationTest, AProxyThatIsDownIsNamed) {
-  uint16_t nobody = 0;
-  {
-    const Server closed(SOCK_STREAM);
-    nobody = closed.port();
-  }
-  Guarded guarded(Carrying(nobody));
+  const UnusedPort nobody;
+  Guarded guarded(Carrying(nobody.port()));
   std::array<int, 2> go_on{};
   ASSERT_EQ(pipe2(go_on.data(), O_CLOEXEC), 0);
   GuardedProcess process(guarded.Plan(), [&](int) {
@@ -93,7 +90,8 @@ TEST(AssociationTest, AProxyThatIsDownIsNamed) {
   EXPECT_FALSE(events[0].leak);
   EXPECT_EQ(events[0].verdict, EventVerdict::kRedirect);
   EXPECT_EQ(events[0].errno_value, ECONNREFUSED);
-  EXPECT_NE(events[0].detail.find(std::to_string(nobody)), std::string::npos) << events[0].detail;
+  EXPECT_NE(events[0].detail.find(std::to_string(nobody.port())), std::string::npos)
+      << events[0].detail;
   EXPECT_EQ(events[0].destination.port, 9);
 }
 

@@ -251,7 +251,18 @@ TEST_P(WaysTest, WithoutAnAgentCallsFail) {
   });
   guarded->Attach(process);
   process.Go();
-  usleep(300'000);
+  // One call has been answered, and the other one waits.
+  pollfd reached = {server.fd(), POLLIN, 0};
+  ASSERT_EQ(poll(&reached, 1, 30'000), 1);
+  const auto waits = [&] {
+    const auto sessions = guarded->manager().List();
+    return !sessions.empty() && sessions[0].waiting == 1;
+  };
+  for (int i = 0; i < 3000 && !waits(); ++i) {
+    usleep(10'000);
+  }
+  EXPECT_TRUE(waits());
+  usleep(100'000);
   guarded.reset();
   ASSERT_TRUE(server.Reached());
   ASSERT_EQ(write(go_write.get(), "g", 1), 1);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "test/unit/agent/receive_testing.h"
+#include "test/unit/agent/unused_port.h"
 
 namespace oakum::agent {
 namespace {
@@ -96,7 +97,7 @@ void TryRecvfrom(int output_fd, const Pair& pair) {
   reinterpret_cast<sockaddr_in&>(own).sin_port = 0;  // in both families at the same place
   (void)bind(closed, reinterpret_cast<sockaddr*>(&own), own_length);
   (void)getsockname(closed, reinterpret_cast<sockaddr*>(&own), &own_length);
-  close(closed);
+  HearNobody(closed);
   const bool v6 = own.ss_family == AF_INET6;
   (void)setsockopt(pair.own, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_RECVERR : IP_RECVERR, &on,
                    sizeof on);
@@ -104,6 +105,7 @@ void TryRecvfrom(int output_fd, const Pair& pair) {
   length = sizeof name;
   dprintf(output_fd, "error %zd", recvfrom(pair.own, data, 8, 0, address, &length));
   dprintf(output_fd, " %d\n", errno);
+  close(closed);
 }
 
 void ShowMessage(int output_fd, const msghdr& header, const char* name, const char* control,
@@ -339,8 +341,8 @@ TEST_P(ReceiveTest, IsTheSameAsNatively) {
   const Bound own = BindLoopback(domain);
   const Bound from = BindLoopback(domain);
   const std::array connected = {BindLoopback(domain), BindLoopback(domain)};  // one for each run
-  Bound nobody = BindLoopback(domain);
-  nobody.fd.Reset();
+  const Bound nobody = BindLoopback(domain);
+  HearNobody(nobody.fd.get());
   const Pair pair{own.fd.get(), from.fd.get(), reinterpret_cast<const sockaddr*>(&own.address),
                   own.length};
   const auto body = [&](size_t run) {
