@@ -6,6 +6,7 @@ import time
 from lib import agent, case, network, proxies, runtime, steady
 
 PROXY = network.FarSide.GATEWAY4
+PATIENCE = 1.0  # of relayed, seconds: then a datagram counts as lost
 # Where a container connects to (RFC 5737), and the kind of proxy that its way leads through.
 SOCKS, HTTP, UNIX, TLS, UDP = (f"192.0.2.{last}" for last in range(11, 16))
 
@@ -105,16 +106,20 @@ class RelayKinds(steady.SteadyCase):
     def test_datagrams_go_on(self):
         guard, engine = self.begin()
         _, end = self.run_program(engine, "/bin/relayed", "datagrams", UDP)
+        allowed = 0
         for _ in range(3):
             time.sleep(0.3)
+            begun = time.monotonic()
             self.kill(guard)
+            # What is on its way is lost, and what is sent while there is no agent may be.
+            allowed += 2 + int((time.monotonic() - begun) / PATIENCE)
         said = end()
         for name in ("connected", "unconnected"):
             answered, lost, wrong, error = said[name]
             told = f"{said} {guard.log()[-3000:]}"
             self.assertEqual((wrong, error), (0, 0), told)
             self.assertGreater(answered, 50, told)
-            self.assertLessEqual(lost, 3 * 2, told)
+            self.assertLessEqual(lost, allowed, told)
             self.assertEqual(guard.events(oakum__verdict="deny"), [], told)
 
 

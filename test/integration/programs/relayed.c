@@ -37,7 +37,7 @@ enum {
   SLOW_PORT = 7013,
   LATE_PORT = 7014
 };
-enum { ECHO_PORT = 443 };
+enum { ECHO_PORT = 443, PATIENCE = 1000 };
 enum { PIECE = 65536, MOST = 1 << 20, MOST_STREAMS = 64 };
 
 static atomic_int stopping;
@@ -290,7 +290,7 @@ static void *send_datagrams(void *argument) {
     struct pollfd ready = {fd, POLLIN, 0};
     uint32_t got = number - 1;
     // What comes late is of one that counts as lost.
-    while (job->error == 0 && got != number && poll(&ready, 1, 300) == 1) {
+    while (job->error == 0 && got != number && poll(&ready, 1, PATIENCE) == 1) {
       struct sockaddr_in from = {0};
       socklen_t length = sizeof from;
       if (recvfrom(fd, &got, sizeof got, 0, (struct sockaddr *)&from, &length) < 0) {
