@@ -30,7 +30,7 @@ constexpr int kIpv6Rthdr2292 = 5;
 // The lowest number of a /proc/PID/uid_map line that holds `id`, translated: from the thread's user
 // namespace to the agent's (user_namespaces(7)). Empty when it is not mapped.
 std::optional<uint32_t> MapId(pid_t tid, const char* map, uint32_t id) {
-  const auto text = ReadFile(fmt::format("/proc/{}/{}", tid, map), 64 * 1024);
+  const auto text = ReadFile(fmt::format("/proc/{}/{}", tid, map), size_t{64} * 1024);
   if (!text) {
     return std::nullopt;
   }
@@ -48,7 +48,7 @@ std::optional<uint32_t> MapId(pid_t tid, const char* map, uint32_t id) {
 
 // The thread group's id in its own pid namespace: the last number of NStgid (proc_pid_status(5)).
 pid_t OwnTgid(pid_t tid) {
-  const auto text = ReadFile(fmt::format("/proc/{}/status", tid), 256 * 1024);
+  const auto text = ReadFile(fmt::format("/proc/{}/status", tid), size_t{256} * 1024);
   if (!text) {
     return 0;
   }

@@ -168,6 +168,7 @@ Expected<std::vector<HeldSocket>> HeldSocket::CreateSome(size_t count, int domai
     return ErrnoError(error, "hold a connection");
   }
   std::vector<HeldSocket> made;
+  made.reserve(fds.size());
   for (UniqueFd& fd : fds) {
     made.push_back(HeldSocket(shared, std::move(fd)));
   }

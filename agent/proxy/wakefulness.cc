@@ -7,7 +7,7 @@
 
 namespace oakum::agent {
 
-Wakefulness::Wakefulness() : Wakefulness(Clock::now, [] { (void)sched_yield(); }) {}
+Wakefulness::Wakefulness() : Wakefulness(Clock::now, [] { sched_yield(); }) {}
 
 Wakefulness::Wakefulness(std::function<Clock::time_point()> now, std::function<void()> yield)
     : now_(std::move(now)), yield_(std::move(yield)) {}

@@ -1,11 +1,11 @@
 #include "agent/proxy/worker.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <system_error>
 #include <utility>
 

@@ -101,6 +101,7 @@ bool TextServer::MakeRoomFor(const Peer& newcomer) {
     return true;
   }
   std::vector<Place> places;
+  places.reserve(clients_.size());
   for (const auto& [fd, client] : clients_) {
     places.push_back({fd, client.peer, client.progress});
   }
