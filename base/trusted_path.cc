@@ -7,13 +7,14 @@
 
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <climits>
 #include <deque>
-#include <sstream>
 #include <string_view>
 #include <utility>
 
 #include "base/file.h"
+#include "base/uid_map.h"
 #include "base/unique_fd.h"
 
 namespace oakum {
@@ -180,13 +181,9 @@ class Walk {
 std::optional<uid_t> UnmappedUid() {
   const auto map = ReadFile("/proc/self/uid_map", kMaxUidMap);
   if (map) {
-    std::istringstream lines(*map);
-    uint64_t inside = 0;
-    uint64_t outside = 0;
-    uint64_t count = 0;
     uint64_t mapped = 0;
-    while (lines >> inside >> outside >> count) {
-      mapped += count;
+    for (const UidRange& range : ParseUidMap(*map)) {
+      mapped += range.count;
     }
     if (mapped >= kAllUids) {
       return std::nullopt;
@@ -195,7 +192,7 @@ std::optional<uid_t> UnmappedUid() {
   const auto text = ReadFile("/proc/sys/kernel/overflowuid", kMaxNumber);
   uid_t uid = kUsualUnmapped;
   if (text) {
-    std::istringstream(*text) >> uid;
+    std::from_chars(text->data(), text->data() + text->size(), uid);
   }
   return uid;
 }

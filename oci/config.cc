@@ -123,15 +123,15 @@ class Scanner {
     size_t end;
   };
 
-  // The value of `key` in the object whose '{' is at `open`.
+  // The value of `key`, which needs no escapes, in the object whose '{' is at `open`.
   std::optional<Span> FindMember(size_t open, std::string_view key) const {
     size_t at = SkipSpace(open + 1);
     while (text_[at] != '}') {
       const size_t key_end = SkipValue(at);
-      const auto name = ParseJson(text_.substr(at, key_end - at), kName);
+      const bool found = IsString(text_.substr(at, key_end - at), key);
       const size_t begin = SkipSpace(SkipSpace(key_end) + 1);  // over the colon
       const size_t end = SkipValue(begin);
-      if (name && *name == key) {
+      if (found) {
         return Span{begin, end};
       }
       at = SkipSpace(end);
@@ -148,6 +148,16 @@ class Scanner {
   }
 
  private:
+  // Whether the string that is written as `quoted` is `value`.
+  static bool IsString(std::string_view quoted, std::string_view value) {
+    const std::string_view inside = quoted.substr(1, quoted.size() - 2);
+    if (!inside.contains('\\')) {
+      return inside == value;
+    }
+    const auto parsed = ParseJson(quoted, kName);
+    return parsed && *parsed == value;
+  }
+
   // The offset behind the value that begins at `at`.
   size_t SkipValue(size_t at) const {
     size_t depth = 0;

@@ -190,6 +190,10 @@ std::vector<RegisterSet> Complement(const RegisterSet& x) {
 }
 
 bool IsSubset(const RegisterSet& x, const RegisterSet& y) {
+  // First, for a merge compares all pieces of a system call with each other, most of them masks.
+  if (x.shape == Shape::kMasked && y.shape == Shape::kMasked) {
+    return (y.a & ~x.a) == 0 && (x.b & y.a) == y.b;
+  }
   if (x == y || y.IsAny()) {
     return true;
   }
@@ -212,10 +216,7 @@ bool IsSubset(const RegisterSet& x, const RegisterSet& y) {
                                             (y.b == kMax || (y.b == kMax - 1 && x.a == kMax))
                                       : y.a == 0;
     case Shape::kMasked:
-      if (y.shape == Shape::kRange) {
-        return y.a <= x.b && (x.b | ~x.a) <= y.b;
-      }
-      return (y.a & ~x.a) == 0 && (x.b & y.a) == y.b;
+      return y.shape == Shape::kRange && y.a <= x.b && (x.b | ~x.a) <= y.b;
   }
   return false;
 }

@@ -19,6 +19,9 @@ namespace {
 // Errnos for what has to differ from the default action, in the order of preference.
 constexpr std::array<uint16_t, 3> kOtherErrnos = {ENOSYS, EPERM, EACCES};
 
+// How many rules RestRules are.
+constexpr ptrdiff_t kRestRules = 2;
+
 template <typename IsTaken>
 uint16_t FreeErrno(uint16_t wanted, IsTaken is_taken) {
   if (!is_taken(wanted)) {
@@ -145,6 +148,7 @@ Expected<std::vector<SeccompMerger::Rule>> SeccompMerger::MergeSyscall(
   if (!effect) {
     return std::unexpected(effect.error());
   }
+  const bool rest = by_rest && LeavesNothing(*effect, planned);
   std::vector<Rule> rules;
   std::vector<Piece> pieces;
   for (const EffectiveRule& rule : effect->rules) {
@@ -152,7 +156,7 @@ Expected<std::vector<SeccompMerger::Rule>> SeccompMerger::MergeSyscall(
       if (rule.action != default_after_) {
         rules.push_back({rule.action, rule.conditions});
       }
-    } else if (auto cut = Cut(rule.region, rule.action, planned, pieces); !cut) {
+    } else if (auto cut = Cut(rule.region, rule.action, planned, rest, pieces); !cut) {
       return std::unexpected(cut.error());
     }
   }
@@ -170,18 +174,20 @@ Expected<std::vector<SeccompMerger::Rule>> SeccompMerger::MergeSyscall(
       to.push_back({piece.action, std::move(conditions)});
     }
   }
-  if (by_rest && asked.size() > 2 && LeavesNothing(*effect, planned)) {
+  if (rest && std::ssize(asked) > kRestRules) {
     std::vector<std::vector<ArgCondition>> others;
     others.reserve(rules.size());
     for (const Rule& rule : rules) {
       others.push_back(rule.conditions);
     }
-    if (const auto bit = FindRestBit(others); bit) {
-      const SeccompAction notify = asked.front().action;
-      asked.clear();
-      for (std::vector<ArgCondition>& conditions : RestRules(*bit)) {
-        asked.push_back({notify, std::move(conditions)});
-      }
+    const auto bit = FindRestBit(others);
+    if (!bit) {
+      return MergeSyscall(planned, false);
+    }
+    const SeccompAction notify = asked.front().action;
+    asked.clear();
+    for (std::vector<ArgCondition>& conditions : RestRules(*bit)) {
+      asked.push_back({notify, std::move(conditions)});
     }
   }
   std::ranges::move(asked, std::back_inserter(rules));
@@ -207,12 +213,19 @@ bool SeccompMerger::LeavesNothing(const Effect& effect, const PlannedSyscall& pl
 }
 
 // What each branch of the plan makes of the calls in `region`, which `allowed` lets through.
+// `rest`: of what is asked about no more pieces than show that the rules for the rest are fewer.
 Expected<void> SeccompMerger::Cut(const ArgRegion& region, const SeccompAction& allowed,
-                                  const PlannedSyscall& planned, std::vector<Piece>& pieces) const {
+                                  const PlannedSyscall& planned, bool rest,
+                                  std::vector<Piece>& pieces) const {
+  const auto is_asked = [](const Piece& piece) { return piece.action.kind == ActionKind::kNotify; };
   for (const PlannedBranch& branch : planned.branches) {
     const SeccompAction action = ActionOf(branch, allowed);
     if (action == default_after_) {
       continue;  // the runtimes skip such rules, and nothing else takes these calls
+    }
+    if (rest && action.kind == ActionKind::kNotify &&
+        std::ranges::count_if(pieces, is_asked) > kRestRules) {
+      continue;
     }
     const auto cut = Intersect(region, branch.region);
     if (!cut) {
@@ -244,9 +257,12 @@ Expected<void> SeccompMerger::CutRest(const Effect& effect, const PlannedSyscall
 }
 
 // The engine's rules may overlap each other, and so may branches with the same action: what is
-// covered already is not said again.
+// covered already is not said again. `regions` are disjoint, so they are compared only with what
+// was there before them.
 void SeccompMerger::AddPieces(const std::vector<ArgRegion>& regions, const SeccompAction& action,
                               std::vector<Piece>& pieces) {
+  std::vector<Piece> added;
+  added.reserve(regions.size());
   for (const ArgRegion& region : regions) {
     const auto covers = [&](const Piece& other) {
       return other.action == action && IsSubset(region, other.region);
@@ -257,8 +273,9 @@ void SeccompMerger::AddPieces(const std::vector<ArgRegion>& regions, const Secco
     std::erase_if(pieces, [&](const Piece& other) {
       return other.action == action && IsSubset(other.region, region);
     });
-    pieces.push_back({region, action});
+    added.push_back({region, action});
   }
+  pieces.insert(pieces.end(), added.begin(), added.end());
 }
 
 Expected<void> SeccompMerger::Emit(std::string_view name, std::vector<Rule> rules,

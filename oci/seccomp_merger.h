@@ -59,7 +59,7 @@ class SeccompMerger {
   Expected<std::vector<Rule>> MergeSyscall(const PlannedSyscall& planned, bool by_rest) const;
   [[nodiscard]] bool LeavesNothing(const Effect& effect, const PlannedSyscall& planned) const;
   Expected<void> Cut(const ArgRegion& region, const SeccompAction& allowed,
-                     const PlannedSyscall& planned, std::vector<Piece>& pieces) const;
+                     const PlannedSyscall& planned, bool rest, std::vector<Piece>& pieces) const;
   Expected<void> CutRest(const Effect& effect, const PlannedSyscall& planned,
                          std::vector<Piece>& pieces) const;
   static void AddPieces(const std::vector<ArgRegion>& regions, const SeccompAction& action,

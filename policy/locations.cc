@@ -6,10 +6,10 @@
 
 #include <cstdint>
 #include <cstdlib>
-#include <sstream>
 #include <vector>
 
 #include "base/file.h"
+#include "base/uid_map.h"
 
 namespace oakum::policy {
 
@@ -39,13 +39,9 @@ std::optional<std::string> HomeOf(uid_t uid) {
 }  // namespace
 
 std::optional<uid_t> OutsideUid(std::string_view uid_map, uid_t uid) {
-  std::istringstream lines{std::string(uid_map)};
-  uint64_t inside = 0;
-  uint64_t outside = 0;
-  uint64_t count = 0;
-  while (lines >> inside >> outside >> count) {
-    if (uid >= inside && uid - inside < count) {
-      return static_cast<uid_t>(outside + (uid - inside));
+  for (const UidRange& range : ParseUidMap(uid_map)) {
+    if (uid >= range.inside && uid - range.inside < range.count) {
+      return static_cast<uid_t>(range.outside + (uid - range.inside));
     }
   }
   return std::nullopt;
