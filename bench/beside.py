@@ -14,16 +14,18 @@ LOAD = os.path.join(BUILD, "test/oakum-proxy-load")
 GUARD = [OAKUM, "run", "--mode", "enforce", "--allow", "127.0.0.0/8", "--"]
 
 
-def arguments(name, text, repeats, **choices):
-    """The options that all have; `choices` for --only."""
+def arguments(name, text, repeats, starts=None, **choices):
+    """The options that all have, and --starts where that is a number; `choices` for --only."""
     parser = argparse.ArgumentParser(description=text)
     parser.add_argument("--quick", action="store_true", help="little work: only that it runs")
     parser.add_argument("--repeats", type=int, default=repeats, help="the medians are shown")
+    if starts is not None:
+        parser.add_argument("--starts", type=int, default=starts, help="of the servers, each with so many repeats")
     parser.add_argument("--json", metavar="FILE", help="write the figures there as well")
     parser.add_argument("--only", metavar="WORD", help="the rows with this in their name", **choices)
     options = parser.parse_args()
     if options.quick:
-        options.repeats = 1
+        options.repeats = options.starts = 1
     if os.geteuid() != 0:
         print(f"SKIPPED bench/{name}: needs root, for a network namespace")
         sys.exit(77)
