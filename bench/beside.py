@@ -20,7 +20,8 @@ def arguments(name, text, repeats, starts=None, **choices):
     parser.add_argument("--quick", action="store_true", help="little work: only that it runs")
     parser.add_argument("--repeats", type=int, default=repeats, help="the medians are shown")
     if starts is not None:
-        parser.add_argument("--starts", type=int, default=starts, help="of the servers, each with so many repeats")
+        parser.add_argument("--starts", type=int, default=starts,
+                            help="of the servers, each with so many repeats")
     parser.add_argument("--json", metavar="FILE", help="write the figures there as well")
     parser.add_argument("--only", metavar="WORD", help="the rows with this in their name", **choices)
     options = parser.parse_args()
