@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "agent/events/event_log.h"
+#include "agent/proxy/tls_process.h"
 #include "agent/session/session_manager.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -183,9 +184,15 @@ class Run {
       return Outcome{.status = EndLike(ended->status), .reported = true};
     }
     if (auto* successor = std::get_if<SuccessorRole>(&*role); successor != nullptr) {
-      return Ended(Succeed(*supervisor, *successor));
+      return Ended(Succeed(*supervisor, successor->before, nullptr, 0));
     }
-    const auto& guard = std::get<GuardRole>(*role);
+    auto& guard = std::get<GuardRole>(*role);
+    if (guard.before) {
+      auto outcome = Ended(Succeed(*supervisor, *guard.before, guard.store.get(), guard.keeper));
+      supervisor->LeaveToKeeper();
+      return outcome;
+    }
+    supervisor->LeaveToKeeper();
     auto own = Supervisor::Create();
     if (!own) {
       return Fail(own.error());
@@ -207,7 +214,7 @@ class Run {
     return outcome;
   }
 
-  std::optional<Outcome> Guard(Supervisor& supervisor, agent::FdStore* store) {
+  std::optional<Outcome> Guard(Supervisor& supervisor, RunStore* store) {
     const auto filter = OwnFilter(policy::Plan(policy_));
     if (!filter) {
       return Fail(filter.error());
@@ -227,8 +234,8 @@ class Run {
     if (!watched) {
       return Fail(ErrnoError("fcntl(F_DUPFD_CLOEXEC)").error());
     }
-    if (auto kept = store != nullptr ? KeepProgram(*store, program->pid(), watched.get())
-                                     : Expected<void>();
+    if (auto kept =
+            store != nullptr ? store->KeepProgram(program->pid(), watched.get()) : Expected<void>();
         !kept) {
       return Fail(kept.error());
     }
@@ -242,24 +249,27 @@ class Run {
       context_.Fail(code == ENOENT ? kExitNotFound : kExitNotExecutable, executed.error().what);
       return std::nullopt;
     }
-    return Wait(supervisor, program->pid(), watched.get());
+    return Wait(supervisor, program->pid(), watched.get(), 0);
   }
 
-  // In the place of a guard that has died.
-  std::optional<Outcome> Succeed(Supervisor& supervisor, SuccessorRole& role) {
+  // In the place of a guard that has died. `keeper`: the program's parent, and this process's; 0:
+  // this process itself.
+  std::optional<Outcome> Succeed(Supervisor& supervisor, DeadGuard& before, RunStore* store,
+                                 pid_t keeper) {
     context_.err << fmt::format("oakum: the guard has died (signal {}); another one goes on\n",
-                                WTERMSIG(role.status));
+                                WTERMSIG(before.status))
+                 << std::flush;
     sink_.Recall();
-    if (auto begun = Begin(supervisor, nullptr); !begun) {
+    if (auto begun = Begin(supervisor, store); !begun) {
       return Fail(begun.error());
     }
-    if (const auto adopted = sessions_->Adopt(std::move(role.items)); !adopted) {
+    if (const auto adopted = sessions_->Adopt(std::move(before.items)); !adopted) {
       return Fail(adopted.error());
     }
-    return Wait(supervisor, role.program, role.listener.get());
+    return Wait(supervisor, before.program, before.listener.get(), keeper);
   }
 
-  Expected<void> Begin(Supervisor& supervisor, agent::FdStore* store) {
+  Expected<void> Begin(Supervisor& supervisor, RunStore* store) {
     if (options_.events) {
       auto created = agent::EventLog::Create({.path = *options_.events}, log_);
       if (!created) {
@@ -270,6 +280,10 @@ class Run {
     sink_.Connect(event_log_.get(), [&supervisor] { supervisor.KillAll(); });
     agent::SessionOptions session_options;
     session_options.store = store;
+    if (store != nullptr) {
+      tls_process_.emplace([store](int line_fd) { return store->SpawnTls(line_fd); });
+      session_options.tls_process = &*tls_process_;
+    }
     auto sessions = agent::SessionManager::Create(session_options, policies_, sink_, log_);
     if (!sessions) {
       return std::unexpected(std::move(sessions.error()));
@@ -278,13 +292,14 @@ class Run {
     return {};
   }
 
-  Outcome Wait(Supervisor& supervisor, pid_t program, int listener_fd) {
-    const int status = supervisor.Wait(program, listener_fd, [&] {
+  Outcome Wait(Supervisor& supervisor, pid_t program, int listener_fd, pid_t keeper) {
+    const auto on_wait = [&] {
       context_.err << fmt::format(
           "oakum: {} has ended; waiting for the processes that it left behind\n",
           Escape(options_.command.front()));
-    });
-    return {.status = ExitStatus(status)};
+    };
+    return {.status = ExitStatus(keeper > 0 ? supervisor.WaitBeside(keeper, listener_fd, on_wait)
+                                            : supervisor.Wait(program, listener_fd, on_wait))};
   }
 
   const Options& options_;
@@ -294,6 +309,7 @@ class Run {
   Context& context_;
   const Log log_{"oakum", LogLevel::kError};
   std::unique_ptr<agent::EventLog> event_log_;
+  std::optional<agent::TlsProcess> tls_process_;
   std::unique_ptr<agent::SessionManager> sessions_;
 };
 

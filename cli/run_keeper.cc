@@ -1,7 +1,6 @@
 #include "cli/run_keeper.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -9,147 +8,235 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
-#include <map>
-#include <span>
-#include <string>
-#include <string_view>
+#include <chrono>
+#include <set>
+#include <thread>
 #include <utility>
 
-#include "agent/kept/keeper_line.h"
-#include "agent/kept/keeper_protocol.h"
+#include "cli/run_tls.h"
+#include "cli/yama.h"
 
 namespace oakum::cli {
 
 namespace {
 
-using agent::KeeperWord;
-using agent::KeptItem;
+using Clock = std::chrono::steady_clock;
 
-constexpr std::string_view kProgramPrefix = "program-";
-// What is sent is safe: it is heard all at once after so long, since much of it is forgotten by
-// then.
-constexpr int kLullMs = 2;
+constexpr int kKillAgainMs = 10;  // children of the killed become ours
+constexpr int kLooksAgainMs = 100;
+// A guard that dies at once, again and again, is not started without a pause.
+constexpr std::chrono::milliseconds kShortLife{100};
+constexpr std::chrono::milliseconds kFirstPause{10};
+constexpr std::chrono::milliseconds kLongestPause{1000};
+// What speaks TLS ends when its connections have.
+constexpr std::chrono::milliseconds kTlsEndsWithin{1000};
 
-// The guard's side. Where there is no keeper any more there is nobody to keep for.
-class ParentStore final : public agent::FdStore {
- public:
-  explicit ParentStore(UniqueFd socket) : line_(std::move(socket)) {}
-
-  Expected<void> Keep(const std::string& name, std::span<const int> fds) override {
-    return UnlessGone(line_.Keep(name, fds));
-  }
-  Expected<void> TryKeep(const std::string& name, std::span<const int> fds) override {
-    return UnlessGone(line_.TryKeep(name, fds));
-  }
-  void Forget(const std::string& name) override { line_.Forget(name); }
-
- private:
-  static Expected<void> UnlessGone(Expected<void> kept) {
-    return !kept && (kept.error().code == EPIPE || kept.error().code == ECONNRESET)
-               ? Expected<void>()
-               : kept;
-  }
-
-  agent::KeeperLine line_;
-};
-
-// The keeper's side.
+// There until the process ends: a guard has a copy of it, whose descriptors are not its own.
 class RunKeeper {
  public:
-  RunKeeper(pid_t guard, UniqueFd socket) : guard_(guard), socket_(std::move(socket)) {}
+  RunKeeper(Supervisor& supervisor, RunTable& table, UniqueFd own_end, UniqueFd guards_end)
+      : supervisor_(supervisor),
+        table_(table),
+        own_end_(std::move(own_end)),
+        guards_end_(std::move(guards_end)) {}
 
-  RunRole Wait(Supervisor& supervisor) {
-    std::array<pollfd, 2> watched{
-        pollfd{.fd = supervisor.signals_fd(), .events = POLLIN, .revents = 0},
-        pollfd{.fd = socket_.get(), .events = POLLIN, .revents = 0}};
-    int status = 0;
-    while (waitpid(guard_, &status, WNOHANG) != guard_) {
-      const bool hears = watched[1].fd >= 0;
-      if (poll(watched.data(), watched.size(), hears || !socket_ ? -1 : kLullMs) == 0) {
-        Hear();
-        watched[1].fd = socket_.get();
-      } else if (hears && watched[1].revents != 0) {
-        watched[1].fd = -1;
+  [[nodiscard]] int own_end() const { return own_end_.get(); }
+  [[nodiscard]] int guards_end() const { return guards_end_.get(); }
+
+  // In a guard, a child of `keeper`.
+  GuardRole BeGuard(pid_t keeper, std::optional<DeadGuard> before) {
+    return {.store = std::make_unique<RunStore>(table_, guards_end_.get(), keeper),
+            .keeper = keeper,
+            .before = std::move(before)};
+  }
+
+  // Returns in the keeper and in each guard that it starts.
+  RunRole Run(pid_t guard) {
+    const pid_t keeper = getpid();
+    std::chrono::milliseconds pause{};
+    for (;;) {
+      guard_ = guard;
+      supervisor_.AddOther(guard);
+      const auto begun = Clock::now();
+      const int status = WaitForGuard();
+      if (WIFEXITED(status) || table_.program() == 0) {
+        EndTls();
+        return EndedRole{status};
       }
-      supervisor.PassSignalsOn(guard_, program_);
-    }
-    Hear();
-    if (WIFEXITED(status) || program_ < 0) {
-      return EndedRole{status};
-    }
-    SuccessorRole successor{.items = {}, .program = program_, .listener = {}, .status = status};
-    for (auto& [name, fds] : items_) {
-      if (name.starts_with(kProgramPrefix)) {
-        successor.listener = std::move(fds.front());
-      } else {
-        successor.items.push_back({name, std::move(fds)});
+      DeadGuard before = Before(status);
+      supervisor_.TakeOver(before.program, tls_);
+      pause = Clock::now() - begun >= kShortLife
+                  ? std::chrono::milliseconds(0)
+                  : std::clamp(2 * pause, kFirstPause, kLongestPause);
+      std::this_thread::sleep_for(pause);
+      guard = MayLookBeside() ? ForkSharingDescriptors() : -1;
+      if (guard < 0) {
+        return SuccessorRole{std::move(before)};
       }
+      if (guard == 0) {
+        return BeGuard(keeper, std::move(before));
+      }
+      // They are the guard's.
+      (void)before.listener.Release();
+      for (agent::KeptItem& item : before.items) {
+        for (UniqueFd& fd : item.fds) {
+          (void)fd.Release();
+        }
+      }
+      beside_ = true;
     }
-    return successor;
   }
 
  private:
-  // All that has come; what a guard has sent is there although it has died.
-  void Hear() {
-    while (socket_) {
-      auto message = agent::ReceiveFromPeer(socket_.get());
-      if (!message && message.error().code == EAGAIN) {
-        return;
+  // Its status (waitpid(2)).
+  int WaitForGuard() {
+    std::array<pollfd, 4> watched{
+        pollfd{.fd = supervisor_.signals_fd(), .events = POLLIN, .revents = 0},
+        pollfd{.fd = own_end_.get(), .events = POLLIN, .revents = 0},
+        pollfd{.fd = beside_ ? supervisor_.kill_fd() : -1, .events = POLLIN, .revents = 0},
+        // Only ever POLLHUP: no task has the filter any more.
+        pollfd{.fd = beside_ ? listener_.get() : -1, .events = 0, .revents = 0}};
+    bool killing = false;
+    for (;;) {
+      if (const auto status = Reap(); status) {
+        return *status;
       }
-      if (!message || !*message) {
-        socket_.Reset();  // its end, which SIGCHLD tells of
-        return;
+      if (killing) {
+        supervisor_.SignalAll(SIGKILL);
       }
-      const std::string& name = (*message)->name;
-      if ((*message)->word == KeeperWord::kForget) {
-        items_.erase(name);
-      } else if ((*message)->word == KeeperWord::kKeep && !(*message)->fds.empty()) {
-        if (name.starts_with(kProgramPrefix)) {
-          const std::string_view pid = std::string_view(name).substr(kProgramPrefix.size());
-          std::from_chars(pid.data(), pid.data() + pid.size(), program_);
-        }
-        items_.insert_or_assign(name, std::move((*message)->fds));
+      (void)poll(watched.data(), watched.size(), killing ? kKillAgainMs : -1);
+      if (watched[1].revents != 0) {
+        Hear(true);
+      }
+      if (watched[2].revents != 0) {
+        killing = true;
+        watched[2].fd = -1;
+      }
+      if (watched[3].revents != 0) {
+        killing = false;
+        watched[2].fd = -1;
+        watched[3].fd = -1;
+      }
+      if (beside_) {
+        supervisor_.PassSignalsOn();
+      } else {
+        supervisor_.PassSignalsOn(guard_, table_.program());
       }
     }
   }
 
-  const pid_t guard_;
-  UniqueFd socket_;
-  pid_t program_ = -1;
-  std::map<std::string, std::vector<UniqueFd>> items_;
+  // Waits for who has ended. The guard's status, when that has. What it leaves behind is this
+  // process's a moment before that, and not waited for until then.
+  std::optional<int> Reap() {
+    int status = 0;
+    if (waitpid(guard_, &status, WNOHANG) == guard_) {
+      return status;
+    }
+    if (!beside_) {
+      std::erase_if(tls_, [](pid_t pid) { return waitpid(pid, nullptr, WNOHANG) == pid; });
+      return std::nullopt;
+    }
+    for (pid_t pid = 0; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+      if (pid == guard_) {
+        return status;
+      }
+      tls_.erase(pid);
+      supervisor_.Ended(pid, status);
+    }
+    return std::nullopt;
+  }
+
+  // Numbers of descriptors: lines that are to be served (RunStore::SpawnTls).
+  void Hear(bool starts) {
+    for (int number = -1;
+         recv(own_end_.get(), &number, sizeof number, MSG_DONTWAIT) == sizeof number && starts;) {
+      if (const pid_t started = StartTls(UniqueFd(number)); started > 0) {
+        tls_.insert(started);
+        supervisor_.AddOther(started);
+      }
+    }
+  }
+
+  // What is there for who takes its place.
+  DeadGuard Before(int status) {
+    Hear(false);
+    DeadGuard before{
+        .items = table_.TakeAll(), .program = table_.program(), .listener = {}, .status = status};
+    const auto found = std::ranges::find(before.items, kListenerName, &agent::KeptItem::name);
+    if (found != before.items.end()) {
+      before.listener = std::move(found->fds.front());
+      before.items.erase(found);
+    }
+    if (!listener_) {
+      listener_.Reset(fcntl(before.listener.get(), F_DUPFD_CLOEXEC, 0));
+      table_.AddOwn(listener_.get());
+    }
+    return before;
+  }
+
+  // What it carries ends with what is kept.
+  void EndTls() {
+    table_.CloseAll();
+    const auto end = Clock::now() + kTlsEndsWithin;
+    for (const pid_t pid : tls_) {
+      while (waitpid(pid, nullptr, WNOHANG) == 0) {
+        if (Clock::now() >= end) {
+          kill(pid, SIGKILL);
+          (void)waitpid(pid, nullptr, 0);
+          break;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+    }
+    tls_.clear();
+  }
+
+  Supervisor& supervisor_;
+  RunTable& table_;
+  const UniqueFd own_end_;
+  const UniqueFd guards_end_;
+  UniqueFd listener_;
+  pid_t guard_ = -1;
+  bool beside_ = false;  // the program is this process's child
+  std::set<pid_t> tls_;
 };
+
+// In the first guard: false when the keeper has ended.
+bool MayBegin(int line_fd, pid_t keeper) {
+  char go = 0;
+  pollfd line = {line_fd, POLLIN, 0};
+  while (poll(&line, 1, kLooksAgainMs) <= 0) {
+    if (getppid() != keeper) {
+      return false;  // it has an end of the line, as this process has
+    }
+  }
+  return recv(line_fd, &go, 1, MSG_DONTWAIT) == 1;
+}
 
 }  // namespace
 
 Expected<RunRole> SplitRun(Supervisor& supervisor) {
+  auto table = RunTable::Create();
   std::array<int, 2> ends{};
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
-    return ErrnoError("socketpair");
+  if (!table || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+    return table ? ErrnoError("socketpair") : std::unexpected(std::move(table.error()));
   }
-  UniqueFd keeper_end(ends[0]);
-  UniqueFd guard_end(ends[1]);
+  auto& run = *new RunKeeper(supervisor, **table, UniqueFd(ends[0]), UniqueFd(ends[1]));
   const pid_t keeper = getpid();
-  const pid_t guard = fork();
+  const pid_t guard = ForkSharingDescriptors();
   if (guard < 0) {
     return ErrnoError("fork");
   }
-  char go = 'g';
   if (guard == 0) {
-    keeper_end.Reset();
     // The keeper is out of reach before there is a program that could reach for it.
-    ssize_t got = 0;
-    while ((got = recv(guard_end.get(), &go, 1, 0)) < 0 && errno == EINTR) {
-    }
-    if (got != 1) {
+    if (!MayBegin(run.guards_end(), keeper)) {
       return MakeError(ECHILD, "the keeper has ended");
     }
-    return GuardRole{.store = std::make_unique<ParentStore>(std::move(guard_end)),
-                     .keeper = keeper};
+    return run.BeGuard(keeper, std::nullopt);
   }
-  guard_end.Reset();
   auto signals = supervisor.TakeSignals();
   rlimit limit = {};
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
@@ -162,15 +249,12 @@ Expected<RunRole> SplitRun(Supervisor& supervisor) {
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
     return ErrnoError("prctl(PR_SET_DUMPABLE)");
   }
-  if (send(keeper_end.get(), &go, 1, MSG_NOSIGNAL) != 1 ||
-      fcntl(keeper_end.get(), F_SETFL, O_NONBLOCK) != 0) {
+  (*table)->NoteOwn();
+  const char go = 'g';
+  if (send(run.own_end(), &go, 1, MSG_NOSIGNAL) != 1) {
     return ErrnoError("start the guard");
   }
-  return RunKeeper(guard, std::move(keeper_end)).Wait(supervisor);
-}
-
-Expected<void> KeepProgram(agent::FdStore& store, pid_t program, int listener_fd) {
-  return store.Keep(fmt::format("{}{}", kProgramPrefix, program), std::span(&listener_fd, 1));
+  return run.Run(guard);
 }
 
 }  // namespace oakum::cli

@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,6 +36,11 @@ std::set<pid_t> Children() {
   return children;
 }
 
+void Raise(int event_fd) {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t put = write(event_fd, &one, sizeof one);
+}
+
 }  // namespace
 
 Expected<Supervisor> Supervisor::Create() {
@@ -42,10 +48,11 @@ Expected<Supervisor> Supervisor::Create() {
     return ErrnoError("prctl(PR_SET_CHILD_SUBREAPER)");
   }
   UniqueFd kill_event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!kill_event) {
+  UniqueFd end_event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!kill_event || !end_event) {
     return ErrnoError("eventfd");
   }
-  return Supervisor(std::move(kill_event), Children());
+  return Supervisor(std::move(kill_event), std::move(end_event), Children());
 }
 
 Expected<void> Supervisor::TakeSignals() {
@@ -69,10 +76,7 @@ Expected<void> Supervisor::TakeSignals() {
   return {};
 }
 
-void Supervisor::KillAll() const {
-  const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t put = write(kill_event_.get(), &one, sizeof one);
-}
+void Supervisor::KillAll() const { Raise(kill_event_.get()); }
 
 void Supervisor::SignalAll(int signal) const {
   for (const pid_t child : Children()) {
@@ -85,16 +89,49 @@ void Supervisor::SignalAll(int signal) const {
 void Supervisor::Reap() {
   int status = 0;
   for (pid_t pid = 0; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
-    others_.erase(pid);
-    if (pid == program_) {
-      ended_ = true;
-      status_ = status;
-      if (end_ != nullptr) {
-        end_->status = status;
-        end_->ended = true;
-      }
-    }
+    Ended(pid, status);
   }
+}
+
+void Supervisor::Ended(pid_t child, int status) {
+  others_.erase(child);
+  if (child == program_) {
+    SetEnd(status);
+  }
+}
+
+void Supervisor::SetEnd(int status) {
+  ended_ = true;
+  status_ = status;
+  if (end_ != nullptr) {
+    end_->status = status;
+    end_->ended = true;
+  }
+  Raise(end_event_.get());
+}
+
+void Supervisor::TakeOver(pid_t program, const std::set<pid_t>& others) {
+  program_ = program;
+  others_.insert(others.begin(), others.end());
+  LookForAnEarlierEnd();
+}
+
+void Supervisor::LeaveToKeeper() {
+  for (UniqueFd* fd : {&kill_event_, &end_event_, &signals_}) {
+    (void)fd->Release();
+  }
+}
+
+void Supervisor::Signal(int signal) const {
+  if (ended_) {
+    SignalAll(signal);
+  } else {
+    kill(program_, signal);
+  }
+}
+
+void Supervisor::PassSignalsOn() {
+  HandleSignals(program_, [this](int signal) { Signal(signal); });
 }
 
 void Supervisor::HandleSignals(pid_t program, const std::function<void(int)>& pass_on) {
@@ -119,15 +156,13 @@ void Supervisor::PassSignalsOn(pid_t to, pid_t program) {
 
 void Supervisor::LookForAnEarlierEnd() {
   if (end_ != nullptr && end_->ended) {
-    ended_ = true;
-    status_ = end_->status;
+    SetEnd(end_->status);
     return;
   }
   siginfo_t info = {};
   if (waitid(P_PID, static_cast<id_t>(program_), &info, WEXITED | WNOHANG | WNOWAIT) != 0 &&
       errno == ECHILD) {
-    ended_ = true;  // and who has waited for it has died before it could say so
-    status_ = SIGKILL;
+    SetEnd(SIGKILL);  // who has waited for it has died before it could say so
   }
 }
 
@@ -166,18 +201,38 @@ int Supervisor::Wait(pid_t program, int listener_fd, const std::function<void()>
         killing = true;
         watched[2].fd = -1;
       }
-      HandleSignals(program_, [this](int signal) {
-        if (ended_) {
-          SignalAll(signal);
-        } else {
-          kill(program_, signal);
-        }
-      });
+      PassSignalsOn();
     }
     if (killing && guarded) {
       SignalAll(SIGKILL);
     }
   }
+}
+
+int Supervisor::WaitBeside(pid_t keeper, int listener_fd, const std::function<void()>& on_wait) {
+  const UniqueFd keeper_pidfd(static_cast<int>(syscall(SYS_pidfd_open, keeper, 0)));
+  std::array<pollfd, 3> watched{pollfd{.fd = listener_fd, .events = 0, .revents = 0},
+                                pollfd{.fd = end_event_.get(), .events = POLLIN, .revents = 0},
+                                pollfd{.fd = keeper_pidfd.get(), .events = POLLIN, .revents = 0}};
+  if (getppid() != keeper) {
+    watched[2].fd = -1;
+  }
+  bool told = false;
+  // Without the keeper nobody says how the program ends.
+  while (watched[0].fd >= 0 || (watched[1].fd >= 0 && watched[2].fd >= 0)) {
+    const bool waits = watched[1].fd < 0 && !told;
+    if (poll(watched.data(), watched.size(), waits ? kPatienceMs : -1) == 0) {
+      told = true;
+      on_wait();
+    }
+    for (pollfd& one : watched) {
+      if (one.revents != 0) {
+        one.fd = -1;
+        one.revents = 0;
+      }
+    }
+  }
+  return end_ != nullptr && end_->ended ? end_->status.load() : SIGKILL;
 }
 
 }  // namespace oakum::cli

@@ -38,6 +38,21 @@ class Supervisor {
   // before. It outlives the supervisor.
   void ShareEnd(ProgramEnd* end) { end_ = end; }
 
+  // For a process whose child is a guard: from now on what the guards before have left are its own
+  // children, `program` first; `others` are none of them.
+  void TakeOver(pid_t program, const std::set<pid_t>& others);
+  // A child that is not of the program's.
+  void AddOther(pid_t child) { others_.insert(child); }
+  // A child of this process has ended, and was waited for.
+  void Ended(pid_t child, int status);
+  // What a guard beside the program waits for on behalf of it (WaitBeside).
+  [[nodiscard]] int kill_fd() const { return kill_event_.get(); }
+  // The descriptors are those of the process that this one shares them with, and stay open.
+  void LeaveToKeeper();
+  // Passes on what has come, to the program or to what it has left behind.
+  void PassSignalsOn();
+  void SignalAll(int signal) const;
+
   // Passes on what has come to the process `to`. From the terminal, and from `program` (which means
   // its own group, and has reached it), nothing is. signals_fd() is readable when there is any;
   // SIGCHLD is among them.
@@ -51,20 +66,30 @@ class Supervisor {
   // program has ended and others go on for a second.
   [[nodiscard]] int Wait(pid_t program, int listener_fd, const std::function<void()>& on_wait);
 
-  // Has Wait end all guarded processes with SIGKILL. From any thread.
+  // The same where `keeper`, the parent of this process, is the program's parent, too, and does all
+  // that Wait does: in the copy of its supervisor that fork(2) has made.
+  [[nodiscard]] int WaitBeside(pid_t keeper, int listener_fd, const std::function<void()>& on_wait);
+
+  // Has Wait, or whoever watches kill_fd(), end all guarded processes with SIGKILL. From any
+  // thread.
   void KillAll() const;
 
  private:
-  Supervisor(UniqueFd kill_event, std::set<pid_t> others)
-      : kill_event_(std::move(kill_event)), others_(std::move(others)) {}
+  Supervisor(UniqueFd kill_event, UniqueFd end_event, std::set<pid_t> others)
+      : kill_event_(std::move(kill_event)),
+        end_event_(std::move(end_event)),
+        others_(std::move(others)) {}
 
   // Calls `pass_on` for each signal that is to be.
   void HandleSignals(pid_t program, const std::function<void(int signal)>& pass_on);
   void Reap();
+  void SetEnd(int status);
   void LookForAnEarlierEnd();
-  void SignalAll(int signal) const;
+  // A signal for the program, or for what it has left behind.
+  void Signal(int signal) const;
 
   UniqueFd kill_event_;
+  UniqueFd end_event_;      // readable once the program has ended
   std::set<pid_t> others_;  // children that were there before
   UniqueFd signals_;
   pid_t keeper_ = -1;

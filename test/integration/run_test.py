@@ -221,6 +221,45 @@ class Run:
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(), 128 + signal.SIGTERM)
 
+    def test_a_later_guard_goes_on_without_its_keeper(self):
+        go = self.path("go")
+        process = self.start(_ENFORCE, "sh", "-c",
+                             f"echo started; {self.probe} 'wait {go}' '{_BAD}' '{_GOOD}'")
+        process.wait_for(lambda: "started" in process.output(), 10, "the program runs")
+        os.kill(self.children(process)[0], signal.SIGKILL)
+        process.wait_for(lambda: "another one goes on" in process.output(), 10, "the next guard")
+        guard = max(self.children(process))
+        os.kill(process.pid, signal.SIGKILL)
+        with open(go, "w", encoding="ascii"):
+            pass
+        self.wait_for_steps(self.path("log"), 2)
+        bad, good = self.tcp_steps(self.path("log"))
+        self.assertFailed(bad, "EACCES")
+        self.assertWorked(good)
+        wait_until(lambda: not os.path.exists(f"/proc/{guard}"), 10, "the guard ends with the program")
+
+    def test_a_later_guard_kills(self):
+        """All that the program has started, which is the keeper's by then."""
+        go = self.path("go")
+        process = self.start(("--mode", "kill"), "sh", "-c",
+                             f"setsid sleep 50 & echo sleeps $! .; "
+                             f"{self.probe} 'wait {go}' '{_BAD}'; echo alive")
+        process.wait_for(lambda: "sleeps" in process.output(), 10, "the program runs")
+        sleeps = re.search(r"sleeps (\d+) ", process.output()).group(1)
+        os.kill(self.children(process)[0], signal.SIGKILL)
+        process.wait_for(lambda: "another one goes on" in process.output(), 10, "the next guard")
+        with open(go, "w", encoding="ascii"):
+            pass
+        self.assertEqual(process.wait(20), 128 + signal.SIGKILL, process.output())
+        self.assertNotIn("alive", process.output())
+        wait_until(lambda: not os.path.exists(f"/proc/{sleeps}"), 10, "its end, and who waits for it")
+        self.assertNothingLeft(_FAR.BAD4)
+
+    @staticmethod
+    def children(process):
+        with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as children:
+            return [int(pid) for pid in children.read().split()]
+
     def test_a_guard_goes_on_without_its_keeper(self):
         report = self.path("report.json")
         (bad, good), _ = self.killed((*_ENFORCE, "--report", report), ["keeper"])
@@ -263,6 +302,20 @@ class RunAsRoot(Run, case.Case):
 
 class RunAsOrdinaryUser(Run, case.Case):
     PREFIX = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+
+    def test_where_only_ancestors_may_look_the_keeper_guards(self):
+        """This kernel may have no Yama: what stands there says so."""
+        self.PREFIX = (env.tool("unshare"), "-m", "--propagation", "private", "sh", "-c",
+                       "mount -t tmpfs none /proc/sys/kernel && mkdir /proc/sys/kernel/yama && "
+                       'echo 1 > /proc/sys/kernel/yama/ptrace_scope && exec "$@"', "sh",
+                       *type(self).PREFIX)
+        (bad, good), process = self.killed(_ENFORCE, ["guard"], end="exec sleep 50")
+        self.assertFailed(bad, "EACCES")
+        self.assertWorked(good)
+        program, = self.children(process)
+        self.assertNotIn("oakum", os.readlink(f"/proc/{program}/exe"))
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(), 128 + signal.SIGTERM)
 
     def test_the_guard_is_out_of_reach(self):
         """The program has its guard's user, but can neither read its memory nor take its
