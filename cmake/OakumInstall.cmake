@@ -24,6 +24,7 @@ endfunction()
 oakum_install_generated(oakum-agent.service.in ${OAKUM_SYSTEMD_UNIT_DIR})
 oakum_install_generated(oakum-keeper.service.in ${OAKUM_SYSTEMD_UNIT_DIR})
 oakum_install_generated(user/oakum-agent.service.in ${OAKUM_SYSTEMD_USER_UNIT_DIR})
+oakum_install_generated(user/oakum-keeper.service.in ${OAKUM_SYSTEMD_USER_UNIT_DIR})
 oakum_install_generated(hooks.d/oakum.json.in ${CMAKE_INSTALL_DATADIR}/oakum/hooks.d)
 oakum_install_generated(podman.conf.in ${CMAKE_INSTALL_DATADIR}/oakum)
 

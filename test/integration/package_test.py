@@ -53,6 +53,7 @@ class Package(case.Case):
             "usr/lib/systemd/system/oakum-agent.service",
             "usr/lib/systemd/system/oakum-keeper.service",
             "usr/lib/systemd/user/oakum-agent.service",
+            "usr/lib/systemd/user/oakum-keeper.service",
             "usr/libexec/oakum/podman-exec",
             "usr/share/oakum/hooks.d/oakum.json",
             "usr/share/oakum/podman.conf",
@@ -93,7 +94,9 @@ class Package(case.Case):
         self.assertNotRegex(self.unit(), r"@\w+@")
         user = (self.root / "usr/lib/systemd/user/oakum-agent.service").read_text()
         self.assertIn("ExecStart=/usr/libexec/oakum/podman-exec /usr/bin/oakum-agent ", user)
-        self.assertNotRegex(user, r"@\w+@")
+        keeper = (self.root / "usr/lib/systemd/user/oakum-keeper.service").read_text()
+        self.assertIn("ExecStart=/usr/bin/oakum-agent --keeper ", keeper)
+        self.assertNotRegex(user + keeper, r"@\w+@")
         self.assertTrue(os.access(self.root / "usr/libexec/oakum/podman-exec", os.X_OK))
         conf = (self.root / "usr/share/oakum/podman.conf").read_text()
         self.assertIn('"/usr/share/oakum/hooks.d"]', conf)
@@ -111,7 +114,7 @@ class Package(case.Case):
 
     def test_systemd_takes_the_units(self):
         for kind, name in (("system", "oakum-keeper"), ("system", "oakum-agent"),
-                           ("user", "oakum-agent")):
+                           ("user", "oakum-keeper"), ("user", "oakum-agent")):
             with self.subTest(kind=kind, name=name):
                 place = os.path.join(self.directory, kind)
                 os.makedirs(place, exist_ok=True)

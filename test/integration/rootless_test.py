@@ -8,12 +8,14 @@ import socket
 import threading
 import time
 
-from lib import case, env, rootfs, rootless, runtime, systemd
+from lib import case, env, rootfs, rootless, runtime, steady, systemd
 from lib.agent import field
 from lib.proc import Process, wait_until
 
 _IDS = itertools.count()
 SOMEWHERE = "192.0.2.5"  # TEST-NET-1: only the proxy "knows" it
+
+RELAYING_PROXY = "127.0.7.10"  # on the machine's loopback: relayed, at a port of its own
 
 NO_HOOKS = ["--hooks-dir", env.SOURCE_DIR + "/test/integration/programs"]  # which has none
 
@@ -68,7 +70,7 @@ class Rootless:
         super().setUpClass()
         for name in ("podman", "runc", "newuidmap", "slirp4netns"):
             env.tool(name)
-        tree = rootfs.make_rootfs(os.path.join(cls.directory, "rootfs"), programs=("probe",))
+        tree = rootfs.make_rootfs(os.path.join(cls.directory, "rootfs"), programs=("probe", "relayed"))
         archive = rootfs.pack_rootfs(tree, os.path.join(cls.directory, "image.tar"))
         cls.good, cls.bad, cls.proxy = Server(), Server(), Server(socks=True)
         for server in (cls.good, cls.bad, cls.proxy):
@@ -77,14 +79,18 @@ class Rootless:
         cls.addClassCleanup(cls.user.close)
         cls.user.write(".config/oakum/policy.d/test.json", json.dumps({
             "version": 1,
-            "proxies": {"proxy": {"url": f"socks5://127.0.0.1:{cls.proxy.port}", "from": "host"}},
-            "policies": {"test": {
+            "proxies": {"proxy": {"url": f"socks5://127.0.0.1:{cls.proxy.port}", "from": "host"},
+                        "relaying": {"url": f"socks5://{RELAYING_PROXY}:7010", "from": "host"}},
+            "policies": {"relayed": {
+                "mode": "enforce", "proxy": "relaying",
+                "outgoing": {"default": "deny", "redirect": [steady.RELAYED]}}, "test": {
                 "mode": "enforce", "proxy": "proxy",
                 "outgoing": {"default": "deny", "redirect": ["192.0.2.0/24"],
                              "allow": [f"127.0.0.1:{cls.good.port}/tcp",
                                        f"10.0.2.2:{cls.good.port}/tcp"]},
                 "incoming": {"default": "deny", "allow": ["0.0.0.0:80/tcp"]}}},
-            "containers": [{"match": {}, "policy": "test"}]}))
+            "containers": [{"match": {"name": "relayed-*"}, "policy": "relayed"},
+                           {"match": {}, "policy": "test"}]}))
         hook = cls.user.write("hooks.d/oakum.json", json.dumps({
             "version": "1.0.0", "stages": ["precreate"], "when": {"always": True},
             "hook": {"path": env.program("oakum-hook"), "args": ["oakum-hook"]}}))
@@ -276,8 +282,8 @@ class UnsharedTest(RootlessCase, case.Case):
 
 
 class UnitTest(Rootless, case.Case):
-    """The agent as the unit for the user's systemd has it, by the lines that are in it: with who keeps
-    what outlives it."""
+    """The agent and its keeper as the units for the user's systemd have them, by the lines that are in
+    them: with who keeps what outlives it."""
 
     @classmethod
     def setUpClass(cls):
@@ -285,16 +291,29 @@ class UnitTest(Rootless, case.Case):
         super().setUpClass()
 
     @classmethod
-    def unit(cls, key):
-        """The command lines of a key."""
-        path = os.path.join(env.SOURCE_DIR, "packaging/user/oakum-agent.service.in")
+    def unit(cls, key, name="oakum-agent"):
+        """What a key says, each time: as words."""
+        path = os.path.join(env.SOURCE_DIR, f"packaging/user/{name}.service.in")
         with open(path, encoding="utf-8") as lines:
             found = [line.split("=", 1)[1].strip() for line in lines if line.startswith(key + "=")]
         places = {"@libexecdir@/oakum": env.SOURCE_DIR + "/packaging/user",
-                  "@bindir@": os.path.dirname(env.program("oakum-agent")), "%h": cls.user.home}
+                  "@bindir@": os.path.dirname(env.program("oakum-agent")), "%h": cls.user.home,
+                  "%t": cls.user.runtime_dir}
         for name, place in places.items():
             found = [line.replace(name, place) for line in found]
         return [line.split() for line in found]
+
+    @classmethod
+    def start_keeper(cls):
+        (directory,), = cls.unit("RuntimeDirectory", "oakum-keeper")
+        (mode,), = cls.unit("RuntimeDirectoryMode", "oakum-keeper")
+        cls.user.run("mkdir", "-m", mode, f"{cls.user.runtime_dir}/{directory}")
+        command, = cls.unit("ExecStart", "oakum-keeper")
+        cls.keeper = cls.user.start(*command, log=os.path.join(cls.directory, "keeper.log"))
+        cls.addClassCleanup(cls.keeper.stop)
+        path = command[command.index("--keeper") + 1] + ".keeper"
+        cls.keeper.wait_for(lambda: cls.user.run("test", "-S", path, check=False).returncode == 0, 20,
+                            "the keeper listens")
 
     @classmethod
     def start_agent(cls):
@@ -302,14 +321,16 @@ class UnitTest(Rootless, case.Case):
             cls.manager = systemd.Systemd(cls.user.base)
             cls.addClassCleanup(cls.manager.close)
             threading.Thread(target=cls.listen, daemon=True).start()
+            cls.start_keeper()
             for line in cls.unit("ExecStartPre"):
                 cls.user.run(*line)
         command, = cls.unit("ExecStart")
+        variables = dict(word.split("=", 1) for line in cls.unit("Environment") for word in line)
         cls.events_path = command[command.index("--events") + 1]
         cls.manager.ready = False
         cls.agent = Process([*cls.manager.prefix(), *cls.user.command(*command)],
                             os.path.join(cls.directory, f"agent-{next(_IDS)}.log"),
-                            environment=cls.user.environment(), cwd=cls.user.base)
+                            environment={**cls.user.environment(), **variables}, cwd=cls.user.base)
         cls.agent.wait_for(lambda: cls.manager.ready, 20, "the agent is ready")
         cls.addClassCleanup(cls.stop_agent)
 
@@ -330,13 +351,48 @@ class UnitTest(Rootless, case.Case):
         self.assertEqual(status["NoNewPrivs"].strip(), "1")
         self.assertNotEqual(os.readlink(f"/proc/{self.agent.pid}/ns/user"),
                             os.readlink("/proc/self/ns/user"))
-        # Nobody else keeps anything.
+        # Only the keeper of the unit of its own keeps anything.
         self.assertFalse(os.path.exists(f"{self.user.runtime_dir}/oakum/agent.sock.keeper"))
 
     def test_a_network_of_its_own(self):
         denied, carried = self.probe(self.to(self.bad), f"tcp {SOMEWHERE} 80 hello")
         self.assertFailed(denied, "EACCES")
         self.assertEqual(carried["data"], "hello")
+
+    def test_short_connections_go_on(self):
+        """Each of a few milliseconds: one is always under way when the agent is killed."""
+        ready = os.path.join(self.directory, "relayed.ready")
+        server = Process([env.test_program("relayed"), "serve", ready, RELAYING_PROXY],
+                         ready + ".log")
+        self.addCleanup(server.stop)
+        server.wait_for(lambda: os.path.exists(ready), 10, "the other side listens")
+        name = "relayed-by-the-unit"
+        process = self.user.start(
+            env.tool("podman"), "run", "--rm", "--name", name, "--network", "none", rootless.IMAGE,
+            "/bin/relayed", "run", steady.RELAYED, log=os.path.join(self.directory, name + ".log"))
+        self.addCleanup(process.stop)
+        process.wait_for(lambda: "running" in process.output(), 60, "it runs")
+        self.user.podman("kill", "--signal", "USR1", name)
+        for _ in range(6):
+            time.sleep(0.3)
+            os.kill(self.agent.pid, signal.SIGKILL)
+            self.agent.wait(15)
+            self.start_agent()
+        time.sleep(0.3)
+        self.user.podman("kill", "--signal", "TERM", name)
+        process.wait(30)
+        server.stop()
+        said, counted = steady.numbers(process.output()), steady.numbers(server.output())
+        told = f"{said}\n{counted}\n{self.agent.output()[-3000:]}"
+        print(f"a user's units: {said}", flush=True)
+        for stream in steady.STREAMS:
+            sent, received, wrong, error = said[stream]
+            self.assertEqual((wrong, error), (0, 0), told)
+            self.assertEqual(counted[stream], [received, sent, 0, 0], told)
+        for short in ("short", "slow"):
+            done, failed, _ = said[short]
+            self.assertEqual((failed, counted[short]), (0, [done, 0]), told)
+        self.assertGreater(said["short"][0], 20, told)
 
     def test_without_a_namespace_it_says_so(self):
         command, = self.unit("ExecStart")
