@@ -1,10 +1,11 @@
 // Guarded calls beside the least that an agent can do and beside no guard at all, in one run:
-// `oakum-bench [--only WORD] [--calls N] [--repeats N] [--json FILE]`. Times are per call, medians
-// of interleaved repeats; ratios are those of the medians.
+// `oakum-bench [--only WORD] [--rows WORD] [--calls N] [--repeats N] [--json FILE]`. Times are per
+// call, medians of interleaved repeats; ratios are those of the medians.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -159,8 +160,16 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-int Run(size_t calls, size_t repeats, const std::string& only, const std::string& json_path) {
+int Run(size_t calls, size_t repeats, const std::string& only, const std::string& rows,
+        const std::string& json_path) {
   nlohmann::ordered_json report;
+  const bool one = std::ranges::find(kWays, rows, Name) != kWays.end();
+  std::vector<Way> ways;
+  std::ranges::copy_if(kWays, std::back_inserter(ways), [&](Way way) {
+    const std::string_view name = Name(way);
+    return way == Way::kNative || way == Way::kMinimal ||
+           (one ? name == rows : name.contains(rows));
+  });
   for (const Program& program : Programs()) {
     const std::string title = program.title;
     if (!title.contains(only)) {
@@ -168,7 +177,7 @@ int Run(size_t calls, size_t repeats, const std::string& only, const std::string
     }
     std::map<Way, std::vector<Figures>> runs;
     for (size_t i = 0; i < repeats; ++i) {
-      for (const Way way : kWays) {
+      for (const Way way : ways) {
         const auto figures = RunOnce(way, program, calls);
         if (!figures) {
           return 1;
@@ -188,7 +197,7 @@ int Run(size_t calls, size_t repeats, const std::string& only, const std::string
     fmt::print("{} ({} calls, {} repeats)\n", title, calls, repeats);
     fmt::print("  {:<32}{:>10}{:>10}{:>10}{:>12}{:>12}\n", "", "median", "mean", "p99", "x minimal",
                "x no guard");
-    for (const Way way : kWays) {
+    for (const Way way : ways) {
       const double median = median_of(way, &Figures::median);
       const double mean = median_of(way, &Figures::mean);
       const double p99 = median_of(way, &Figures::p99);
@@ -218,11 +227,14 @@ int main(int argc, char** argv) {
   size_t calls = 20000;
   size_t repeats = 7;
   std::string only;
+  std::string rows;
   std::string json_path;
   app.add_option("--only", only, "the tables with this in their title");
+  app.add_option("--rows", rows,
+                 "of their rows the first two, and this one, or those with this in their name");
   app.add_option("--calls", calls, "calls in each run")->check(CLI::Range(100, 1000000));
   app.add_option("--repeats", repeats, "runs of each way, in turn")->check(CLI::Range(1, 100));
   app.add_option("--json", json_path, "write the figures there as well");
   CLI11_PARSE(app, argc, argv);
-  return oakum::bench::Run(calls, repeats, only, json_path);
+  return oakum::bench::Run(calls, repeats, only, rows, json_path);
 }

@@ -5,6 +5,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <span>
 
 #include "agent/caller/task.h"
 
@@ -40,6 +41,35 @@ T Load(const char* bytes) {
 }
 
 uint64_t AddressOf(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
+
+// In the order of what must not be kept from being read: process_vm_readv(2) ends where it cannot.
+int ReadAtOnce(pid_t tid, uint64_t address, int32_t length, SockaddrCopy& out, uint64_t data,
+               std::span<char> data_out, bool& data_read, ProgramMark& mark) {
+  out.length = 0;
+  data_read = false;
+  mark.read = false;
+  if (length < 0 || static_cast<size_t>(length) > sizeof out.storage) {
+    return EINVAL;
+  }
+  const auto name_size = static_cast<size_t>(length);
+  const size_t mark_size = mark.address != 0 ? mark.bytes.size() : 0;
+  const std::array local = {iovec{&out.storage, name_size}, iovec{data_out.data(), data_out.size()},
+                            iovec{mark.bytes.data(), mark_size}};
+  const std::array remote = {
+      iovec{reinterpret_cast<void*>(address), name_size},        // NOLINT: another address space
+      iovec{reinterpret_cast<void*>(data), data_out.size()},     // NOLINT
+      iovec{reinterpret_cast<void*>(mark.address), mark_size}};  // NOLINT
+  const size_t count = mark_size != 0 ? 3 : data_out.empty() ? 1 : 2;
+  const ssize_t put = process_vm_readv(tid, local.data(), count, remote.data(), count, 0);
+  const size_t got = put > 0 ? static_cast<size_t>(put) : 0;
+  if (got < name_size) {
+    return EFAULT;
+  }
+  out.length = static_cast<socklen_t>(length);
+  data_read = got >= name_size + data_out.size();
+  mark.read = mark_size != 0 && got == name_size + data_out.size() + mark_size;
+  return 0;
+}
 
 }  // namespace
 
@@ -120,42 +150,25 @@ int DecodePieces(const std::vector<char>& raw, bool compat, MessageHeader& out) 
 }
 
 int ReadSockaddr(pid_t tid, uint64_t address, int32_t length, SockaddrCopy& out) {
-  out.length = 0;
-  if (length < 0 || static_cast<size_t>(length) > sizeof out.storage) {
-    return EINVAL;
-  }
-  const auto size = static_cast<size_t>(length);
-  if (ReadMemory(tid, address, &out.storage, size) != size) {
-    return EFAULT;
-  }
-  out.length = static_cast<socklen_t>(length);
-  return 0;
+  ProgramMark none;
+  return ReadSockaddr(tid, address, length, out, none);
+}
+
+int ReadSockaddr(pid_t tid, uint64_t address, int32_t length, SockaddrCopy& out,
+                 ProgramMark& mark) {
+  bool nothing = false;
+  return ReadAtOnce(tid, address, length, out, 0, {}, nothing, mark);
 }
 
 int ReadSockaddr(pid_t tid, uint64_t address, int32_t length, SockaddrCopy& out, uint64_t data,
-                 size_t size, std::optional<std::vector<char>>& bytes) {
-  out.length = 0;
-  bytes.reset();
-  if (length < 0 || static_cast<size_t>(length) > sizeof out.storage) {
-    return EINVAL;
+                 size_t size, std::optional<std::vector<char>>& bytes, ProgramMark& mark) {
+  bytes.emplace(size);
+  bool read = false;
+  const int error = ReadAtOnce(tid, address, length, out, data, *bytes, read, mark);
+  if (!read) {
+    bytes.reset();
   }
-  const auto name_size = static_cast<size_t>(length);
-  std::vector<char> copy(size);
-  const std::array local = {iovec{&out.storage, name_size}, iovec{copy.data(), size}};
-  const std::array remote = {
-      iovec{reinterpret_cast<void*>(address), name_size},  // NOLINT: another address space
-      iovec{reinterpret_cast<void*>(data), size}};         // NOLINT
-  const ssize_t put =
-      process_vm_readv(tid, local.data(), local.size(), remote.data(), remote.size(), 0);
-  const size_t got = put > 0 ? static_cast<size_t>(put) : 0;
-  if (got < name_size) {
-    return EFAULT;
-  }
-  out.length = static_cast<socklen_t>(length);
-  if (got == name_size + size) {
-    bytes = std::move(copy);
-  }
-  return 0;
+  return error;
 }
 
 int ReadPieces(pid_t tid, const RawMessageHeader& raw, bool compat, MessageHeader& out) {

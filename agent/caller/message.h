@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "agent/caller/process_info.h"
 #include "agent/caller/sockaddr.h"
 
 namespace oakum::agent {
@@ -61,10 +62,16 @@ struct RawMessageHeader {
 // (move_addr_to_kernel(), net/socket.c).
 [[nodiscard]] int ReadSockaddr(pid_t tid, uint64_t address, int32_t length, SockaddrCopy& out);
 
-// The same, and with it, as one system call, `size` bytes at `data`, which are left out where not
-// all of them can be read.
+// The same, and with it, as one system call, what is at `mark.address` unless that is 0; the mark
+// is left unread where it cannot be read.
 [[nodiscard]] int ReadSockaddr(pid_t tid, uint64_t address, int32_t length, SockaddrCopy& out,
-                               uint64_t data, size_t size, std::optional<std::vector<char>>& bytes);
+                               ProgramMark& mark);
+
+// The same, and between both `size` bytes at `data`, which are left out where not all of them can
+// be read.
+[[nodiscard]] int ReadSockaddr(pid_t tid, uint64_t address, int32_t length, SockaddrCopy& out,
+                               uint64_t data, size_t size, std::optional<std::vector<char>>& bytes,
+                               ProgramMark& mark);
 
 // Reads what `raw` points to. Returns 0 or the errno value that sendmsg(2) would give: EINVAL,
 // EFAULT, EMSGSIZE, ENOBUFS.

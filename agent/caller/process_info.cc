@@ -20,7 +20,6 @@ namespace oakum::agent {
 
 namespace {
 
-constexpr size_t kRandomBytes = 16;
 constexpr std::chrono::seconds kAskAgain{1};
 
 // What was read of a file, in a buffer of its own: for most calls it is what it was for the one
@@ -56,29 +55,6 @@ void ReadCommandLine(int fd, Bytes<kMaxCommandLine>& out) {
 
 UniqueFd OpenBelow(const UniqueFd& directory, const char* name) {
   return UniqueFd(openat(directory.get(), name, O_RDONLY | O_CLOEXEC));
-}
-
-// Where its arguments are, each with its NUL; nothing where that cannot be told.
-iovec ArgumentsOf(int directory_fd) {
-  constexpr int kStart = 48;  // fields of proc_pid_stat(5), counted from 1
-  constexpr int kEnd = 49;
-  const UniqueFd file(openat(directory_fd, "stat", O_RDONLY | O_CLOEXEC));
-  Bytes<2048> line;
-  line.SetLength(file ? read(file.get(), line.buffer.data(), line.buffer.size()) : 0);
-  // The second field is the name, which may have spaces and brackets in it.
-  const std::string_view text = line.text();
-  size_t at = text.rfind(')');
-  std::array<uint64_t, 2> ends{};
-  for (int field = 3; at != std::string_view::npos && field <= kEnd; ++field) {
-    at = text.find(' ', at + 1);
-    if (at != std::string_view::npos && field >= kStart) {
-      std::from_chars(text.data() + at + 1, text.data() + text.size(), ends[field - kStart]);
-    }
-  }
-  if (ends[0] == 0 || ends[1] <= ends[0]) {
-    return {};
-  }
-  return {reinterpret_cast<void*>(ends[0]), ends[1] - ends[0]};  // NOLINT: another's
 }
 
 // Where the random bytes of its program are, 0 where that cannot be told (of 32 bits, for one).
@@ -148,37 +124,34 @@ bool ProcessReader::Thread::Open(pid_t thread_id) {
   return true;
 }
 
-void ProcessReader::Marks::Find(int directory_fd, pid_t tid, Time now) {
-  bytes.clear();
-  if (now < none_before) {
+void ProcessReader::Thread::FindMark(Time now) {
+  mark = {};
+  if (now < no_mark_before) {
     return;
   }
-  none_before = now + kAskAgain;
-  const auto arguments = ArgumentsOf(directory_fd);
-  const uint64_t random = RandomBytesOf(directory_fd);
-  // Beyond what is shown nobody has to look; a program that writes over the end of its arguments
-  // (setproctitle(3)) is shown further than they went (proc_pid_cmdline(5)).
-  if (random == 0 || arguments.iov_len == 0 || arguments.iov_len > kMaxCommandLine) {
+  no_mark_before = now + kAskAgain;
+  const uint64_t address = RandomBytesOf(directory.get());
+  if (address == 0 ||
+      ReadMemory(tid, address, mark.bytes.data(), mark.bytes.size()) != mark.bytes.size()) {
     return;
   }
-  places = {iovec{reinterpret_cast<void*>(random), kRandomBytes}, arguments};  // NOLINT: another's
-  bytes.resize(kRandomBytes + arguments.iov_len);
-  if (ReadMemoryVector(tid, places, bytes.data(), bytes.size()) != bytes.size() ||
-      bytes.back() != '\0') {
-    bytes.clear();
-    return;
-  }
-  none_before = {};
+  mark.address = address;
+  mark.read = true;
+  no_mark_before = {};
 }
 
-bool ProcessReader::Marks::Hold(pid_t tid) const {
-  std::array<char, kRandomBytes + kMaxCommandLine> now;
-  return !bytes.empty() &&
-         ReadMemoryVector(tid, places, now.data(), bytes.size()) == bytes.size() &&
-         memcmp(now.data(), bytes.data(), bytes.size()) == 0;
+bool ProcessReader::Thread::ShowsMark(const ProgramMark& seen) const {
+  if (!mark.read) {
+    return false;
+  }
+  if (seen.read && seen.address == mark.address) {
+    return seen.bytes == mark.bytes;
+  }
+  auto now = mark.bytes;
+  return ReadMemory(tid, mark.address, now.data(), now.size()) == now.size() && now == mark.bytes;
 }
 
-bool ProcessReader::Thread::Renew(Time now) {
+bool ProcessReader::Thread::Renew(Time now, const ProgramMark& seen) {
   Bytes<64> said_name;  // TASK_COMM_LEN is 16
   said_name.SetLength(pread(name.get(), said_name.buffer.data(), said_name.buffer.size(), 0));
   // proc_pid_stat(5): /proc/TID has the effective user of its thread.
@@ -188,14 +161,14 @@ bool ProcessReader::Thread::Renew(Time now) {
   }
   --said_name.length;  // the line feed
   const bool known = last != nullptr && now - last_read < kFresh;
-  if (known && last_name == said_name.text() && last->uid == owner.st_uid && marks.Hold(tid)) {
+  if (known && last_name == said_name.text() && last->uid == owner.st_uid && ShowsMark(seen)) {
     return true;
   }
-  // First, so that a command line that changes meanwhile is noticed the next time.
+  // First, so that a program that is executed meanwhile is noticed the next time.
   if (known) {
-    marks.Find(directory.get(), tid, now);
-  } else if (!marks.Hold(tid)) {
-    marks.bytes.clear();
+    FindMark(now);
+  } else if (!ShowsMark(seen)) {
+    mark = {};
   }
   last_read = now;
   Bytes<PATH_MAX> executable;
@@ -216,7 +189,8 @@ bool ProcessReader::Thread::Renew(Time now) {
   return true;
 }
 
-std::shared_ptr<const ProcessInfo> ProcessReader::Read(pid_t tid, uint64_t call) {
+std::shared_ptr<const ProcessInfo> ProcessReader::Read(pid_t tid, uint64_t call,
+                                                       const ProgramMark& seen) {
   const Time now = std::chrono::steady_clock::now();
   Thread& thread = threads_[static_cast<size_t>(tid) % kThreads];
   if (thread.tid != tid) {
@@ -231,7 +205,7 @@ std::shared_ptr<const ProcessInfo> ProcessReader::Read(pid_t tid, uint64_t call)
   thread.last_call = call;
   thread.last_said = now;
   // A thread that has ended under this number says ESRCH.
-  if (thread.directory && thread.Renew(now)) {
+  if (thread.directory && thread.Renew(now, seen)) {
     return thread.last;
   }
   if (!thread.Open(tid)) {
@@ -241,7 +215,12 @@ std::shared_ptr<const ProcessInfo> ProcessReader::Read(pid_t tid, uint64_t call)
   }
   thread.last_call = call;
   thread.last_said = now;
-  return thread.Renew(now) ? thread.last : nullptr;
+  return thread.Renew(now, seen) ? thread.last : nullptr;
+}
+
+uint64_t ProcessReader::MarkOf(pid_t tid) const {
+  const Thread& thread = threads_[static_cast<size_t>(tid) % kThreads];
+  return thread.tid == tid ? thread.mark.address : 0;
 }
 
 }  // namespace oakum::agent

@@ -24,7 +24,7 @@ uint64_t SocketCookie(int socket_fd) {
   return cookie;
 }
 
-int SocketKinds::Read(int socket_fd, SocketKind& kind, uint64_t& cookie) {
+int SocketKinds::Read(int socket_fd, SocketKind& kind, uint64_t& cookie, const AskAtOnce& at_once) {
   socklen_t length = sizeof cookie;
   if (getsockopt(socket_fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) != 0) {
     return errno;
@@ -37,8 +37,11 @@ int SocketKinds::Read(int socket_fd, SocketKind& kind, uint64_t& cookie) {
     kind = place.kind;
     return 0;
   }
-  if (!GetOption(socket_fd, SO_DOMAIN, kind.domain) || !GetOption(socket_fd, SO_TYPE, kind.type) ||
-      !GetOption(socket_fd, SO_PROTOCOL, kind.protocol)) {
+  if (const auto asked = at_once ? at_once(socket_fd) : std::nullopt; asked) {
+    kind = *asked;
+  } else if (!GetOption(socket_fd, SO_DOMAIN, kind.domain) ||
+             !GetOption(socket_fd, SO_TYPE, kind.type) ||
+             !GetOption(socket_fd, SO_PROTOCOL, kind.protocol)) {
     return errno;
   }
   place = {cookie, kind};

@@ -5,6 +5,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <optional>
 
 #include "agent/caller/sockaddr.h"
 
@@ -21,8 +23,13 @@ namespace oakum::agent {
 // socket is asked for each time. Not thread-safe.
 class SocketKinds {
  public:
-  // Returns 0 or an errno value: ENOTSOCK, or EBADF for what was opened with O_PATH.
-  [[nodiscard]] int Read(int socket_fd, SocketKind& kind, uint64_t& cookie);
+  // Asks the kernel what a socket is in one system call; nothing where that does not work.
+  using AskAtOnce = std::function<std::optional<SocketKind>(int socket_fd)>;
+
+  // Returns 0 or an errno value: ENOTSOCK, or EBADF for what was opened with O_PATH. `at_once` is
+  // called for sockets only; without it there is a system call for each thing to know.
+  [[nodiscard]] int Read(int socket_fd, SocketKind& kind, uint64_t& cookie,
+                         const AskAtOnce& at_once = nullptr);
 
  private:
   struct Place {

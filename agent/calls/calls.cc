@@ -121,7 +121,11 @@ int Pin(const CallContext& context, pid_t tid, int fd, PinnedSocket& out) {
   if (const int error = context.descriptors.Get(tid, fd, out.fd); error != 0) {
     return error;
   }
-  return context.descriptors.kinds().Read(out.fd.get(), out, out.cookie);
+  SocketKinds::AskAtOnce at_once;
+  if (context.uring != nullptr) {
+    at_once = [uring = context.uring](int socket_fd) { return uring->ReadKind(socket_fd); };
+  }
+  return context.descriptors.kinds().Read(out.fd.get(), out, out.cookie, at_once);
 }
 
 Outcome HandleSocket(const CallContext& context, const GuardedCall& call, Arguments args) {

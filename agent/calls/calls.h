@@ -53,11 +53,13 @@ struct Outcome {
   std::optional<Answer> answer;
   std::unique_ptr<Operation> operation;
   UniqueFd socket;
+  uint64_t cookie = 0;  // SocketCookie() of `socket`; 0: has not been asked for
 
-  static Outcome Of(Answer answer, UniqueFd socket = {}) {
+  static Outcome Of(Answer answer, UniqueFd socket = {}, uint64_t cookie = 0) {
     Outcome outcome;
     outcome.answer = std::move(answer);
     outcome.socket = std::move(socket);
+    outcome.cookie = cookie;
     return outcome;
   }
   static Outcome Of(std::unique_ptr<Operation> operation) {

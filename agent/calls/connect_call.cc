@@ -139,8 +139,10 @@ Outcome HandleConnect(const CallContext& context, const GuardedCall& call, Argum
   if (pinned != 0 && pinned != ENOTSOCK) {  // which comes after the address
     return Outcome::Of(Answer::Error(pinned));
   }
+  context.core.LookForMark(call);
   SockaddrCopy address;
-  if (const int error = ReadSockaddr(tid, args[1], static_cast<int32_t>(args[2]), address);
+  if (const int error =
+          ReadSockaddr(tid, args[1], static_cast<int32_t>(args[2]), address, call.mark);
       error != 0) {
     return Outcome::Of(Answer::Error(error));
   }

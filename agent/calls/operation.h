@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 
+#include "agent/caller/process_info.h"
 #include "agent/caller/sockaddr.h"
 #include "agent/caller/syscall_table.h"
 #include "agent/calls/uring_calls.h"
@@ -32,6 +33,8 @@ struct GuardedCall {
   // own, so that nothing of the caller's memory may be read any more.
   bool over = false;
   JournalSlot* slot = nullptr;  // where the next agent finds it; null: nowhere
+  // Read along with the arguments where an event will want it (SessionCore::LookForMark()).
+  mutable ProgramMark mark;
 
   // The caller's descriptor that it is about.
   void Name(int socket_number) const {

@@ -226,13 +226,14 @@ Outcome Send(const CallContext& context, PinnedSocket socket, Prepared prepared)
     case Prepared::Kind::kSend:
       break;
   }
+  const uint64_t cookie = socket.cookie;
   auto operation = std::make_unique<SendOperation>(context.core.notify(), std::move(socket),
                                                    std::move(prepared.message));
   auto answer = operation->Step({context.uring, false});
   if (!answer) {
     return Outcome::Of(std::move(operation));
   }
-  return Outcome::Of(std::move(*answer), operation->TakeSocket());
+  return Outcome::Of(std::move(*answer), operation->TakeSocket(), cookie);
 }
 
 }  // namespace
@@ -251,10 +252,11 @@ Outcome HandleSendto(const CallContext& context, const GuardedCall& call, Argume
   std::optional<std::vector<char>> payload;
   if (args[4] != 0) {
     const auto length = static_cast<int32_t>(args[5]);
+    context.core.LookForMark(call);
     const int error = socket.is_inet() && !socket.is_stream() && args[2] <= kMaxInetDatagram
                           ? ReadSockaddr(tid, args[4], length, header.name, args[1],
-                                         static_cast<size_t>(args[2]), payload)
-                          : ReadSockaddr(tid, args[4], length, header.name);
+                                         static_cast<size_t>(args[2]), payload, call.mark)
+                          : ReadSockaddr(tid, args[4], length, header.name, call.mark);
     if (error != 0) {
       return Outcome::Of(Answer::Error(error));
     }

@@ -258,6 +258,7 @@ Outcome HandleSendmmsg(const CallContext& context, const GuardedCall& call, Argu
   if (context.Audits()) {
     return AuditMultiple(context, call, socket, headers);
   }
+  const uint64_t cookie = socket.cookie;
   auto operation = std::make_unique<SendMultipleOperation>(
       context.core.shared_from_this(), call, std::move(socket), std::move(headers), got / stride,
       args[1], static_cast<int>(args[3]), context.descriptors.thread_pidfds());
@@ -265,7 +266,7 @@ Outcome HandleSendmmsg(const CallContext& context, const GuardedCall& call, Argu
   if (!answer) {
     return Outcome::Of(std::move(operation));
   }
-  return Outcome::Of(std::move(*answer), operation->TakeSocket());
+  return Outcome::Of(std::move(*answer), operation->TakeSocket(), cookie);
 }
 
 }  // namespace oakum::agent

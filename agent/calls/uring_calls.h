@@ -5,8 +5,11 @@
 #include <liburing.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <memory>
+#include <optional>
 
+#include "agent/caller/sockaddr.h"
 #include "base/error.h"
 
 namespace oakum::agent {
@@ -30,6 +33,10 @@ class UringCalls {
   // accept4(2) that returns a descriptor, -EAGAIN where it would wait, or minus the errno value.
   // `length` is in and out as with accept4.
   [[nodiscard]] int Accept(int socket_fd, sockaddr* address, socklen_t* length, int flags);
+  // What kind of socket it is, in one system call; nothing where the kernel is older than that
+  // (Linux 6.7). Only for what is known to be a socket: to other files the same request may mean
+  // anything (io_uring_enter(2), IORING_OP_URING_CMD).
+  [[nodiscard]] std::optional<SocketKind> ReadKind(int socket_fd);
 
  private:
   UringCalls() = default;
@@ -38,6 +45,8 @@ class UringCalls {
 
   io_uring ring_ = {};
   bool ready_ = false;
+  bool reads_kinds_ = true;         // as far as is known
+  std::array<int, 3> kind_values_;  // written by the kernel
 };
 
 }  // namespace oakum::agent

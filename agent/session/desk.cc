@@ -211,6 +211,7 @@ CallContext Desk::MakeContext(GuardedCall& call) {
 bool Desk::Finish(const GuardedCall& call, Outcome&& outcome) {
   if (outcome.answer) {
     const uint64_t cookie = !outcome.answer->performed ? 0
+                            : outcome.cookie != 0      ? outcome.cookie
                             : call.cookie() != 0       ? call.cookie()
                                                        : SocketCookie(outcome.socket.get());
     outcome.socket.Reset();

@@ -132,7 +132,18 @@ std::shared_ptr<const ProcessInfo> SessionCore::ProcessOf(const GuardedCall& cal
   if (process_reader_ == nullptr) {
     process_reader_ = std::make_unique<ProcessReader>();
   }
-  return process_reader_->Read(tid, call.notification.id);
+  return process_reader_->Read(tid, call.notification.id, call.mark);
+}
+
+void SessionCore::LookForMark(const GuardedCall& call) {
+  if (call.source == nullptr || call.source->policy == nullptr ||
+      call.source->policy->log() != policy::LogLevel::kAll) {
+    return;
+  }
+  const std::unique_lock lock(process_mutex_, std::try_to_lock);
+  if (lock && process_reader_ != nullptr) {
+    call.mark.address = process_reader_->MarkOf(call.notification.tid);
+  }
 }
 
 template <typename Describe>

@@ -111,6 +111,9 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   }
   // The kept answer to exactly this call on this socket, if there is one.
   [[nodiscard]] std::optional<Answer> TakeReplay(const GuardedCall& call, int socket_fd);
+  // Fills in where the mark of the call's program is, if each call becomes an event: then it is to
+  // be read along with the call's arguments, which costs less than by itself.
+  void LookForMark(const GuardedCall& call);
   [[nodiscard]] bool has_replays() const { return replays_.size_hint() > 0; }
   // The answer to a connect of the same thread, the last guarded call that it made, if `call` is
   // that call again and the kernel may have thrown that answer away.

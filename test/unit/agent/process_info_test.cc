@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <string>
@@ -129,12 +131,43 @@ TEST(ProcessReaderTest, SeesWhatAThreadTurnsInto) {
   const auto user = look();
   EXPECT_EQ(user->uid, geteuid() == 0 ? 65534 : geteuid());
   child.Next();
+  // That the same program writes over its arguments is seen once what is known of them is older.
+  std::this_thread::sleep_for(ProcessReader::kFresh);
   const auto titled = look();
   EXPECT_EQ(titled->command_line.front(), '!');
   child.Next();
   const auto executed = look();
   EXPECT_EQ(executed->command_line, "sh -c printf d; read line; read line");
   EXPECT_NE(executed->executable, user->executable);
+}
+
+// A thread that is known well, and the mark of its program as it was read along with a call.
+TEST(ProcessReaderTest, TakesAMarkThatWasReadAlongForWhatItIs) {
+  ProcessReader reader;
+  uint64_t call = 0;
+  Child child;
+  EXPECT_EQ(reader.MarkOf(child.pid()), 0U);
+  std::shared_ptr<const ProcessInfo> info;
+  for (int round = 0; round < 200 && reader.MarkOf(child.pid()) == 0; ++round) {
+    info = reader.Read(child.pid(), ++call);
+  }
+  ProgramMark seen = {.address = reader.MarkOf(child.pid())};
+  EXPECT_EQ(seen.address, getauxval(AT_RANDOM)) << "the child is a copy of this process";
+  memcpy(seen.bytes.data(), reinterpret_cast<const void*>(seen.address),  // NOLINT
+         seen.bytes.size());
+  EXPECT_EQ(reader.MarkOf(child.pid() + 1), 0U);
+  ExpectSame(reader.Read(child.pid(), ++call, seen), child.pid());
+  seen.read = true;
+  EXPECT_EQ(reader.Read(child.pid(), ++call, seen), info) << "nothing has changed";
+  for (int stage = 0; stage < 4; ++stage) {
+    child.Next();
+  }
+  // Another program now, whatever this says: it is not where its mark is, or another one.
+  ProgramMark unread = seen;
+  unread.read = false;
+  ExpectSame(reader.Read(child.pid(), ++call, unread), child.pid());
+  seen.bytes[0] ^= 1;
+  ExpectSame(reader.Read(child.pid(), ++call, seen), child.pid());
 }
 
 TEST(ProcessReaderTest, ReadsOnceForACallUnlessThatTakesLong) {
