@@ -12,6 +12,7 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <memory>
 #include <set>
 #include <thread>
 #include <utility>
@@ -37,9 +38,11 @@ constexpr std::chrono::milliseconds kTlsEndsWithin{1000};
 // There until the process ends: a guard has a copy of it, whose descriptors are not its own.
 class RunKeeper {
  public:
-  RunKeeper(Supervisor& supervisor, RunTable& table, UniqueFd own_end, UniqueFd guards_end)
+  RunKeeper(Supervisor& supervisor, std::unique_ptr<RunTable> table, UniqueFd own_end,
+            UniqueFd guards_end)
       : supervisor_(supervisor),
-        table_(table),
+        mapped_(std::move(table)),
+        table_(*mapped_),
         own_end_(std::move(own_end)),
         guards_end_(std::move(guards_end)) {}
 
@@ -195,6 +198,7 @@ class RunKeeper {
   }
 
   Supervisor& supervisor_;
+  const std::unique_ptr<RunTable> mapped_;
   RunTable& table_;
   const UniqueFd own_end_;
   const UniqueFd guards_end_;
@@ -224,7 +228,8 @@ Expected<RunRole> SplitRun(Supervisor& supervisor) {
   if (!table || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
     return table ? ErrnoError("socketpair") : std::unexpected(std::move(table.error()));
   }
-  auto& run = *new RunKeeper(supervisor, **table, UniqueFd(ends[0]), UniqueFd(ends[1]));
+  RunTable& shared = **table;
+  auto& run = *new RunKeeper(supervisor, std::move(*table), UniqueFd(ends[0]), UniqueFd(ends[1]));
   const pid_t keeper = getpid();
   const pid_t guard = ForkSharingDescriptors();
   if (guard < 0) {
@@ -249,7 +254,7 @@ Expected<RunRole> SplitRun(Supervisor& supervisor) {
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
     return ErrnoError("prctl(PR_SET_DUMPABLE)");
   }
-  (*table)->NoteOwn();
+  shared.NoteOwn();
   const char go = 'g';
   if (send(run.own_end(), &go, 1, MSG_NOSIGNAL) != 1) {
     return ErrnoError("start the guard");

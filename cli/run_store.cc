@@ -79,7 +79,7 @@ pid_t ForkSharingDescriptors() {
   return pid;
 }
 
-Expected<RunTable*> RunTable::Create() {
+Expected<std::unique_ptr<RunTable>> RunTable::Create() {
   void* const memory =
       mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
@@ -88,8 +88,10 @@ Expected<RunTable*> RunTable::Create() {
   // Zeroes are an empty table, and pages that nobody writes to take no memory.
   auto* const shared = static_cast<Shared*>(memory);
   shared->next_number = 1;
-  return new RunTable(shared);
+  return std::unique_ptr<RunTable>(new RunTable(shared));
 }
+
+RunTable::~RunTable() { (void)munmap(shared_, sizeof(Shared)); }
 
 pid_t RunTable::program() const { return shared_->program; }
 

@@ -35,8 +35,11 @@ class RunTable {
  public:
   static constexpr size_t kMaxRecords = 8192;
 
-  // There until the process ends. Errors: mmap(2)'s.
-  [[nodiscard]] static Expected<RunTable*> Create();
+  // Errors: mmap(2)'s.
+  [[nodiscard]] static Expected<std::unique_ptr<RunTable>> Create();
+  ~RunTable();
+  RunTable(const RunTable&) = delete;
+  RunTable& operator=(const RunTable&) = delete;
 
   // The descriptors that there are now are the keeper's own. Before there is a guard that opens
   // any.

@@ -39,9 +39,10 @@ bool HasEnded(const Pipe& pipe) {
 
 class RunStoreTest : public ::testing::Test {
  protected:
-  RunStoreTest() : table_(**RunTable::Create()) {}
+  RunStoreTest() : mapped_(std::move(*RunTable::Create())), table_(*mapped_) {}
 
-  RunTable& table_;  // there until the process ends
+  const std::unique_ptr<RunTable> mapped_;
+  RunTable& table_;
 };
 
 #if !defined(__SANITIZE_THREAD__)
