@@ -134,7 +134,7 @@ void SendBatch::Probe(pid_t tid) {
   }
 }
 
-int SendBatch::Send(int socket_fd, int flags) {
+void SendBatch::Assemble() {
   for (size_t i = 0; i < pieces_.size(); ++i) {
     pieces_[i].iov_base = payload_.at(i);
   }
@@ -147,6 +147,9 @@ int SendBatch::Send(int socket_fd, int flags) {
     header.msg_iov = pieces_.data() + entry.first_piece;
     header.msg_iovlen = entry.pieces;
   }
+}
+
+int SendBatch::Send(int socket_fd, int flags) {
   return sendmmsg(socket_fd, messages_.data(), static_cast<unsigned>(messages_.size()),
                   flags | MSG_DONTWAIT | MSG_NOSIGNAL);
 }

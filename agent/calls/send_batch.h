@@ -46,6 +46,9 @@ class SendBatch {
   // Whether the entry behind them needs more than that; else there was no room for it.
   [[nodiscard]] bool stopped() const { return stopped_; }
 
+  // Before Send(), which is to be nothing but its system call: an agent that is killed between what
+  // it notes of that and the system call has not sent what it has noted.
+  void Assemble();
   // Sends them without waiting. Returns how many were sent; -1 with errno where the first was not.
   [[nodiscard]] int Send(int socket_fd, int flags);
   // Counts the first `count`, and writes their events where some are due.

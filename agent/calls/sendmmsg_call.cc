@@ -119,6 +119,7 @@ class SendMultipleOperation final : public Operation {
     if (count <= 1) {
       return std::nullopt;
     }
+    batch.Assemble();
     if (call_.slot != nullptr) {
       call_.slot->written = 0;
       call_.slot->Begin(JournalAct::kSend, static_cast<int64_t>(next_ + count));
