@@ -52,16 +52,7 @@ class TlsRestarts(steady.SteadyCase):
         told = f"{said}\n{counted}\n{guard.log()[-3000:]}"
         print(f"{name}: {said}", flush=True)
         # stunnel closes both ways at the end of one, with what is still on its way.
-        for stream in steady.STREAMS:
-            sent, received, wrong, error = said[stream]
-            self.assertEqual((wrong, error), (0, 0), f"{stream}: {told}")
-            self.assertEqual(counted[stream][1:], [sent, 0, 0], f"{stream}: {told}")
-            self.assertGreater(min(sent, received), 1000, f"{stream}: {told}")
-        self.assertEqual(counted["streams"], [len(steady.STREAMS)], told)
-        for short in ("short", "slow"):
-            done, failed, _ = said[short]
-            self.assertEqual((failed, counted[short]), (0, [done, 0]), f"{short}: {told}")
-        self.assertGreater(said["short"][0], 10, told)
+        steady.check_all_relayed(self, said, counted, told)
         self.assertEqual(self.far.packets(steady.RELAYED), 0, told)
         self.assertNotIn("are reset", guard.log())
         # Those of agents that have ended have ended with their last connection.

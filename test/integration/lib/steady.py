@@ -174,3 +174,18 @@ class SteadyCase(case.Case):
             self.assertLessEqual(came, done + failed, f"{name}: {told}")
             self.assertGreater(done, 0 if name == "short" else -1, f"{name}: {told}")
         self.assertEqual(self.far.packets(RELAYED), 0, told)
+
+
+def check_all_relayed(test, said, counted, told):
+    """That what `relayed run` has said and the server has counted is all, to the byte, and that no
+    connection has failed."""
+    for stream in STREAMS:
+        sent, received, wrong, error = said[stream]
+        test.assertEqual((wrong, error), (0, 0), f"{stream}: {told}")
+        test.assertEqual(counted[stream][1:], [sent, 0, 0], f"{stream}: {told}")
+        test.assertGreater(min(sent, received), 1000, f"{stream}: {told}")
+    test.assertEqual(counted["streams"], [len(STREAMS)], told)
+    for short in ("short", "slow"):
+        done, failed, _ = said[short]
+        test.assertEqual((failed, counted[short]), (0, [done, 0]), f"{short}: {told}")
+    test.assertGreater(said["short"][0], 10, told)
