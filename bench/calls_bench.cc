@@ -40,6 +40,7 @@ enum class Way : uint8_t {
   kNative,
   kMinimal,
   kMinimalSlowWakeUp,
+  kUsual,
   kOakum,
   kOakumSlowWakeUp,
   kOakumEvents,
@@ -53,7 +54,8 @@ constexpr std::array kWays = {Way::kNative,
                               Way::kOakumOneName,
                               Way::kOakumManyNames,
                               Way::kMinimalSlowWakeUp,
-                              Way::kOakumSlowWakeUp};
+                              Way::kOakumSlowWakeUp,
+                              Way::kUsual};
 // Of calls that set a program up for those that are measured.
 constexpr uint64_t kNotMeasured = 1;
 
@@ -65,6 +67,8 @@ const char* Name(Way way) {
       return "minimal loop";
     case Way::kMinimalSlowWakeUp:
       return "minimal loop, no SYNC_WAKE_UP";
+    case Way::kUsual:
+      return "agent loop as usual";
     case Way::kOakum:
       return "oakum";
     case Way::kOakumSlowWakeUp:
@@ -77,6 +81,26 @@ const char* Name(Way way) {
       return "oakum, 10,000 of both";
   }
   return "";
+}
+
+// Of the ways that are a loop.
+std::optional<MinimalLoop::Manner> Loop(Way way) {
+  switch (way) {
+    case Way::kMinimal:
+      return MinimalLoop::Manner::kMinimal;
+    case Way::kMinimalSlowWakeUp:
+      return MinimalLoop::Manner::kWithoutWakeUp;
+    case Way::kUsual:
+      return MinimalLoop::Manner::kAsUsual;
+    case Way::kNative:
+    case Way::kOakum:
+    case Way::kOakumSlowWakeUp:
+    case Way::kOakumEvents:
+    case Way::kOakumOneName:
+    case Way::kOakumManyNames:
+      return std::nullopt;
+  }
+  return std::nullopt;
 }
 
 // Keeps nothing, but has sessions note what the next agent would need, as those of a real agent do.
@@ -109,10 +133,10 @@ std::optional<Figures> RunOnce(Way way, const Program& program, size_t calls) {
   agent::GuardedProcess process(plan, [&](int fd) { return program.run(fd, calls); });
   std::optional<MinimalLoop> minimal;
   std::unique_ptr<agent::SessionManager> manager;
-  const bool minimal_loop = way == Way::kMinimal || way == Way::kMinimalSlowWakeUp;
-  const bool oakum = way != Way::kNative && !minimal_loop;
-  if (minimal_loop) {
-    minimal.emplace(process.TakeListener(), process.pid(), way == Way::kMinimal);
+  const auto loop = Loop(way);
+  const bool oakum = way != Way::kNative && !loop;
+  if (loop) {
+    minimal.emplace(process.TakeListener(), process.pid(), *loop);
   } else if (oakum) {
     auto created = agent::SessionManager::Create(
         {.use_sync_wake_up = way != Way::kOakumSlowWakeUp, .store = &store}, *policies, **events,
@@ -195,19 +219,24 @@ int Run(size_t calls, size_t repeats, const std::string& only, const std::string
     const double floor = median_of(Way::kMinimal, &Figures::median);
     const double native = median_of(Way::kNative, &Figures::median);
     fmt::print("{} ({} calls, {} repeats)\n", title, calls, repeats);
-    fmt::print("  {:<32}{:>10}{:>10}{:>10}{:>12}{:>12}\n", "", "median", "mean", "p99", "x minimal",
-               "x no guard");
+    const double oakum = runs.contains(Way::kOakum) ? median_of(Way::kOakum, &Figures::mean) : 0;
+    fmt::print("  {:<32}{:>10}{:>10}{:>10}{:>12}{:>12}{:>14}\n", "", "median", "mean", "p99",
+               "x minimal", "x no guard", "mean x oakum");
     for (const Way way : ways) {
       const double median = median_of(way, &Figures::median);
       const double mean = median_of(way, &Figures::mean);
       const double p99 = median_of(way, &Figures::p99);
-      fmt::print("  {:<32}{:>7.2f} us{:>7.2f} us{:>7.2f} us{:>12.2f}{:>12.2f}\n", Name(way),
-                 median / 1e3, mean / 1e3, p99 / 1e3, median / floor, median / native);
+      fmt::print("  {:<32}{:>7.2f} us{:>7.2f} us{:>7.2f} us{:>12.2f}{:>12.2f}{:>14}\n", Name(way),
+                 median / 1e3, mean / 1e3, p99 / 1e3, median / floor, median / native,
+                 oakum == 0 ? "" : fmt::format("{:.2f}", mean / oakum));
       report[title][Name(way)] = {{"median_ns", median},
                                   {"mean_ns", mean},
                                   {"p99_ns", p99},
                                   {"ratio_to_minimal", median / floor},
                                   {"ratio_to_native", median / native}};
+      if (oakum != 0) {
+        report[title][Name(way)]["mean_ratio_to_oakum"] = mean / oakum;
+      }
     }
   }
   if (!json_path.empty()) {

@@ -1,5 +1,8 @@
 #include "bench/minimal_loop.h"
 
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -9,6 +12,7 @@
 #include <array>
 #include <cerrno>
 #include <cstddef>
+#include <span>
 
 #include "agent/session/notify_fd.h"
 
@@ -16,27 +20,80 @@ namespace oakum::bench {
 
 namespace {
 
+using Pieces = std::span<const iovec>;
+
 // What is done for a call, on the caller's socket, with what is read of the caller's memory in as
 // few pieces as there are pointers to follow one after the other.
-struct Work {
-  const agent::NotifyFd& notify;
-  const agent::Notification& call;
-  int pidfd;
+class Work {
+ public:
+  // `pidfd`: of the process `pid`, kept; -1: done as usual.
+  Work(const agent::NotifyFd& notify, const agent::Notification& notification, pid_t pid, int pidfd)
+      : call(notification), notify_(notify), pid_(pid), pidfd_(pidfd) {
+    if (Usual()) {
+      memory_.Reset(open(fmt::format("/proc/{}/mem", call.tid).c_str(), O_RDWR | O_CLOEXEC));
+    }
+  }
 
+  // No piece of `remote` is for more than one of `local`.
+  [[nodiscard]] bool Read(Pieces local, Pieces remote) const {
+    if (!Usual()) {
+      return process_vm_readv(call.tid, local.data(), local.size(), remote.data(), remote.size(),
+                              0) > 0;
+    }
+    return OneByOne(local, remote, pread);
+  }
   [[nodiscard]] bool Read(void* out, uint64_t address, size_t size) const {
     const iovec local = {out, size};
     const iovec remote = {reinterpret_cast<void*>(address), size};  // NOLINT
-    return process_vm_readv(call.tid, &local, 1, &remote, 1, 0) == static_cast<ssize_t>(size);
+    return Read({&local, 1}, {&remote, 1});
+  }
+  bool Write(Pieces local, Pieces remote) const {
+    if (!Usual()) {
+      return process_vm_writev(call.tid, local.data(), local.size(), remote.data(), remote.size(),
+                               0) > 0;
+    }
+    return OneByOne(local, remote, pwrite);
   }
   [[nodiscard]] UniqueFd Pin() const {
-    if (!notify.IdValid(call.id)) {
+    if (!notify_.IdValid(call.id)) {
       return {};
     }
-    return UniqueFd(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd, call.args[0], 0)));
+    const UniqueFd opened(Usual() ? static_cast<int>(syscall(SYS_pidfd_open, pid_, 0)) : -1);
+    return UniqueFd(static_cast<int>(
+        syscall(SYS_pidfd_getfd, Usual() ? opened.get() : pidfd_, call.args[0], 0)));
   }
   void Answer(int64_t result) const {
-    (void)notify.Respond(call.id, result, result >= 0 ? 0 : errno);
+    (void)notify_.Respond(call.id, result, result >= 0 ? 0 : errno);
   }
+
+  const agent::Notification& call;
+
+ private:
+  [[nodiscard]] bool Usual() const { return pidfd_ < 0; }
+
+  template <typename Transfer>
+  bool OneByOne(Pieces local, Pieces remote, Transfer transfer) const {
+    size_t index = 0;
+    size_t done = 0;  // of local[index]
+    for (const iovec& piece : remote) {
+      if (transfer(memory_.get(), static_cast<char*>(local[index].iov_base) + done, piece.iov_len,
+                   reinterpret_cast<off_t>(piece.iov_base)) !=
+          static_cast<ssize_t>(piece.iov_len)) {
+        return false;
+      }
+      done += piece.iov_len;
+      if (done == local[index].iov_len) {
+        ++index;
+        done = 0;
+      }
+    }
+    return true;
+  }
+
+  const agent::NotifyFd& notify_;
+  pid_t pid_;
+  int pidfd_;
+  UniqueFd memory_;
 };
 
 void Connect(const Work& work) {
@@ -59,7 +116,7 @@ void Sendto(const Work& work) {
   const std::array local = {iovec{&address, length}, iovec{payload.data(), size}};
   const std::array remote = {iovec{reinterpret_cast<void*>(work.call.args[4]), length},  // NOLINT
                              iovec{reinterpret_cast<void*>(work.call.args[1]), size}};   // NOLINT
-  if (process_vm_readv(work.call.tid, local.data(), 2, remote.data(), 2, 0) < 0) {
+  if (!work.Read(local, remote)) {
     return;
   }
   UniqueFd socket = work.Pin();
@@ -91,7 +148,7 @@ void Sendmmsg(const Work& work) {
     remote[i] = {headers[i].msg_hdr.msg_iov, sizeof(iovec)};
   }
   const iovec local = {pieces.data(), count * sizeof(iovec)};
-  (void)process_vm_readv(work.call.tid, &local, 1, remote.data(), count, 0);
+  (void)work.Read({&local, 1}, Pieces(remote).first(count));
   for (size_t i = 0; i < count; ++i) {
     msghdr& header = headers[i].msg_hdr;
     pieces[i].iov_len = std::min(pieces[i].iov_len, entries[i].payload.size());
@@ -104,7 +161,7 @@ void Sendmmsg(const Work& work) {
     header.msg_iov = &pieces[i];
     header.msg_iovlen = 1;
   }
-  (void)process_vm_readv(work.call.tid, places.data(), 2 * count, contents.data(), 2 * count, 0);
+  (void)work.Read(Pieces(places).first(2 * count), Pieces(contents).first(2 * count));
   UniqueFd socket = work.Pin();
   const int result = sendmmsg(socket.get(), headers.data(), static_cast<unsigned>(count),
                               static_cast<int>(work.call.args[3]));
@@ -115,13 +172,23 @@ void Sendmmsg(const Work& work) {
                      offsetof(mmsghdr, msg_len),
                  sizeof headers[i].msg_len};
   }
-  (void)process_vm_writev(work.call.tid, contents.data(), count, places.data(), count, 0);
+  (void)work.Write(Pieces(contents).first(count), Pieces(places).first(count));
   work.Answer(result);
 }
 
-void Serve(const agent::NotifyFd& notify, int pidfd) {
+// Until there is a call, or nobody is left who could make one.
+void Poll(const agent::NotifyFd& notify) {
+  pollfd ready = {notify.fd(), POLLIN, 0};
+  (void)poll(&ready, 1, -1);
+}
+
+void Serve(const agent::NotifyFd& notify, pid_t pid, bool usual) {
+  const UniqueFd pidfd(usual ? -1 : static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   const auto buffer = notify.NewBuffer();
   for (;;) {
+    if (usual) {
+      Poll(notify);
+    }
     agent::Notification notification;
     if (notify.Receive(buffer.get(), notification) != 0) {
       if (notify.HungUp()) {
@@ -129,7 +196,7 @@ void Serve(const agent::NotifyFd& notify, int pidfd) {
       }
       continue;
     }
-    const Work work = {notify, notification, pidfd};
+    const Work work(notify, notification, pid, pidfd.get());
     switch (notification.nr) {
       case SYS_connect:
         Connect(work);
@@ -148,17 +215,16 @@ void Serve(const agent::NotifyFd& notify, int pidfd) {
 
 }  // namespace
 
-MinimalLoop::MinimalLoop(UniqueFd listener, pid_t pid, bool sync_wake_up)
-    : thread_([listener = std::move(listener), pid, sync_wake_up]() mutable {
+MinimalLoop::MinimalLoop(UniqueFd listener, pid_t pid, Manner manner)
+    : thread_([listener = std::move(listener), pid, manner]() mutable {
         auto notify = agent::NotifyFd::Create(std::move(listener));
         if (!notify) {
           return;
         }
-        if (sync_wake_up) {
+        if (manner == Manner::kMinimal) {
           (void)notify->SetSyncWakeUp();
         }
-        const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-        Serve(*notify, pidfd.get());
+        Serve(*notify, pid, manner == Manner::kAsUsual);
       }) {}
 
 MinimalLoop::~MinimalLoop() { thread_.join(); }
