@@ -1,10 +1,8 @@
 // oakum-agent: decides what guarded containers may send and receive.
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sched.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -32,6 +30,7 @@
 #include "agent/proxy/tls_process.h"
 #include "agent/proxy/tls_service.h"
 #include "agent/server/privileges.h"
+#include "agent/server/short_turns.h"
 #include "agent/server/unix_socket.h"
 #include "agent/session/session_manager.h"
 #include "base/error.h"
@@ -156,26 +155,6 @@ void MakeRoomForDescriptors() {
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
     const int last = static_cast<int>(std::min(limit.rlim_cur, kRoom)) - 1;
     const UniqueFd highest(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, last));
-  }
-}
-
-// Asks for short turns on the processor, so that no thread of the agent's that works for one
-// container keeps another one's waiting for long. Its share stays as it is. Threads inherit it.
-// sched_setattr(2); a time slice since Linux 6.12, before that it changes nothing.
-void TakeShortTurns() {
-  struct {
-    uint32_t size = sizeof(*this);
-    uint32_t policy = SCHED_OTHER;
-    uint64_t flags = 0;
-    int32_t nice = 0;
-    uint32_t priority = 0;
-    uint64_t runtime_ns = 100'000;  // the least there is
-    uint64_t deadline_ns = 0;
-    uint64_t period_ns = 0;
-  } wanted;
-  if (sched_getscheduler(0) == SCHED_OTHER) {
-    wanted.nice = getpriority(PRIO_PROCESS, 0);
-    (void)syscall(SYS_sched_setattr, 0, &wanted, 0);
   }
 }
 

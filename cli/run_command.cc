@@ -19,6 +19,7 @@
 
 #include "agent/events/event_log.h"
 #include "agent/proxy/tls_process.h"
+#include "agent/server/short_turns.h"
 #include "agent/session/session_manager.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -269,7 +270,9 @@ class Run {
     return Wait(supervisor, before.program, before.listener.get(), keeper);
   }
 
+  // The program has been forked before, and there is no thread yet.
   Expected<void> Begin(Supervisor& supervisor, RunStore* store) {
+    agent::TakeShortTurns();
     if (options_.events) {
       auto created = agent::EventLog::Create({.path = *options_.events}, log_);
       if (!created) {

@@ -1,14 +1,10 @@
 """A container that floods takes nothing from another one, grows the agent by a bounded amount, and is
 counted exactly, whatever becomes of the file that events are written to."""
 import collections
-import ctypes
 import json
 import os
-import platform
-import struct
 import threading
 import time
-import unittest
 
 from lib import agent, case, env, fairness, proc, runtime
 
@@ -238,16 +234,7 @@ class Fairness(case.Case):
         with open(f"/proc/{pid}/limits", encoding="ascii") as limits:
             limit = next(int(line.split()[3]) for line in limits if "Max open files" in line)
         self.assertGreaterEqual(room, min(limit, 16384) - 64)
-        if tuple(map(int, platform.release().split(".")[:2])) < (6, 12):
-            raise unittest.SkipTest("the kernel has no time slices to ask for (Linux 6.12)")
-        sched_getattr = 315 if platform.machine() == "x86_64" else 275
-        for task in os.listdir(f"/proc/{pid}/task"):
-            attributes = ctypes.create_string_buffer(48)
-            result = ctypes.CDLL(None, use_errno=True).syscall(
-                sched_getattr, int(task), attributes, len(attributes), 0)
-            self.assertEqual(result, 0, os.strerror(ctypes.get_errno()))
-            slice_ns = struct.unpack("<IIQiIQQQ", attributes.raw)[5]
-            self.assertEqual(slice_ns, 100_000)
+        self.assertEqual(set(proc.time_slices(pid)), {100_000})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import signal
 
 from lib import case, env, network
 from lib.agent import single_policy, write_json
-from lib.proc import Process, run, wait_until
+from lib.proc import Process, run, time_slices, wait_until
 from lib.runtime import parse_probe
 
 _FAR = network.FarSide
@@ -283,6 +283,21 @@ class Run:
         steps = [step for step in self.probe_lines(log) if step["op"] == "connect"]
         self.assertEqual(len(steps), 1)
         self.assertFailed(steps[0], "EINPROGRESS")
+
+    def test_guards_take_short_turns(self):
+        """So that a call does not wait for the turn of whoever is busy; the program's stay."""
+        process = self.start(_ENFORCE, "sh", "-c", "echo started $$ .; exec sleep 50")
+        for again in range(2):
+            process.wait_for(lambda: "started" in process.output(), 10, "the program runs")
+            program = int(re.search(r"started (\d+) ", process.output()).group(1))
+            guard, = (pid for pid in self.children(process) if pid != program)
+            wait_until(lambda: set(time_slices(guard)) == {100_000}, 10, "short turns of all its threads")
+            self.assertEqual(time_slices(program), time_slices(process.pid))
+            if not again:
+                os.kill(guard, signal.SIGKILL)
+                process.wait_for(lambda: "another one goes on" in process.output(), 10, "the next")
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(), 128 + signal.SIGTERM)
 
     def test_without_both_nothing_is_open(self):
         (bad, good), _ = self.killed(_ENFORCE, ["keeper", "guard"])

@@ -1,9 +1,12 @@
 """Running commands and keeping servers, each ended by the pid that was started."""
 import ctypes
 import os
+import platform
 import signal
+import struct
 import subprocess
 import time
+import unittest
 
 from . import env
 
@@ -119,3 +122,17 @@ class Process:
 
 def path_exists(path):
     return lambda: os.path.exists(path)
+
+
+def time_slices(pid):
+    """The time slices that the threads of a process have asked for, in nanoseconds."""
+    if tuple(map(int, platform.release().split(".")[:2])) < (6, 12):
+        raise unittest.SkipTest("the kernel has no time slices to ask for (Linux 6.12)")
+    sched_getattr = 315 if platform.machine() == "x86_64" else 275
+    slices = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        attributes = ctypes.create_string_buffer(48)
+        if _LIBC.syscall(sched_getattr, int(task), attributes, len(attributes), 0) != 0:
+            raise OSError(ctypes.get_errno(), "sched_getattr")
+        slices.append(struct.unpack("<IIQiIQQQ", attributes.raw)[5])
+    return slices
