@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/kcmp.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -28,6 +29,20 @@ namespace oakum::agent {
 namespace {
 
 constexpr size_t kMaxStatus = size_t{256} * 1024;  // a process may be in 65,536 groups
+
+// PIDFD_GET_INFO of Linux 6.13 (linux/pidfd.h), with its structure as it was then: the request says
+// how long that is.
+struct PidfdInfo {
+  uint64_t mask;
+  uint64_t cgroup;
+  uint32_t pid, tgid, ppid;
+  uint32_t ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+  int32_t exit_code;
+};
+static_assert(sizeof(PidfdInfo) == 64);
+constexpr unsigned long kPidfdGetInfo = _IOWR(0xFF, 11, PidfdInfo);
+constexpr uint64_t kPidfdInfoPid = 1 << 0;
+constexpr uint64_t kPidfdInfoCreds = 1 << 1;
 
 int PidfdOpen(pid_t pid, unsigned flags) {
   return static_cast<int>(syscall(SYS_pidfd_open, pid, flags));
@@ -221,6 +236,24 @@ pid_t DescriptorSource::GroupOf(pid_t tid) {
     slot.group = group;
   }
   return group;
+}
+
+std::optional<RealIds> DescriptorSource::IdsOf(pid_t tid) {
+  const Slot& slot = slots_[static_cast<size_t>(tid) % kSlots];
+  if (slot.tid != tid || !slot.pidfd || !thread_pidfds_ || !tells_ids_) {
+    return std::nullopt;
+  }
+  constexpr uint64_t kWanted = kPidfdInfoPid | kPidfdInfoCreds;
+  PidfdInfo info = {};
+  info.mask = kWanted;
+  if (ioctl(slot.pidfd.get(), kPidfdGetInfo, &info) != 0) {
+    tells_ids_ = errno == ESRCH;
+    return std::nullopt;
+  }
+  if ((info.mask & kWanted) != kWanted || info.tgid == 0) {
+    return std::nullopt;
+  }
+  return RealIds{static_cast<pid_t>(info.tgid), info.ruid, info.rgid};
 }
 
 Expected<TaskStatus> ReadTaskStatus(pid_t tid) {

@@ -8,6 +8,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -34,6 +35,14 @@ namespace oakum::agent {
 [[nodiscard]] size_t WriteMemoryVector(pid_t tid, std::span<const iovec> remote, const void* data,
                                        size_t size);
 
+// Whom a message names that says nothing else (scm_send(), include/net/scm.h), with ids of the
+// agent's namespaces.
+struct RealIds {
+  pid_t tgid = 0;
+  uid_t uid = 0;
+  gid_t gid = 0;
+};
+
 // Takes duplicates of the container's descriptors. Keeps a pidfd per thread: one that belongs to a
 // dead thread says ESRCH and is opened anew, so a reused thread id is never mistaken.
 // Not thread-safe: each session thread has its own.
@@ -52,6 +61,9 @@ class DescriptorSource {
   // The group of a thread that a descriptor has just been taken from, and that waits for its
   // answer; 0 when it cannot be told. Remembered with the thread's pidfd.
   [[nodiscard]] pid_t GroupOf(pid_t tid);
+  // Who such a thread is; nothing where it takes more than one system call to tell (before
+  // Linux 6.13).
+  [[nodiscard]] std::optional<RealIds> IdsOf(pid_t tid);
   // Those of the sockets that were taken.
   [[nodiscard]] SocketKinds& kinds() { return kinds_; }
   // Whether the kernel has refused a descriptor (EPERM) since the last time this was asked.
@@ -70,7 +82,8 @@ class DescriptorSource {
   std::array<Slot, kSlots> slots_;
   SocketKinds kinds_;
   bool refused_ = false;
-  bool thread_pidfds_;  // PIDFD_THREAD, Linux 6.9; false once the kernel has said EINVAL
+  bool tells_ids_ = true;  // PIDFD_GET_INFO, Linux 6.13; false once the kernel does not know it
+  bool thread_pidfds_;     // PIDFD_THREAD, Linux 6.9; false once the kernel has said EINVAL
 };
 
 // What /proc/TID/status says (proc_pid_status(5)). Ids are those of the agent's user namespace.

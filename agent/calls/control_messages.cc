@@ -188,14 +188,6 @@ int TranslateControl(const CallContext& context, pid_t tid, int domain,
     return 0;
   }
   const bool is_unix = domain == AF_UNIX;
-  TaskStatus status;
-  if (is_unix) {
-    auto read = ReadTaskStatus(tid);
-    if (!read) {
-      return EPERM;
-    }
-    status = std::move(*read);
-  }
   const bool may_set_credentials = is_unix && HasPermittedCapabilities(kCredentialCapabilities);
   bool has_credentials = false;
   size_t at = 0;
@@ -225,7 +217,11 @@ int TranslateControl(const CallContext& context, pid_t tid, int domain,
       }
       if (is_unix) {
         memcpy(&credentials, data, sizeof credentials);
-        if (const int error = TranslateCredentials(tid, status, credentials); error != 0) {
+        const auto status = ReadTaskStatus(tid);
+        if (!status) {
+          return EPERM;
+        }
+        if (const int error = TranslateCredentials(tid, *status, credentials); error != 0) {
           return error;
         }
         if (may_set_credentials) {
@@ -244,7 +240,15 @@ int TranslateControl(const CallContext& context, pid_t tid, int domain,
   }
   if (may_set_credentials && !has_credentials) {
     // scm_send() takes the real ids of whoever sends.
-    const ucred credentials = {status.tgid, status.ruid, status.rgid};
+    auto ids = context.descriptors.IdsOf(tid);
+    if (!ids) {
+      const auto status = ReadTaskStatus(tid);
+      if (!status) {
+        return EPERM;
+      }
+      ids = {status->tgid, status->ruid, status->rgid};
+    }
+    const ucred credentials = {ids->tgid, ids->uid, ids->gid};
     cmsghdr header = {};
     header.cmsg_level = SOL_SOCKET;
     header.cmsg_type = SCM_CREDENTIALS;

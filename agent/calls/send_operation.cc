@@ -151,7 +151,9 @@ ssize_t MessageSender::SendNoted(const char* data, size_t size) {
     return SendOnce(data, size, sent_ == 0);
   }
   const size_t entry = message_.entry.value_or(0);
-  slot->written = stream_ && !message_.entry ? StreamPosition(socket_fd_) : 0;
+  // Of unix sockets, which have credentials, the kernel does not tell it.
+  const bool tells = stream_ && !message_.entry && !message_.set_credentials;
+  slot->written = tells ? StreamPosition(socket_fd_) : 0;
   slot->Begin(stream_ ? JournalAct::kSendStream : JournalAct::kSend,
               static_cast<int64_t>(message_.entry ? entry + 1 : sent_ + size));
   const ssize_t put = SendOnce(data, size, sent_ == 0);
