@@ -11,7 +11,7 @@ BUILD = os.environ.get("OAKUM_BUILD_DIR", os.path.join(ROOT, "build/release"))
 OAKUM = os.path.join(BUILD, "bin/oakum")
 LOAD = os.path.join(BUILD, "test/oakum-proxy-load")
 # The guard: a policy that allows what the programs do, and decides each connect.
-GUARD = [OAKUM, "run", "--mode", "enforce", "--allow", "127.0.0.0/8", "--"]
+GUARD = [OAKUM, "run", "--mode", "enforce", "--allow", "127.0.0.0/8", "--allow", "[::1]", "--"]
 
 
 def arguments(name, text, repeats, starts=None, **choices):

@@ -17,7 +17,8 @@ namespace oakum::cli {
 
 namespace {
 
-constexpr size_t kVerdicts = 5;  // of agent::EventVerdict
+constexpr size_t kVerdicts = 5;                   // of agent::EventVerdict
+constexpr size_t kTakenAtOnce = size_t{1} << 20;  // of what is shared; no line is as long
 
 }  // namespace
 
@@ -37,14 +38,13 @@ void RunSink::Push(agent::Event&& event) {
     const std::lock_guard lock(mutex_);
     line_.clear();
     serializer_.Append(event, {}, line_);
-    // Before the call is answered.
-    if (beyond_ != nullptr && !ShareLine()) {
+    // Before the call is answered. What is shared is taken into the report when that is wanted:
+    // reading a line takes longer than all the rest of the answer.
+    if (beyond_ == nullptr) {
+      Take(line_);
+    } else if (!ShareLine()) {
       ++beyond_->events[static_cast<size_t>(event.verdict)][event.leak ? 1 : 0];
-    }
-    if (const auto record = ParseEventRecord(line_); record) {
-      report_.Add(*record);
-    } else {
-      report_.AddBrokenLine();
+      Take(line_);
     }
   }
   if (next_ != nullptr) {
@@ -78,23 +78,46 @@ Expected<void> RunSink::Share() {
   return {};
 }
 
-void RunSink::Recall() {
-  std::string text(static_cast<size_t>(std::max<off_t>(0, lseek(shared_.get(), 0, SEEK_END))), 0);
-  const ssize_t got = pread(shared_.get(), text.data(), text.size(), 0);
-  text.resize(static_cast<size_t>(std::max<ssize_t>(0, got)));
-  const std::lock_guard lock(mutex_);
-  EventRecord last;
-  for (std::string_view rest = text; !rest.empty();) {
-    const std::string_view line = rest.substr(0, rest.find('\n'));
-    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
-    if (auto record = ParseEventRecord(line); record) {
-      report_.Add(*record);
-      last = std::move(*record);
-    } else {
-      report_.AddBrokenLine();
+void RunSink::Take(std::string_view line) {
+  auto record = ParseEventRecord(line);
+  if (!record) {
+    report_.AddBrokenLine();
+    return;
+  }
+  report_.Add(*record);
+  last_ = std::move(*record);
+}
+
+void RunSink::TakeShared() {
+  std::string text;
+  while (shared_) {
+    text.resize(kTakenAtOnce);
+    const ssize_t got = pread(shared_.get(), text.data(), text.size(), taken_);
+    text.resize(static_cast<size_t>(std::max<ssize_t>(0, got)));
+    const size_t whole = text.rfind('\n') + 1;  // 0 for none
+    if (whole == 0) {
+      break;
+    }
+    taken_ += static_cast<off_t>(whole);
+    for (std::string_view rest(text.data(), whole); !rest.empty();) {
+      const std::string_view line = rest.substr(0, rest.find('\n'));
+      rest.remove_prefix(line.size() + 1);
+      Take(line);
     }
   }
+}
+
+void RunSink::Recall() {
+  const std::lock_guard lock(mutex_);
+  TakeShared();
+  if (const off_t end = lseek(shared_.get(), 0, SEEK_END); end > taken_) {
+    // Whoever wrote it was killed in the middle: what comes next is a line of its own.
+    report_.AddBrokenLine();
+    has_room_ = has_room_ && write(shared_.get(), "\n", 1) == 1;
+    taken_ = end + 1;
+  }
   // All events are of one program.
+  EventRecord last = last_;
   for (size_t verdict = 0; verdict < kVerdicts; ++verdict) {
     for (const bool leak : {false, true}) {
       last.others = beyond_->events[verdict][leak ? 1 : 0];
@@ -108,8 +131,9 @@ void RunSink::Recall() {
   }
 }
 
-ReportSummary RunSink::Summary() const {
+ReportSummary RunSink::Summary() {
   const std::lock_guard lock(mutex_);
+  TakeShared();
   return report_.Summary();
 }
 

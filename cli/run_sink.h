@@ -2,15 +2,19 @@
 #ifndef OAKUM_CLI_RUN_SINK_H_
 #define OAKUM_CLI_RUN_SINK_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <functional>
 #include <mutex>
 #include <string>
+#include <string_view>
 
 #include "agent/events/event.h"
 #include "agent/events/event_json.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
+#include "cli/event_record.h"
 #include "cli/report.h"
 
 namespace oakum::cli {
@@ -31,21 +35,28 @@ class RunSink : public agent::EventSink {
   [[nodiscard]] Expected<void> Share();
   // Takes into the report what another process has pushed.
   void Recall();
-  [[nodiscard]] ReportSummary Summary() const;
+  // Of all that was pushed.
+  [[nodiscard]] ReportSummary Summary();
 
  private:
   // In memory of all who share: the events that have no line.
   struct Beyond;
 
   [[nodiscard]] bool ShareLine();
+  // Takes a line into the report.
+  void Take(std::string_view line);
+  // The same for what has been shared since this was done last.
+  void TakeShared();
 
   agent::EventSink* next_ = nullptr;
   std::function<void()> on_kill_;
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   agent::EventSerializer serializer_;
   std::string line_;  // of the event in hand
   UniqueFd shared_;   // lines, to a bound
   bool has_room_ = false;
+  off_t taken_ = 0;           // so much of them is in the report
+  EventRecord last_;          // of the lines in the report
   Beyond* beyond_ = nullptr;  // there until the process ends; null: nothing is shared
   Report report_;
 };

@@ -166,7 +166,7 @@ TEST(RunSink, RecallsAsManyEventsAndLeaksAsWerePushed) {
   int status = -1;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   ASSERT_EQ(status, 0);
-  EXPECT_EQ(sink.Summary().events, 0);
+  EXPECT_LT(sink.Summary().events, events) << "no line says how many more there were";
 
   sink.Recall();
   const ReportSummary summary = sink.Summary();
