@@ -10,13 +10,21 @@
 namespace oakum {
 
 Expected<std::string> ReadAll(int fd, size_t limit) {
+  constexpr size_t kFirst = 16384;
+  constexpr size_t kLeast = 4096;
   std::string data;
   size_t used = 0;
+  size_t room = kFirst;
   for (;;) {
-    if (data.size() - used < 4096) {
-      data.resize(data.size() < 16384 ? 16384 : data.size() * 2);
+    if (room - used < kLeast) {
+      room *= 2;
     }
-    const ssize_t got = read(fd, data.data() + used, data.size() - used);
+    ssize_t got = 0;
+    // What is to be overwritten is not filled with zeros before.
+    data.resize_and_overwrite(room, [&](char* into, size_t size) {
+      got = read(fd, into + used, size - used);
+      return got > 0 ? used + static_cast<size_t>(got) : used;
+    });
     if (got < 0) {
       if (errno == EINTR) {
         continue;
@@ -24,7 +32,6 @@ Expected<std::string> ReadAll(int fd, size_t limit) {
       return ErrnoError("read");
     }
     if (got == 0) {
-      data.resize(used);
       return data;
     }
     used += static_cast<size_t>(got);

@@ -29,10 +29,6 @@ constexpr int kMaxLinks = 40;  // as path_resolution(7)
 
 enum class Strictness : bool { kOnlyOurs, kNotEverybodys };
 
-bool IsRootOrSelf(uid_t uid, std::optional<uid_t> unmapped) {
-  return (uid == 0 || uid == geteuid()) && uid != unmapped;
-}
-
 // The parts of a path that are still to be walked.
 using Parts = std::deque<std::string>;
 
@@ -50,7 +46,8 @@ void Prepend(std::string_view path, Parts& parts) {
 
 class Walk {
  public:
-  Walk(const std::string& path, Strictness strictness) : path_(path), strictness_(strictness) {}
+  Walk(const std::string& path, Strictness strictness, std::optional<uid_t> unmapped)
+      : path_(path), strictness_(strictness), unmapped_(unmapped) {}
 
   Expected<void> Run() {
     if (!path_.starts_with('/')) {
@@ -88,7 +85,11 @@ class Walk {
     if (!at_) {
       return ErrnoError("open /");
     }
-    return Look(at_.get());
+    struct stat status = {};
+    if (fstat(at_.get(), &status) != 0) {
+      return ErrnoError(fmt::format("{}: /", path_));
+    }
+    return Look(status);
   }
 
   Expected<void> Step(const std::string& name) {
@@ -105,7 +106,7 @@ class Walk {
     }
     where_ = name == ".." ? where_.substr(0, where_.rfind('/')) : where_ + "/" + name;
     at_ = std::move(next);
-    return Look(at_.get());
+    return Look(status);
   }
 
   Expected<void> Follow(int link_fd, const struct stat& status, const std::string& name) {
@@ -138,12 +139,9 @@ class Walk {
                                         path_, what, status.st_uid, geteuid()));
   }
 
-  Expected<void> Look(int fd) {
-    struct stat status = {};
+  // At what is at the place that has been come to.
+  Expected<void> Look(const struct stat& status) {
     const std::string what = where_.empty() ? "/" : where_;
-    if (fstat(fd, &status) != 0) {
-      return ErrnoError(fmt::format("{}: {}", path_, what));
-    }
     if (auto owned = CheckOwner(status, what); !owned) {
       return owned;
     }
@@ -168,7 +166,7 @@ class Walk {
 
   const std::string& path_;
   const Strictness strictness_;
-  const std::optional<uid_t> unmapped_ = UnmappedUid();
+  const std::optional<uid_t> unmapped_;
   Parts parts_;
   UniqueFd at_;
   std::string where_;
@@ -197,14 +195,22 @@ std::optional<uid_t> UnmappedUid() {
   return uid;
 }
 
+bool IsRootOrSelf(uid_t uid, std::optional<uid_t> unmapped) {
+  return (uid == 0 || uid == geteuid()) && uid != unmapped;
+}
+
 bool IsRootOrSelf(uid_t uid) { return IsRootOrSelf(uid, UnmappedUid()); }
 
+Expected<void> CheckOnlyOursToReplace(const std::string& path, std::optional<uid_t> unmapped) {
+  return Walk(path, Strictness::kOnlyOurs, unmapped).Run();
+}
+
 Expected<void> CheckOnlyOursToReplace(const std::string& path) {
-  return Walk(path, Strictness::kOnlyOurs).Run();
+  return CheckOnlyOursToReplace(path, UnmappedUid());
 }
 
 Expected<void> CheckNotEverybodysToChange(const std::string& path) {
-  auto walked = Walk(path, Strictness::kNotEverybodys).Run();
+  auto walked = Walk(path, Strictness::kNotEverybodys, UnmappedUid()).Run();
   // What is not there, or no path (/dev/fd/3), is for whoever opens it to say.
   return !walked && walked.error().code == EPERM ? std::move(walked) : Expected<void>();
 }

@@ -18,6 +18,8 @@ namespace oakum {
 // Whether `uid` is root or the user of this process, as ids that the kernel has just told. One that
 // is not mapped here never is, though it looks like the user with the number 65534.
 [[nodiscard]] bool IsRootOrSelf(uid_t uid);
+// The same with UnmappedUid() known.
+[[nodiscard]] bool IsRootOrSelf(uid_t uid, std::optional<uid_t> unmapped);
 
 // Whether nobody but root and this process's user can replace what is at the absolute `path`, or
 // put something there: every directory on the way, and every symbolic link, belongs to one of the
@@ -27,6 +29,9 @@ namespace oakum {
 // Errors: EPERM, with who may do what and what would be right; EINVAL for a path that is not
 // absolute, ELOOP, those of openat(2).
 [[nodiscard]] Expected<void> CheckOnlyOursToReplace(const std::string& path);
+// The same with UnmappedUid() known.
+[[nodiscard]] Expected<void> CheckOnlyOursToReplace(const std::string& path,
+                                                    std::optional<uid_t> unmapped);
 
 // Whether not everybody can change what is at the absolute `path`, a file or a directory: neither
 // it nor a directory on the way is writable for all; in a sticky one it belongs to root or this

@@ -35,20 +35,29 @@ Expected<std::string> MergedSection(oci::ConfigDocument& document, const oci::Se
   if (!section) {
     return std::unexpected(section.error());
   }
-  const std::string metadata = std::exchange(listener.metadata, {});
+  std::string metadata = std::exchange(listener.metadata, {});
   const std::string key = cache != nullptr ? MergeKey(*section, plan, listener) : std::string();
-  auto merged = cache != nullptr ? cache->Find(key) : std::nullopt;
-  if (!merged) {
-    auto made = document.MergeSeccomp(plan, listener);
-    if (!made) {
-      return made;
-    }
-    if (cache != nullptr) {
-      cache->Store(key, *made);
-    }
-    merged = *std::move(made);
+  // What is found was a section without a listener, byte for byte, that has been read and merged.
+  if (const auto kept = cache != nullptr ? cache->Find(key) : std::nullopt) {
+    return WithMetadata(*kept, metadata);
   }
-  return WithMetadata(*merged, metadata);
+  const auto already = document.ListenerPath();
+  if (!already) {
+    return std::unexpected(already.error());
+  }
+  if (!already->empty()) {
+    // Where somebody has been before, the metadata is in the section already.
+    listener.metadata = std::move(metadata);
+    return document.MergeSeccomp(plan, listener);
+  }
+  auto made = document.MergeSeccomp(plan, listener);
+  if (!made) {
+    return made;
+  }
+  if (cache != nullptr) {
+    cache->Store(key, *made);
+  }
+  return WithMetadata(*made, metadata);
 }
 
 }  // namespace
@@ -79,10 +88,7 @@ Expected<std::string> GuardConfig(std::string_view config_json, const Origin& or
   listener.metadata = policy::EncodeListenerMetadata(metadata);
   listener.flags = std::move(filter_flags);
   listener.absent_archs = std::move(absent_archs);
-  // Where somebody has been before, the metadata is in the section already.
-  auto section = facts->seccomp_listener_path.empty()
-                     ? MergedSection(*document, plan, std::move(listener), cache)
-                     : document->MergeSeccomp(plan, listener);
+  auto section = MergedSection(*document, plan, std::move(listener), cache);
   if (!section) {
     return std::unexpected(
         std::move(section.error()).Context(fmt::format("policy \"{}\"", metadata.policy)));
@@ -106,7 +112,8 @@ Expected<void> CheckAgent(const std::string& socket_path) {
   if (!fd) {
     return ErrnoError("socket");
   }
-  if (auto ours = CheckOnlyOursToReplace(socket_path); !ours) {
+  const auto unmapped = UnmappedUid();
+  if (auto ours = CheckOnlyOursToReplace(socket_path, unmapped); !ours) {
     return std::unexpected(std::move(ours.error()).Context("the agent's socket"));
   }
   if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
@@ -123,7 +130,7 @@ Expected<void> CheckAgent(const std::string& socket_path) {
   if (getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &server, &length) != 0) {
     return ErrnoError("SO_PEERCRED");
   }
-  if (!IsRootOrSelf(server.uid)) {
+  if (!IsRootOrSelf(server.uid, unmapped)) {
     return MakeError(EPERM, fmt::format("the agent's socket {}: who listens there is user {}, "
                                         "neither root nor user {}",
                                         socket_path, server.uid, geteuid()));

@@ -7,16 +7,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
-#include <iterator>
+#include <cstring>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "base/file.h"
-#include "base/fnv.h"
 #include "hook/own_file.h"
 
 namespace oakum::hook {
@@ -25,33 +26,60 @@ namespace {
 
 constexpr char kSelf[] = "/proc/self/exe";
 
-// For what chance does to a file, not for who could write to it.
-std::string Hash(std::string_view text) { return fmt::format("{:016x}", Fnv1a(text)); }
+// For what chance does to a file, not for who could write to it. Eight bytes at a time: each
+// changes what becomes of all that come later, so that one place that is different never goes
+// unseen.
+std::string Hash(std::string_view text) {
+  constexpr uint64_t kFactor = 0x9e3779b97f4a7c15;  // odd: multiplying loses nothing
+  uint64_t hash = text.size();
+  while (!text.empty()) {
+    uint64_t word = 0;
+    const size_t size = std::min(text.size(), sizeof word);
+    std::memcpy(&word, text.data(), size);
+    text.remove_prefix(size);
+    hash = (std::rotl(hash, 23) ^ word) * kFactor;
+  }
+  return fmt::format("{:016x}", hash ^ (hash >> 32));
+}
 
 // The key itself is compared, so that two of the same hash take each other's place and no more.
 std::string FileName(std::string_view key) { return Hash(key); }
 
-// What stands before the value, so that nothing that was cut off or never reached the disk looks
-// whole. As long for any value.
-std::string Head(std::string_view key, std::string_view value) {
-  return fmt::format("oakum merge 1 {:016x} {:016x} {}\n{}\n", key.size(), value.size(),
-                     Hash(value), key);
+// What stands before the key, a line feed and the value, so that nothing that was cut off or never
+// reached the disk looks whole. As long for any of them.
+std::string HeadLine(std::string_view key, std::string_view value) {
+  return fmt::format("oakum merge 1 {:016x} {:016x} {}\n", key.size(), value.size(), Hash(value));
 }
 
+template <typename Number>
+void AppendBytes(Number number, std::string& text) {
+  text.append(reinterpret_cast<const char*>(&number), sizeof number);
+}
+
+void AppendString(std::string_view string, std::string& text) {
+  AppendBytes(string.size(), text);
+  text += string;
+}
+
+// As bytes: a key is compared with those of this very program.
 void AppendPlan(const oci::SeccompPlan& plan, std::string& text) {
-  auto out = std::back_inserter(text);
+  AppendBytes(plan.syscalls.size(), text);
   for (const oci::SyscallPlan& syscall : plan.syscalls) {
-    fmt::format_to(out, "{}", syscall.name);
+    AppendString(syscall.name, text);
+    AppendBytes(syscall.branches.size(), text);
     for (const oci::FilterBranch& branch : syscall.branches) {
-      fmt::format_to(out, " {}:{}", static_cast<int>(branch.action), branch.errno_value);
+      AppendBytes(branch.action, text);
+      AppendBytes(branch.errno_value, text);
+      AppendBytes(branch.conditions.size(), text);
       for (const oci::ArgCondition& condition : branch.conditions) {
-        fmt::format_to(out, ",{}:{}:{}:{}", condition.index, static_cast<int>(condition.compare),
-                       condition.value, condition.value_two);
+        AppendBytes(condition.index, text);
+        AppendBytes(condition.compare, text);
+        AppendBytes(condition.value, text);
+        AppendBytes(condition.value_two, text);
       }
     }
-    text += '\n';
   }
-  fmt::format_to(out, "others {}\n", plan.others_errno.value_or(-1));
+  AppendBytes(plan.others_errno.value_or(-1), text);
 }
 
 // Calls `visit` with the name of each entry.
@@ -100,14 +128,19 @@ std::string MergeKey(std::string_view section, const oci::SeccompPlan& plan,
   struct stat self = {};
   const bool known = stat(kSelf, &self) == 0;
   const scmp_version* library = seccomp_version();
-  std::string key = fmt::format("{}\nlibseccomp {}.{}.{}\n{}\n",
-                                known ? FileIdentity(kSelf, self) : std::string(), library->major,
-                                library->minor, library->micro, Escape(listener.path));
+  std::string key;
+  constexpr size_t kUsualPlan = 8192;
+  key.reserve(section.size() + kUsualPlan);
+  AppendString(known ? FileIdentity(kSelf, self) : std::string(), key);
+  AppendBytes(library->major, key);
+  AppendBytes(library->minor, key);
+  AppendBytes(library->micro, key);
+  AppendString(listener.path, key);
   for (const std::vector<std::string>* words : {&listener.flags, &listener.absent_archs}) {
+    AppendBytes(words->size(), key);
     for (const std::string& word : *words) {
-      fmt::format_to(std::back_inserter(key), "{} ", word);
+      AppendString(word, key);
     }
-    key += '\n';
   }
   AppendPlan(plan, key);
   key += section;
@@ -132,16 +165,21 @@ std::optional<std::string> MergeCache::Find(std::string_view key) const {
   if (!text) {
     return std::nullopt;
   }
-  const size_t head_size = Head(key, {}).size();
-  if (text->size() < head_size ||
-      !text->starts_with(Head(key, std::string_view(*text).substr(head_size)))) {
+  const size_t line = HeadLine(key, {}).size();
+  const size_t head = line + key.size() + 1;
+  const std::string_view whole = *text;
+  if (whole.size() < head || whole.substr(line, key.size()) != key || whole[head - 1] != '\n' ||
+      !whole.starts_with(HeadLine(key, whole.substr(head)))) {
     return std::nullopt;
   }
-  return text->substr(head_size);
+  text->erase(0, head);
+  return text;
 }
 
 void MergeCache::Store(std::string_view key, std::string_view value) const {
-  const std::string text = Head(key, value).append(value);
+  std::string text = HeadLine(key, value);
+  text.reserve(text.size() + key.size() + 1 + value.size());
+  text.append(key).append(1, '\n').append(value);
   if (text.size() > kMaxEntry) {
     return;
   }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <optional>
 #include <utility>
@@ -113,88 +114,130 @@ class FactReader {
   std::string error_;
 };
 
-// Where things stand in a text that has been parsed already.
+// Where things stand in a text. Of one that is no JSON it says something or nothing, and never
+// looks beyond its end; of one that is, what is so. What it says of a place depends on what stands
+// before.
 class Scanner {
  public:
   explicit Scanner(std::string_view text) : text_(text) {}
 
-  struct Span {
-    size_t begin;
-    size_t end;
-  };
-
-  // The value of `key`, which needs no escapes, in the object whose '{' is at `open`.
-  std::optional<Span> FindMember(size_t open, std::string_view key) const {
+  // Where the value of `key`, which needs no escapes, begins in the object whose '{' is at `open`:
+  // of the first member of that name.
+  std::optional<size_t> FindValue(size_t open, std::string_view key) const {
+    if (At(open) != '{') {
+      return std::nullopt;
+    }
     size_t at = SkipSpace(open + 1);
-    while (text_[at] != '}') {
-      const size_t key_end = SkipValue(at);
-      const bool found = IsString(text_.substr(at, key_end - at), key);
-      const size_t begin = SkipSpace(SkipSpace(key_end) + 1);  // over the colon
+    while (At(at) == '"') {
+      const size_t key_end = SkipString(at);
+      const size_t colon = SkipSpace(key_end);
+      if (At(colon) != ':') {
+        return std::nullopt;
+      }
+      const size_t begin = SkipSpace(colon + 1);
+      if (IsString(text_.substr(at, key_end - at), key)) {
+        return begin;
+      }
       const size_t end = SkipValue(begin);
-      if (found) {
-        return Span{begin, end};
+      if (end <= begin) {
+        return std::nullopt;
       }
       at = SkipSpace(end);
-      if (text_[at] == ',') {
-        at = SkipSpace(at + 1);
+      if (At(at) != ',') {
+        return std::nullopt;
       }
+      at = SkipSpace(at + 1);
     }
     return std::nullopt;
   }
 
-  size_t SkipSpace(size_t at) const {
-    const size_t next = text_.find_first_not_of(" \t\r\n", at);
-    return next == std::string_view::npos ? text_.size() : next;
+  // The whole of that value.
+  std::optional<TextSpan> FindMember(size_t open, std::string_view key) const {
+    const auto begin = FindValue(open, key);
+    const size_t end = begin ? SkipValue(*begin) : 0;
+    return begin && end > *begin ? std::optional<TextSpan>({*begin, end}) : std::nullopt;
   }
+
+  size_t SkipSpace(size_t at) const {
+    while (At(at) == ' ' || At(at) == '\n' || At(at) == '\t' || At(at) == '\r') {
+      ++at;
+    }
+    return at;
+  }
+
+  // NUL, which no JSON has, beyond the end.
+  char At(size_t at) const { return at < text_.size() ? text_[at] : '\0'; }
 
  private:
   // Whether the string that is written as `quoted` is `value`.
   static bool IsString(std::string_view quoted, std::string_view value) {
-    const std::string_view inside = quoted.substr(1, quoted.size() - 2);
-    if (!inside.contains('\\')) {
-      return inside == value;
+    if (!quoted.contains('\\')) {
+      return quoted.size() == value.size() + 2 && quoted.substr(1, value.size()) == value;
     }
     const auto parsed = ParseJson(quoted, kName);
     return parsed && *parsed == value;
   }
 
-  // The offset behind the value that begins at `at`.
+  // The offset behind the value that begins at `at`, which is `at` where there is none.
   size_t SkipValue(size_t at) const {
     size_t depth = 0;
     while (at < text_.size()) {
-      const char c = text_[at];
-      if (c == '"') {
-        at = SkipString(at);
-      } else if (c == '{' || c == '[') {
-        ++depth;
-        ++at;
-        continue;
-      } else if (c == '}' || c == ']') {
-        --depth;
-        ++at;
-      } else if (depth == 0) {
-        return text_.find_first_of(",}] \t\r\n", at);  // a number or a literal
-      } else {
-        ++at;
-        continue;
+      switch (text_[at]) {
+        case '"':
+          at = SkipString(at);
+          break;
+        case '{':
+        case '[':
+          ++depth;
+          ++at;
+          continue;
+        case '}':
+        case ']':
+          if (depth == 0) {
+            return at;
+          }
+          --depth;
+          ++at;
+          break;
+        default:
+          if (depth == 0) {  // a number or a literal
+            return std::min(text_.find_first_of(",}] \t\r\n", at), text_.size());
+          }
+          ++at;
+          continue;
       }
       if (depth == 0) {
         return at;
       }
     }
-    return at;
+    return text_.size();
   }
 
   size_t SkipString(size_t at) const {
-    ++at;
-    while (text_[at] != '"') {
-      at += text_[at] == '\\' ? 2 : 1;
+    const char* const begin = text_.data();
+    const char* const end = begin + text_.size();
+    for (const char* next = begin + at + 1; next < end; ++next) {
+      if (*next == '"') {
+        return static_cast<size_t>(next + 1 - begin);
+      }
+      if (*next == '\\' && ++next == end) {
+        break;
+      }
     }
-    return at + 1;
+    return text_.size();
   }
 
   std::string_view text_;
 };
+
+// Where `linux.seccomp` is in a config.json.
+std::optional<TextSpan> FindSection(std::string_view text) {
+  const Scanner scanner(text);
+  const auto outer = scanner.FindValue(scanner.SkipSpace(0), "linux");
+  return outer ? scanner.FindMember(*outer, "seccomp") : std::nullopt;
+}
+
+constexpr std::string_view kEmptyObject = "{}";
 
 // `text` with `member` put first into the object whose '{' is at `open`.
 std::string InsertMember(std::string_view text, size_t open, std::string_view member) {
@@ -203,8 +246,11 @@ std::string InsertMember(std::string_view text, size_t open, std::string_view me
                      text.substr(open + 1));
 }
 
-std::string Replace(std::string_view text, Scanner::Span span, std::string_view value) {
-  return fmt::format("{}{}{}", text.substr(0, span.begin), value, text.substr(span.end));
+std::string Replace(std::string_view text, TextSpan span, std::string_view value) {
+  std::string replaced;
+  replaced.reserve(text.size() + value.size());
+  replaced.append(text.substr(0, span.begin)).append(value).append(text.substr(span.end));
+  return replaced;
 }
 
 Expected<void> RefuseOtherPlatforms(const Json& config) {
@@ -253,6 +299,15 @@ Expected<Document*> FindLinux(Document& config) {
 }  // namespace
 
 Expected<ConfigDocument> ConfigDocument::Parse(std::string_view config_json) {
+  // Where the text is JSON with {} in the place that the scanner found, the scanner was right: it
+  // has read nothing beyond that place to find it, and of JSON it says what is so. With another
+  // object in that place it is JSON as well, and with duplicate keys only if that has some.
+  if (const auto span = FindSection(config_json); span && config_json[span->begin] == '{') {
+    auto json = ParseJson(Replace(config_json, *span, kEmptyObject), kName);
+    if (json) {
+      return ConfigDocument(config_json, *std::move(json), span);
+    }
+  }
   auto json = ParseJson(config_json, kName);
   if (!json) {
     return std::unexpected(std::move(json.error()));
@@ -260,7 +315,26 @@ Expected<ConfigDocument> ConfigDocument::Parse(std::string_view config_json) {
   if (!json->is_object()) {
     return MakeError(EINVAL, fmt::format("{}:1:1: must be an object", kName));
   }
-  return ConfigDocument(config_json, *std::move(json));
+  return ConfigDocument(config_json, *std::move(json), std::nullopt);
+}
+
+Expected<void> ConfigDocument::ParseSection() {
+  if (section_is_parsed_) {
+    return {};
+  }
+  // As deep as it stands in the document.
+  const std::string_view section = text_.substr(section_->begin, section_->end - section_->begin);
+  auto inside = ParseJson(fmt::format("[[{}]]", section), kName);
+  const bool is_one = inside && inside->size() == 1 && (*inside)[0].size() == 1;
+  if (!is_one) {
+    // Which place is wrong is told by the whole.
+    const auto whole = ParseJson(text_, kName);
+    return whole ? MakeError(EINVAL, fmt::format("{}: linux.seccomp is not one value", kName))
+                 : std::unexpected(whole.error());
+  }
+  json_["linux"]["seccomp"] = std::move((*inside)[0][0]);
+  section_is_parsed_ = true;
+  return {};
 }
 
 Expected<ConfigFacts> ConfigDocument::Facts() const {
@@ -274,8 +348,6 @@ Expected<ConfigFacts> ConfigDocument::Facts() const {
   facts.env = reader.Strings(process, "env");
   const Json& linux_object = reader.Object(json_, "linux");
   facts.cgroups_path = reader.String(linux_object, "cgroupsPath");
-  facts.seccomp_listener_path =
-      reader.String(reader.Object(linux_object, "seccomp"), "listenerPath");
   facts.mounts = reader.Mounts(json_, "mounts");
   facts.annotations = reader.StringMap(json_, "annotations");
   if (!reader.error().empty()) {
@@ -292,17 +364,31 @@ Expected<std::string_view> ConfigDocument::Seccomp() const {
   if (*linux_object == nullptr || Find(**linux_object, "seccomp") == nullptr) {
     return std::string_view();
   }
-  const Scanner scanner(text_);
-  const auto outer = scanner.FindMember(scanner.SkipSpace(0), "linux");
-  const auto span = outer ? scanner.FindMember(outer->begin, "seccomp") : std::nullopt;
+  const auto span = section_ ? section_ : FindSection(text_);
   if (!span) {
     return MakeError(EINVAL, fmt::format("{}: linux.seccomp is not where it was parsed", kName));
   }
   return text_.substr(span->begin, span->end - span->begin);
 }
 
+Expected<std::string> ConfigDocument::ListenerPath() {
+  if (auto parsed = ParseSection(); !parsed) {
+    return std::unexpected(std::move(parsed.error()));
+  }
+  FactReader reader;
+  std::string path =
+      reader.String(reader.Object(reader.Object(json_, "linux"), "seccomp"), "listenerPath");
+  if (!reader.error().empty()) {
+    return MakeError(EINVAL, reader.error());
+  }
+  return path;
+}
+
 Expected<std::string> ConfigDocument::MergeSeccomp(const SeccompPlan& plan,
                                                    const ListenerConfig& listener) {
+  if (auto parsed = ParseSection(); !parsed) {
+    return std::unexpected(std::move(parsed.error()));
+  }
   auto linux_object = FindLinux(json_);
   if (!linux_object) {
     return std::unexpected(std::move(linux_object.error()).Context(kName));
@@ -325,6 +411,9 @@ Expected<std::string> ConfigDocument::MergeSeccomp(const SeccompPlan& plan,
 }
 
 std::string ConfigDocument::ReplaceSeccomp(std::string_view section) const {
+  if (section_) {
+    return Replace(text_, *section_, section);
+  }
   const std::string member = fmt::format("\"seccomp\":{}", section);
   const Scanner scanner(text_);
   const size_t open = scanner.SkipSpace(0);

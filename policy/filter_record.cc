@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <cstdint>
-#include <iterator>
+#include <limits>
 #include <set>
+#include <utility>
 
 #include "base/fnv.h"
 
@@ -38,42 +41,65 @@ std::string Action(const FilterBranch& branch) {
   return "e";
 }
 
+template <typename Number>
+void AppendNumber(Number number, char behind, std::string& text) {
+  std::array<char, std::numeric_limits<Number>::digits10 + 2> digits;
+  const auto [end, error] = std::to_chars(digits.begin(), digits.end(), number);
+  text.append(digits.begin(), end).push_back(behind);
+}
+
 std::string Conditions(const FilterBranch& branch) {
   std::string text;
   for (const oci::ArgCondition& condition : branch.conditions) {
-    fmt::format_to(std::back_inserter(text), "{} {} {} {};", condition.index,
-                   static_cast<int>(condition.compare), condition.value, condition.value_two);
+    AppendNumber(condition.index, ' ', text);
+    AppendNumber(static_cast<int>(condition.compare), ' ', text);
+    AppendNumber(condition.value, ' ', text);
+    AppendNumber(condition.value_two, ';', text);
   }
   return text;
 }
 
+void SortAndMakeUnique(std::vector<std::string>& texts) {
+  std::ranges::sort(texts);
+  texts.erase(std::ranges::unique(texts).begin(), texts.end());
+}
+
+// Of the texts as a set.
+std::string HashOf(std::vector<std::string> texts) {
+  SortAndMakeUnique(texts);
+  std::string joined;
+  for (const std::string& text : texts) {
+    joined.append(joined.empty() ? "" : "|").append(text);
+  }
+  return Hash(joined);
+}
+
 // "SCOPE.ACTION" of one call. The order of branches means nothing.
 std::string Treatment(const oci::SyscallPlan& plan) {
-  std::set<std::string> actions;
-  std::set<std::string> guarded;
-  std::set<std::string> all;
-  bool passes = false;
+  std::vector<std::string> actions;
+  std::vector<std::string> guarded;
   for (const FilterBranch& branch : plan.branches) {
-    const std::string action = Action(branch);
-    const std::string conditions = Conditions(branch);
-    if (branch.action == FilterAction::kAllow) {
-      passes = true;
-    } else {
-      actions.insert(action);
-      guarded.insert(conditions);
+    if (branch.action != FilterAction::kAllow) {
+      actions.push_back(Action(branch));
+      guarded.push_back(Conditions(branch));
     }
-    all.insert(conditions + action);
   }
   if (guarded.empty()) {
     return std::string(kPasses);
   }
-  const bool refuses = std::ranges::any_of(
-      actions, [](const std::string& action) { return action.starts_with('e'); });
-  const std::string what =
-      actions.size() == 1 ? *actions.begin()
-                          : (refuses ? "x" : "c") + Hash(fmt::format("{}", fmt::join(all, "|")));
-  return fmt::format("{}.{}", passes ? Hash(fmt::format("{}", fmt::join(guarded, "|"))) : "all",
-                     what);
+  const bool passes = guarded.size() < plan.branches.size();
+  SortAndMakeUnique(actions);
+  std::string what = actions.front();
+  if (actions.size() > 1) {
+    std::vector<std::string> all;
+    for (const FilterBranch& branch : plan.branches) {
+      all.push_back(Conditions(branch) + Action(branch));
+    }
+    const bool refuses = std::ranges::any_of(
+        actions, [](const std::string& action) { return action.starts_with('e'); });
+    what = (refuses ? "x" : "c") + HashOf(std::move(all));
+  }
+  return fmt::format("{}.{}", passes ? HashOf(std::move(guarded)) : "all", what);
 }
 
 struct Parts {

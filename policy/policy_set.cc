@@ -121,10 +121,10 @@ Expected<std::shared_ptr<const PolicySet>> PolicySet::Load(const std::string& pa
     return ErrnoError(fmt::format("policy {}", path));
   }
   std::vector<std::string> files = {path};
-  if (auto ours = CheckWriters(path, use); !ours) {
-    return std::unexpected(std::move(ours.error()));
-  }
   if (S_ISDIR(status.st_mode)) {
+    if (auto ours = CheckWriters(path, use); !ours) {
+      return std::unexpected(std::move(ours.error()));
+    }
     auto listed = ListDirectory(path);
     if (!listed) {
       return std::unexpected(std::move(listed.error()));

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "oci/config.h"
+#include "oci/json.h"
 #include "policy/plan.h"
 #include "policy/policy_set.h"
 
@@ -61,7 +62,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   // What was edited is a config.json with our listener, and editing it again changes nothing.
   const auto after = ReadConfigFacts(*edited);
-  if (facts && (!after || after->seccomp_listener_path != listener.path)) {
+  auto document = ConfigDocument::Parse(*edited);
+  const auto path = document ? document->ListenerPath() : std::unexpected(document.error());
+  if (facts && (!after || path != listener.path)) {
+    __builtin_trap();
+  }
+  // The text of the section is part of the whole only where the whole is JSON.
+  if (!oakum::oci::ParseJson(text, "text") || !oakum::oci::ParseJson(*edited, "edited")) {
     __builtin_trap();
   }
   const auto again = EditConfig(*edited, plan, listener);

@@ -1,5 +1,6 @@
 #include "oci/config.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -114,6 +115,77 @@ TEST(EditConfigTest, RefusesListenersThatAreNotText) {
   EXPECT_EQ(edited.error().code, EINVAL);
 }
 
+// The section is most of the text, and whoever knows it from before has no need of what it says.
+TEST(ConfigDocumentTest, ReadsTheSectionOnlyWhereItIsAskedFor) {
+  const std::string wrong = R"({"defaultAction" : "SCMP_ACT_ALLOW",, "x": "}" })";
+  const std::string text = R"({"hostname":"box", "linux":{"seccomp": )" + wrong + " }}";
+  auto document = ConfigDocument::Parse(text);
+  ASSERT_TRUE(document) << document.error().ToString();
+  EXPECT_EQ(document->Facts()->hostname, "box");
+  EXPECT_EQ(document->Seccomp(), wrong);
+  EXPECT_THAT(document->ListenerPath().error().what, StartsWith("config.json:1:76: "));
+  EXPECT_EQ(document->MergeSeccomp(kPlan, kListener).error().code, EINVAL);
+}
+
+// What is wrong in the section, or looks like one, is told where the whole text has it; what is
+// right is read as it was written.
+TEST(ConfigDocumentTest, IsWhatParsingTheWholeWouldSay) {
+  const auto listener = [](const std::string& text) {
+    auto document = ConfigDocument::Parse(text);
+    const auto path = document ? document->ListenerPath() : std::unexpected(document.error());
+    const auto whole = ParseJson(text, "config.json");
+    EXPECT_EQ(path.has_value() || path.error().what.contains("must be"), whole.has_value()) << text;
+    if (!whole && !path) {
+      EXPECT_EQ(path.error().what, whole.error().what) << text;
+    }
+    return path ? *path : "error: " + path.error().what;
+  };
+  EXPECT_EQ(listener(R"({"linux":{"seccomp":{"listenerPath":"\u002fa\"}{"}}})"), "/a\"}{");
+  EXPECT_EQ(
+      listener(R"( {"a":"\"linux","linux" : {"b":[{}],"secc\u006fmp" :{"listenerPath":"/a"}}} )"),
+      "/a");
+  for (const char* section : {R"({"listenerPath":"/a","listenerPath":"/b"})",
+                              R"({"a":{"b":1,"b":2}})",
+                              "{]",
+                              "{[}",
+                              R"({"a":1],"x":{})",
+                              R"({"a")",
+                              R"({"a":"})",
+                              R"({"a":"\)",
+                              "{",
+                              R"({}{})",
+                              R"({},{})",
+                              R"({"a":18446744073709551616})",
+                              R"({"a":01})",
+                              "{\"a\":\"\xff\"}",
+                              R"({} "b":{})",
+                              R"({},"b":{})",
+                              R"({},"seccomp":{})",
+                              R"(1)",
+                              R"("{}")",
+                              "[]",
+                              "null",
+                              "",
+                              "}",
+                              ",",
+                              "{}}"}) {
+    listener(fmt::format(R"({{"linux":{{"seccomp":{}}}}})", section));
+    listener(fmt::format(R"({{"x":0,"linux":{{"y":1,"seccomp":{},"z":2}},"last":[]}})", section));
+  }
+  // As deep as the whole may be, and one deeper.
+  for (const size_t depth : {125U, 126U, 127U}) {
+    const std::string deep = std::string(depth, '[') + std::string(depth, ']');
+    listener(fmt::format(R"({{"linux":{{"seccomp":{{"a":{}}}}}}})", deep));
+  }
+  for (const char* text :
+       {R"({"linux":{"seccomp":{}},"linux":{"seccomp":{}}})", R"({"linux":[{"seccomp":{}}]})",
+        R"(["linux",{"seccomp":{}}])", R"({"linux"{"seccomp":{}}})", R"({linux:{"seccomp":{}}})",
+        R"({"linux":{"seccomp":{}}}})", R"({"linux":{"seccomp":{}})",
+        R"({"linux" "seccomp":{}})"}) {
+    listener(text);
+  }
+}
+
 TEST(ConfigFactsTest, ReadsPlainValues) {
   auto facts = ReadConfigFacts(R"({
     "ociVersion": "1.0.2", "hostname": "box", "root": {"path": "rootfs", "readonly": true},
@@ -132,7 +204,6 @@ TEST(ConfigFactsTest, ReadsPlainValues) {
                                          ConfigMount{"/etc/hosts", "", "/var/lib/x/hosts"}));
   EXPECT_THAT(facts->annotations, ElementsAre(Pair("io.oakum.policy", "web")));
   EXPECT_EQ(facts->cgroups_path, "/docker/abc");
-  EXPECT_EQ(facts->seccomp_listener_path, "/run/x");
 }
 
 TEST(ConfigFactsTest, TakesAbsentAndNullKeysForEmpty) {
