@@ -4,13 +4,14 @@
 #include <seccomp.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstdint>
 #include <cstdlib>
 #include <iterator>
 #include <map>
 #include <memory>
 #include <optional>
-#include <random>
 #include <set>
 #include <string>
 #include <string_view>
@@ -40,6 +41,26 @@ void AddNear(std::set<uint32_t>& values, uint64_t constant) {
   values.insert({half, half - 1, half + 1, ~half});
 }
 
+// The same numbers each time for the same seed, evenly spread: splitmix64 (Steele, Lea and Flood,
+// "Fast splittable pseudorandom number generators", 2014).
+class Sampler {
+ public:
+  explicit Sampler(uint64_t seed) : state_(seed) {}
+
+  // From 0 up to `size` - 1, which is below 2^32.
+  size_t Below(size_t size) {
+    state_ += 0x9e3779b97f4a7c15;
+    uint64_t mixed = state_;
+    mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9;
+    mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111eb;
+    mixed ^= mixed >> 31;
+    return static_cast<size_t>(((mixed >> 32) * size) >> 32);
+  }
+
+ private:
+  uint64_t state_;
+};
+
 // For each argument the values that some rule of one system call tells apart.
 class Values {
  public:
@@ -64,14 +85,14 @@ class Values {
       values[arg] = halves_[arg].Combine(narrow);
       combinations = std::min(combinations * values[arg].size(), 2 * kMaxCombinations);
     }
-    std::mt19937_64 random(combinations);
+    const bool all = combinations <= kMaxCombinations;
+    Sampler sample(combinations);
     std::array<size_t, kArgCount> at = {};
+    std::array<uint64_t, kArgCount> args = {};
     for (size_t i = 0; i < std::min(combinations, kMaxCombinations); ++i) {
-      std::array<uint64_t, kArgCount> args = {};
       for (size_t arg = 0; arg < kArgCount; ++arg) {
-        const size_t choice =
-            combinations > kMaxCombinations ? random() % values[arg].size() : at[arg];
-        args[arg] = values[arg][choice];
+        const size_t size = values[arg].size();
+        args[arg] = values[arg][size == 1 ? 0 : all ? at[arg] : sample.Below(size)];
       }
       if (auto checked = check(args); !checked) {
         return checked;
@@ -134,7 +155,15 @@ class Prover {
       for (const ArgCondition& condition : planned.conditions) {
         values.Add(condition);
       }
-      plan_[planned.name] = &planned;
+      std::vector<Branch>& branches = plan_[planned.name];
+      for (const PlannedBranch& branch : planned.branches) {
+        Branch& narrow = branches.emplace_back(Branch{&branch, {}});
+        for (size_t arg = 0; arg < kArgCount; ++arg) {
+          if (!branch.region[arg].IsAny()) {
+            narrow.conditions.emplace_back(arg, branch.region[arg]);
+          }
+        }
+      }
     }
     for (const SeccompRule& rule : section.rules) {
       for (const std::string& name : rule.names) {
@@ -156,7 +185,7 @@ class Prover {
       }
       const auto planned = plan_.find(std::string_view(name.get()));
       if (planned == plan_.end()) {
-        if (auto same = Compare(arch, full, name.get(), nullptr, {}); !same) {
+        if (auto same = Compare(Begin(arch, full), arch, name.get(), nullptr, {}); !same) {
           return same;
         }
         continue;
@@ -164,8 +193,9 @@ class Prover {
       if (!names_.contains(name.get())) {
         continue;
       }
+      const Beginning beginning = Begin(arch, full);
       auto proven = values_.at(planned->first).ForEach(IsNarrow(arch), [&](const auto& args) {
-        return Compare(arch, full, name.get(), planned->second, args);
+        return Compare(beginning, arch, name.get(), &planned->second, args);
       });
       if (!proven) {
         return proven;
@@ -178,42 +208,58 @@ class Prover {
   // A compat call has 32-bit registers.
   static bool IsNarrow(const SeccompArch& arch) { return arch.is_32_bit && NumberBit(arch) == 0; }
 
-  uint32_t Expect(const SeccompArch& arch, const PlannedSyscall* planned,
+  // A branch of the plan, and what it asks of arguments.
+  struct Branch {
+    const PlannedBranch* planned;
+    std::vector<std::pair<size_t, RegisterSet>> conditions;
+  };
+
+  uint32_t Expect(const SeccompArch& arch, const std::vector<Branch>* branches,
                   const std::array<uint64_t, kArgCount>& args, uint32_t before) const {
     if (!Lets(before)) {
       return before;
     }
-    if (planned == nullptr) {
+    if (branches == nullptr) {
       return unnamed_.value_or(before);
     }
-    for (const PlannedBranch& branch : planned->branches) {
-      bool inside = true;
-      for (size_t arg = 0; inside && arg < kArgCount; ++arg) {
-        inside = branch.region[arg].IsAny() ||
-                 branch.region[arg].Contains(arch.is_32_bit ? args[arg] & UINT32_MAX : args[arg]);
-      }
-      if (inside) {
-        switch (branch.action) {
+    const auto holds = [&](const std::pair<size_t, RegisterSet>& condition) {
+      const uint64_t value = args[condition.first];
+      return condition.second.Contains(arch.is_32_bit ? value & UINT32_MAX : value);
+    };
+    for (const Branch& branch : *branches) {
+      if (std::ranges::all_of(branch.conditions, holds)) {
+        switch (branch.planned->action) {
           case FilterAction::kAllow:
             return before;
           case FilterAction::kNotify:
             return SECCOMP_RET_USER_NOTIF;
           case FilterAction::kErrno:
-            return SECCOMP_RET_ERRNO | branch.errno_value;
+            return SECCOMP_RET_ERRNO | branch.planned->errno_value;
         }
       }
     }
     return SECCOMP_RET_KILL_PROCESS;  // not reached: the branches cover everything
   }
 
-  Expected<void> Compare(const SeccompArch& arch, int number, const char* name,
-                         const PlannedSyscall* planned,
-                         std::array<uint64_t, kArgCount> args) const {
-    seccomp_data call = CallOf(arch, number);
+  // A call whose arguments are not known yet, and where the programs come to without them.
+  struct Beginning {
+    seccomp_data call;
+    BpfState before;
+    BpfState after;
+  };
+  Beginning Begin(const SeccompArch& arch, int number) const {
+    const seccomp_data call = CallOf(arch, number);
+    return {call, RunBpfToArguments(before_, call), RunBpfToArguments(after_, call)};
+  }
+
+  Expected<void> Compare(const Beginning& beginning, const SeccompArch& arch, const char* name,
+                         const std::vector<Branch>* branches,
+                         const std::array<uint64_t, kArgCount>& args) const {
+    seccomp_data call = beginning.call;
     std::ranges::copy(args, call.args);
-    const auto before = RunBpf(before_, call);
-    const auto after = RunBpf(after_, call);
-    if (!before || !after || *after != Expect(arch, planned, args, *before)) {
+    const auto before = RunBpf(before_, call, beginning.before);
+    const auto after = RunBpf(after_, call, beginning.after);
+    if (!before || !after || *after != Expect(arch, branches, args, *before)) {
       return MakeError(
           EINVAL,
           fmt::format("{}: libseccomp does not build the filter that the rules describe "
@@ -229,7 +275,7 @@ class Prover {
   const BpfProgram& after_;
   const Names& names_;
   std::optional<uint32_t> unnamed_;  // what becomes of an allowed call that the plan does not name
-  std::unordered_map<std::string_view, const PlannedSyscall*> plan_;
+  std::unordered_map<std::string_view, std::vector<Branch>> plan_;
   std::unordered_map<std::string_view, Values> values_;
 };
 

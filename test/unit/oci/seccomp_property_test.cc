@@ -1,7 +1,9 @@
 // "Never weaker", proven on the BPF that libseccomp makes of a section before and after the merge.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <linux/audit.h>
 
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <iterator>
@@ -12,6 +14,8 @@
 #include "base/file.h"
 #include "oci/json.h"
 #include "oci/seccomp_merge.h"
+#include "oci/seccomp_program.h"
+#include "oci/seccomp_section.h"
 #include "test/unit/oci/never_weaker.h"
 #include "test/unit/oci/random_profile.h"
 
@@ -60,6 +64,39 @@ void MustHold(const Json& section, const SeccompPlan& plan, std::mt19937_64& ran
     EXPECT_EQ(result.outcome, MergeOutcome::kChecked) << result.error << "\n" << section.dump();
     EXPECT_GT(result.calls, 1000U);
     EXPECT_GT(result.changed, 0U) << "the plan changes nothing";
+  }
+}
+
+// What the proof of a merge begins once for each system call is where all of its calls come to.
+TEST(BpfTest, GoesOnFromWhereArgumentsBegin) {
+  std::mt19937_64 random(Seed());
+  size_t further = 0;
+  for (int round = 0; round < 40; ++round) {
+    const auto section = ParseSeccompSection(RandomSection(random));
+    const auto program = section ? ToBpf(*section) : Expected<BpfProgram>(BpfProgram());
+    if (!program) {
+      continue;
+    }
+    for (const uint32_t arch : std::to_array<uint32_t>({AUDIT_ARCH_X86_64, AUDIT_ARCH_I386, 0})) {
+      for (int number = -1; number < 450; ++number) {
+        seccomp_data call = {.nr = number, .arch = arch, .instruction_pointer = 0, .args = {}};
+        const BpfState state = RunBpfToArguments(*program, call);
+        further += state.at;
+        for (int i = 0; i < 4; ++i) {
+          for (auto& arg : call.args) {
+            arg = random() % 3 == 0 ? random() % 4 : random();
+          }
+          ASSERT_EQ(RunBpf(*program, call, state), RunBpf(*program, call)) << number;
+        }
+      }
+    }
+  }
+  EXPECT_GT(further, 0U);
+  // Whatever is wrong with a program before its first argument stays wrong.
+  const BpfProgram jumps_out = {{BPF_JMP | BPF_JA, 0, 0, 7}, {BPF_RET | BPF_K, 0, 0, 0}};
+  const BpfProgram without_end = {{BPF_LD | BPF_W | BPF_ABS, 0, 0, 0}};
+  for (const BpfProgram& wrong : {BpfProgram(), jumps_out, without_end}) {
+    EXPECT_EQ(RunBpf(wrong, {}, RunBpfToArguments(wrong, {})), std::nullopt);
   }
 }
 
