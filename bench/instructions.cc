@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
+#include <seccomp.h>
 #include <sys/socket.h>
 
 #include <CLI/CLI.hpp>
@@ -11,7 +12,10 @@
 #include <thread>
 
 #include "agent/session/session_manager.h"
+#include "base/file.h"
 #include "bench/stub_kernel.h"
+#include "hook/guard.h"
+#include "hook/merge_cache.h"
 #include "policy/plan.h"
 #include "policy/policy_set.h"
 
@@ -100,6 +104,39 @@ int Answer(uint64_t calls, bool events) {
   return StubAnswered() == calls && discard.pushed() == (events ? calls : 0) ? 0 : 1;
 }
 
+// What oakum-hook and oakum-runtime do with a config.json: `cache` empty, with a profile that is
+// new each time; otherwise with one that was merged before and is kept in that directory.
+int Start(uint64_t calls, const std::string& config_path, const std::string& cache_directory) {
+  // libseccomp asks the kernel for what it can do, and valgrind would say that it can do nothing.
+  constexpr unsigned int kWithNotifications = 5;  // seccomp_api_get(3)
+  if (seccomp_api_set(kWithNotifications) != 0) {
+    return 1;
+  }
+  const auto policies = Parse(
+      R"({"version": 1, "policies": {"p": {"mode": "enforce", "outgoing": {
+         "default": "deny", "allow": ["10.0.0.0/8"]}}},
+         "containers": [{"match": {}, "policy": "p"}]})");
+  const auto config = ReadFile(config_path, hook::kMaxConfigJson);
+  if (!config) {
+    fmt::print(stderr, "{}\n", config.error().ToString());
+    return 1;
+  }
+  const hook::MergeCache cache(cache_directory);
+  const hook::MergeCache* const used = cache_directory.empty() ? nullptr : &cache;
+  const hook::Origin origin = {.bundle = "/run/io.containerd.runtime.v2.task/default/bench",
+                               .container_id = "bench"};
+  // The first one is what is found later.
+  for (uint64_t i = 0; i < calls + 1; ++i) {
+    const auto guarded = hook::GuardConfig(*config, origin, *policies, "/run/oakum/agent.sock", {},
+                                           used, {"SCMP_ARCH_X32"});
+    if (!guarded || !guarded->contains("listenerMetadata")) {
+      fmt::print(stderr, "{}\n", guarded ? *guarded : guarded.error().ToString());
+      return 1;
+    }
+  }
+  return 0;
+}
+
 }  // namespace
 }  // namespace oakum::bench
 
@@ -109,15 +146,21 @@ int main(int argc, char** argv) {
   uint64_t calls = 1000;
   app.add_option("work", work)
       ->required()
-      ->check(CLI::IsMember({"decide", "answer", "event", "compiler"}));
+      ->check(CLI::IsMember({"decide", "answer", "event", "start", "merge", "compiler"}));
   app.add_option("--calls", calls)->check(CLI::Range(1, 10'000'000));
+  std::string config;
+  std::string directory;
+  app.add_option("--config", config, "of start and merge: a container's config.json");
+  app.add_option("--directory", directory, "of start: where what was merged is kept");
   CLI11_PARSE(app, argc, argv);
   if (work == "compiler") {
     fmt::print("{}\n", OAKUM_COMPILER);
     return 0;
   }
-  const int status =
-      work == "decide" ? oakum::bench::Decide(calls) : oakum::bench::Answer(calls, work == "event");
+  const int status = work == "decide"  ? oakum::bench::Decide(calls)
+                     : work == "start" ? oakum::bench::Start(calls, config, directory)
+                     : work == "merge" ? oakum::bench::Start(calls, config, {})
+                                       : oakum::bench::Answer(calls, work == "event");
   if (status != 0) {
     fmt::print(stderr, "oakum-instructions: not all of the {} calls were answered as they should\n",
                calls);
