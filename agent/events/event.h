@@ -55,15 +55,16 @@ struct Event {
   policy::Endpoint source;       // kAccept: the peer; inherited: the local address
   std::string domain;            // the name that the destination was told for; may be empty
   std::string unix_name;         // path or @name, as bytes
-  std::string syscall;           // "connect"
+  std::string_view syscall;      // "connect"; of the table of calls, which stays
   // Not a call: a proxy that did not carry what it should have; `detail` says which and how.
   bool proxy_failure = false;
-  std::string detail;   // what else there is to say: "socket family 17", errno name; may be empty
-  std::string rule;     // Decision::rule
-  int errno_value = 0;  // what the container was answered, 0 for success
+  std::string detail;     // what else there is to say: "socket family 17", errno name; may be empty
+  std::string_view rule;  // Decision::rule, which lives as long as what `rule_of` keeps
+  int errno_value = 0;    // what the container was answered, 0 for success
   pid_t thread_id = 0;
   std::shared_ptr<const ProcessInfo> process;    // may be null
   std::shared_ptr<const EventSource> source_of;  // never null: container and policy
+  std::shared_ptr<const void> rule_of;           // null: `rule` is of the policy of `source_of`
 };
 
 // Where sessions put events. Push never blocks and never fails: when there is no room the event is

@@ -109,6 +109,9 @@ void EventLog::Push(Event&& event) {
 void EventLog::CountOnly(Event&& event) {
   KindKey key(event.source_of.get(), event.verdict, event.leak);
   if (filling_.overflow.size() >= kMaxOverflowKinds && !filling_.overflow.contains(key)) {
+    if (event.rule_of == nullptr) {
+      event.rule_of = std::move(event.source_of);
+    }
     event.source_of = others_;
     std::get<0>(key) = others_.get();
   }

@@ -2,6 +2,8 @@
 
 #include <cerrno>
 #include <ctime>
+#include <memory>
+#include <string>
 #include <utility>
 
 #include "agent/caller/process_info.h"
@@ -21,7 +23,10 @@ ProxyReport::ProxyReport(SessionCore& core, const GuardedCall& call,
     event_.domain = request.names.front();
   }
   event_.syscall = call.kind.name;
-  event_.rule = decision.rule;
+  // Perhaps not of the policy that holds now.
+  const auto rule = std::make_shared<const std::string>(decision.rule);
+  event_.rule = *rule;
+  event_.rule_of = rule;
   event_.thread_id = call.notification.tid;
   event_.would = decision.verdict;
 }

@@ -51,7 +51,9 @@ Event MakeEvent(std::string_view input) {
   event.family = Event::Family::kUnix;
   event.unix_name = texts.Next();
   event.detail = texts.Next();
-  event.rule = texts.Next();
+  const auto rule = std::make_shared<const std::string>(texts.Next());
+  event.rule = *rule;
+  event.rule_of = rule;
   event.leak = true;
   event.process = std::move(process);
   event.source_of = std::move(source);

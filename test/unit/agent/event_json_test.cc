@@ -151,7 +151,7 @@ TEST(EventJson, SocketOfTheStartHasBothEndsAndNoResult) {
   event.verdict = EventVerdict::kAudit;
   event.source = {.ip = policy::IpAddress::FromV4({10, 0, 0, 2}), .port = 5000};
   event.errno_value = 0;
-  event.syscall.clear();
+  event.syscall = {};
   const json line = Parsed(event);
   EXPECT_EQ(line["event"]["action"], "inherited-socket");
   EXPECT_EQ(line["event"]["kind"], "alert");
@@ -188,7 +188,7 @@ TEST(EventJson, MissingProcessAndContainerFactsAreLeftOut) {
   Event event = Denied(std::make_shared<EventSource>());
   event.process = nullptr;
   event.thread_id = 0;
-  event.rule.clear();
+  event.rule = {};
   const json line = Parsed(event);
   for (const char* key : {"process", "orchestrator", "rule"}) {
     EXPECT_FALSE(line.contains(key)) << key;
