@@ -24,7 +24,7 @@ uint64_t SocketCookie(int socket_fd) {
   return cookie;
 }
 
-int SocketKinds::Read(int socket_fd, SocketKind& kind, uint64_t& cookie, const AskAtOnce& at_once) {
+int SocketKinds::Read(int socket_fd, SocketKind& kind, uint64_t& cookie, KindReader* at_once) {
   socklen_t length = sizeof cookie;
   if (getsockopt(socket_fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) != 0) {
     return errno;
@@ -37,7 +37,7 @@ int SocketKinds::Read(int socket_fd, SocketKind& kind, uint64_t& cookie, const A
     kind = place.kind;
     return 0;
   }
-  if (const auto asked = at_once ? at_once(socket_fd) : std::nullopt; asked) {
+  if (const auto asked = at_once != nullptr ? at_once->ReadKind(socket_fd) : std::nullopt; asked) {
     kind = *asked;
   } else if (!GetOption(socket_fd, SO_DOMAIN, kind.domain) ||
              !GetOption(socket_fd, SO_TYPE, kind.type) ||

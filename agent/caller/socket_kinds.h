@@ -5,7 +5,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <optional>
 
 #include "agent/caller/sockaddr.h"
@@ -16,6 +15,13 @@ namespace oakum::agent {
 // none.
 [[nodiscard]] uint64_t SocketCookie(int socket_fd);
 
+// Asks the kernel what a socket is in one system call; nothing where that does not work.
+class KindReader {
+ public:
+  virtual ~KindReader() = default;
+  [[nodiscard]] virtual std::optional<SocketKind> ReadKind(int socket_fd) = 0;
+};
+
 // Remembers the kinds of the sockets that were asked for last, by their cookies: no other socket
 // ever has the same one, and type and protocol stay what they are from socket(2) on (a socket that
 // TCP_ULP "smc" makes another one of has another cookie). The domain stays as well, but for
@@ -23,13 +29,10 @@ namespace oakum::agent {
 // socket is asked for each time. Not thread-safe.
 class SocketKinds {
  public:
-  // Asks the kernel what a socket is in one system call; nothing where that does not work.
-  using AskAtOnce = std::function<std::optional<SocketKind>(int socket_fd)>;
-
   // Returns 0 or an errno value: ENOTSOCK, or EBADF for what was opened with O_PATH. `at_once` is
-  // called for sockets only; without it there is a system call for each thing to know.
+  // asked about sockets only; without it (null) there is a system call for each thing to know.
   [[nodiscard]] int Read(int socket_fd, SocketKind& kind, uint64_t& cookie,
-                         const AskAtOnce& at_once = nullptr);
+                         KindReader* at_once = nullptr);
 
  private:
   struct Place {

@@ -121,11 +121,7 @@ int Pin(const CallContext& context, pid_t tid, int fd, PinnedSocket& out) {
   if (const int error = context.descriptors.Get(tid, fd, out.fd); error != 0) {
     return error;
   }
-  SocketKinds::AskAtOnce at_once;
-  if (context.uring != nullptr) {
-    at_once = [uring = context.uring](int socket_fd) { return uring->ReadKind(socket_fd); };
-  }
-  return context.descriptors.kinds().Read(out.fd.get(), out, out.cookie, at_once);
+  return context.descriptors.kinds().Read(out.fd.get(), out, out.cookie, context.uring);
 }
 
 Outcome HandleSocket(const CallContext& context, const GuardedCall& call, Arguments args) {
@@ -145,14 +141,9 @@ Outcome HandleIoUring(const CallContext& context, const GuardedCall& call) {
   return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue() : Answer::Error(ENOSYS));
 }
 
-Outcome Handle(const CallContext& context, const GuardedCall& call) {
-  uint64_t args[6] = {};
-  std::copy(std::begin(call.notification.args), std::end(call.notification.args), args);
-  if (call.kind.compat) {
-    // 64-bit code that uses the 32-bit entry (int 0x80) can leave something in the upper halves:
-    // the kernel does not look at them (SC_IA32_REGS_TO_ARGS, arch/x86), seccomp(2) shows them.
-    std::ranges::for_each(args, [](uint64_t& arg) { arg = static_cast<uint32_t>(arg); });
-  }
+namespace {
+
+Outcome HandleArguments(const CallContext& context, const GuardedCall& call, Arguments args) {
   switch (call.kind.call) {
     case Call::kConnect:
       return HandleConnect(context, call, args);
@@ -198,6 +189,20 @@ Outcome Handle(const CallContext& context, const GuardedCall& call) {
                                     fmt::format("system call {} of architecture {:#x}",
                                                 call.notification.nr, call.notification.arch));
   return Outcome::Of(ruling == Ruling::kPass ? Answer::Continue() : Answer::Error(ENOSYS));
+}
+
+}  // namespace
+
+Outcome Handle(const CallContext& context, const GuardedCall& call) {
+  if (!call.kind.compat) {
+    return HandleArguments(context, call, call.notification.args);
+  }
+  // 64-bit code that uses the 32-bit entry (int 0x80) can leave something in the upper halves: the
+  // kernel does not look at them (SC_IA32_REGS_TO_ARGS, arch/x86), seccomp(2) shows them.
+  uint64_t args[6] = {};
+  std::ranges::transform(call.notification.args, args,
+                         [](uint64_t arg) { return static_cast<uint32_t>(arg); });
+  return HandleArguments(context, call, args);
 }
 
 }  // namespace oakum::agent

@@ -7,6 +7,7 @@
 
 #include "agent/caller/sockaddr.h"
 #include "agent/caller/task.h"
+#include "agent/calls/known_destinations.h"
 #include "agent/calls/operation.h"
 #include "agent/proxy/held_spare.h"
 #include "agent/session/session_core.h"
@@ -32,10 +33,11 @@ struct PinnedAhead {
 struct CallContext {
   SessionCore& core;
   DescriptorSource& descriptors;
-  const EventSource& source;     // the call's: never asked for anew before its answer
-  UringCalls* uring;             // null: operations that need it go to a thread
-  HeldSpare* spare = nullptr;    // null: there is none
-  PinnedAhead* ahead = nullptr;  // null: there is none
+  const EventSource& source;           // the call's: never asked for anew before its answer
+  UringCalls* uring;                   // null: operations that need it go to a thread
+  HeldSpare* spare = nullptr;          // null: there is none
+  KnownDestinations* known = nullptr;  // of the source's policy; null: nothing is remembered
+  PinnedAhead* ahead = nullptr;        // null: there is none
 
   // What connections and datagrams of the container are carried with.
   [[nodiscard]] const std::shared_ptr<ContainerCarrier>& carried() const {
@@ -57,7 +59,7 @@ struct Outcome {
 
   static Outcome Of(Answer answer, UniqueFd socket = {}, uint64_t cookie = 0) {
     Outcome outcome;
-    outcome.answer = std::move(answer);
+    outcome.answer.emplace(std::move(answer));
     outcome.socket = std::move(socket);
     outcome.cookie = cookie;
     return outcome;

@@ -108,7 +108,9 @@ Outcome Perform(const CallContext& context, const GuardedCall& call, int number,
       // What it was connected to by way of a gate it is not any more.
       context.carried()->LeadsNowhere(socket.cookie);
     }
-    return Outcome::Of(Answer::Performed(0, error), std::move(socket.fd));
+    Answer answer = Answer::Performed(0, error);
+    answer.harmless = !socket.is_stream();
+    return Outcome::Of(std::move(answer), std::move(socket.fd));
   }
   if (context.uring == nullptr) {
     return Outcome::Of(std::make_unique<ConnectOperation>(std::move(socket.fd), address, true));

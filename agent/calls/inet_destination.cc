@@ -51,9 +51,26 @@ void Overwrite(SockaddrCopy& address, const policy::IpAddress& ip) {
 // What the container was told the address for, where that may matter.
 std::vector<std::string> NamesOf(const CallContext& context, const policy::IpAddress& ip) {
   const policy::Policy* policy = context.policy();
-  const bool matters = policy != nullptr && (policy->carries() || policy->names_domains());
+  const bool matters = (context.known == nullptr || !context.known->lasts()) && policy != nullptr &&
+                       (policy->carries() || policy->names_domains());
   return matters ? context.carried()->names().Of(policy::CanonicalDestination(ip))
                  : std::vector<std::string>();
+}
+
+// SessionCore::Decide(), or what it has said before where it would say the same.
+Judged Decide(const CallContext& context, const GuardedCall& call,
+              const policy::InetRequest& request) {
+  if (context.known == nullptr || !context.known->lasts()) {
+    return context.core.Decide(call, request);
+  }
+  if (const policy::Decision* known = context.known->Find(request); known != nullptr) {
+    Judged judged;
+    judged.decision = *known;
+    return judged;
+  }
+  Judged judged = context.core.Decide(call, request);
+  context.known->Keep(request, judged.decision);
+  return judged;
 }
 
 }  // namespace
@@ -68,6 +85,9 @@ void TakePort(const PinnedSocket& socket) {
 }
 
 bool IsLoopback(const policy::IpAddress& ip) {
+  if (ip.IsV4()) {
+    return ip.bytes()[12] == 127 || ip == kWildcardV4;
+  }
   const policy::IpAddress reached = policy::CanonicalDestination(ip);
   return reached.IsV4() ? reached.bytes()[12] == 127
                         : reached == policy::CanonicalDestination(policy::IpAddress());
@@ -91,7 +111,7 @@ Ruling JudgeInet(const CallContext& context, const GuardedCall& call, policy::Op
   }
   std::vector<std::string> names = NamesOf(context, destination.endpoint.ip);
   const policy::InetRequest request{operation, socket.transport(), destination.endpoint, {}, names};
-  judged = context.core.Decide(call, request);
+  judged = Decide(context, call, request);
   if (judged.decision.carry != policy::Carry::kDirect && !context.Audits() &&
       IsBoundToInterface(socket.fd.get())) {
     return context.core.JudgeUnsupported(call, operation,
@@ -137,7 +157,7 @@ std::optional<AllowedSend> AllowsAsItIs(const CallContext& context, const Guarde
   std::vector<std::string> names = NamesOf(context, to.ip);
   AllowedSend allowed = {.request = {policy::Operation::kSend, socket.transport(), to, {}, names},
                          .judged = {}};
-  allowed.judged = context.core.Decide(call, allowed.request);
+  allowed.judged = Decide(context, call, allowed.request);
   if (allowed.judged.decision.verdict != policy::Verdict::kAllow ||
       allowed.judged.decision.carry != policy::Carry::kDirect) {
     return std::nullopt;

@@ -69,10 +69,11 @@ struct Answer {
   uint32_t fd_flags = 0;
   bool sigpipe = false;    // EPIPE on a stream: the thread also gets SIGPIPE, as natively
   bool performed = false;  // something happened that must not happen twice
+  bool harmless = false;   // connect(2) that may as well be performed twice: not of a stream
   int repeats = 0;         // how often it has been given to a call that was answered (Delivered)
   // Puts what was taken back in its place when the caller is not there to get it; then the answer
   // is not kept for a replay. For calls whose result is more than a number.
-  std::function<void()> take_back;
+  std::unique_ptr<std::function<void()>> take_back;
   // kFd: what is still to be written into the caller's memory, because the caller had left.
   std::unique_ptr<PeerName> unwritten;
 

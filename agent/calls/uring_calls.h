@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "agent/caller/sockaddr.h"
+#include "agent/caller/socket_kinds.h"
 #include "base/error.h"
 
 namespace oakum::agent {
@@ -17,13 +18,13 @@ namespace oakum::agent {
 // A pinned socket shares O_NONBLOCK with the container, so it cannot be made non-blocking. io_uring
 // tries CONNECT and ACCEPT without waiting whatever the flag says, and waits by poll; the wait is
 // cancelled at once and left to the reactor. Not thread-safe.
-class UringCalls {
+class UringCalls final : public KindReader {
  public:
   // Errors: io_uring_setup(2)'s: ENOSYS or EPERM where io_uring is switched off
   // (/proc/sys/kernel/io_uring_disabled).
   // `one_thread`: only the creating thread will use it, which is a little faster.
   [[nodiscard]] static Expected<std::unique_ptr<UringCalls>> Create(bool one_thread);
-  ~UringCalls();
+  ~UringCalls() override;
   UringCalls(const UringCalls&) = delete;
   UringCalls& operator=(const UringCalls&) = delete;
 
@@ -36,7 +37,7 @@ class UringCalls {
   // What kind of socket it is, in one system call; nothing where the kernel is older than that
   // (Linux 6.7). Only for what is known to be a socket: to other files the same request may mean
   // anything (io_uring_enter(2), IORING_OP_URING_CMD).
-  [[nodiscard]] std::optional<SocketKind> ReadKind(int socket_fd);
+  [[nodiscard]] std::optional<SocketKind> ReadKind(int socket_fd) override;
 
  private:
   UringCalls() = default;

@@ -12,10 +12,11 @@ void Delivered::Remember(const Notification& call, const Result& result) {
   }
   if (places_ != nullptr) {
     PlaceOf(call.tid) = {call, result};
+    any_.store(true, std::memory_order_release);
   }
 }
 
-std::optional<Delivered::Result> Delivered::TakeSame(const Notification& call) {
+std::optional<Delivered::Result> Delivered::Take(const Notification& call) {
   const std::lock_guard lock(mutex_);
   if (places_ == nullptr) {
     return std::nullopt;
@@ -34,6 +35,7 @@ std::optional<Delivered::Result> Delivered::TakeSame(const Notification& call) {
 void Delivered::Forget() {
   const std::lock_guard lock(mutex_);
   places_.reset();
+  any_.store(false, std::memory_order_release);
 }
 
 }  // namespace oakum::agent

@@ -3,6 +3,7 @@
 #define OAKUM_AGENT_SESSION_DELIVERED_H_
 
 #include <array>
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -31,8 +32,10 @@ class Delivered {
 
   void Remember(const Notification& call, const Result& result);
   // What was remembered for the thread that makes `call`, if it is the same call; it is forgotten
-  // in any case.
-  [[nodiscard]] std::optional<Result> TakeSame(const Notification& call);
+  // in any case. Cheap while nothing has been remembered.
+  [[nodiscard]] std::optional<Result> TakeSame(const Notification& call) {
+    return any_.load(std::memory_order_acquire) ? Take(call) : std::nullopt;
+  }
 
   // All of it.
   void Forget();
@@ -47,8 +50,10 @@ class Delivered {
 
   using Places = std::array<Place, kPlaces>;
 
+  [[nodiscard]] std::optional<Result> Take(const Notification& call);
   [[nodiscard]] Place& PlaceOf(pid_t tid) { return (*places_)[static_cast<size_t>(tid) % kPlaces]; }
 
+  std::atomic<bool> any_{false};  // whether there are places
   std::mutex mutex_;
   std::unique_ptr<Places> places_;  // made for the first one: a container that is idle has none
 };

@@ -74,6 +74,24 @@ std::optional<Outcome> AnsweredBefore(const CallContext& context, const GuardedC
   return Outcome::Of(std::move(answer), std::move(socket.fd));
 }
 
+// Once nothing is left of an earlier answer.
+Outcome Handled(const CallContext& context, const GuardedCall& call) {
+  (void)context.descriptors.TakeRefused();
+  Outcome outcome = Handle(context, call);
+  for (ShortageWait room; LacksRoom(outcome) && room.Again(outcome.answer->error);) {
+    outcome = Handle(context, call);
+  }
+  if (LacksRoom(outcome)) {
+    outcome.answer->error = ENOBUFS;  // connect(2), send(2); EMFILE would be the caller's own limit
+  }
+  // EPERM from pidfd_getfd(2): ptrace access, which an agent without CAP_SYS_PTRACE has not over a
+  // process that is not dumpable (PR_SET_DUMPABLE); nothing has been done then.
+  if (context.descriptors.TakeRefused() && outcome.answer && !outcome.answer->performed) {
+    outcome = Unseen(context, call, "a process that the agent may not look into");
+  }
+  return outcome;
+}
+
 Outcome Answered(CallContext context, const GuardedCall& call, bool interrupted) {
   if (call.notification.tid == 0) {
     return Unseen(context, call, "a process outside the agent's pid namespace");
@@ -93,21 +111,7 @@ Outcome Answered(CallContext context, const GuardedCall& call, bool interrupted)
   if (interrupted) {
     return Outcome::Of(Answer::Error(EINTR));
   }
-  (void)context.descriptors.TakeRefused();
-  Outcome outcome;
-  ShortageWait room;
-  do {
-    outcome = Handle(context, call);
-  } while (LacksRoom(outcome) && room.Again(outcome.answer->error));
-  if (LacksRoom(outcome)) {
-    outcome.answer->error = ENOBUFS;  // connect(2), send(2); EMFILE would be the caller's own limit
-  }
-  // EPERM from pidfd_getfd(2): ptrace access, which an agent without CAP_SYS_PTRACE has not over a
-  // process that is not dumpable (PR_SET_DUMPABLE); nothing has been done then.
-  if (context.descriptors.TakeRefused() && outcome.answer && !outcome.answer->performed) {
-    return Unseen(context, call, "a process that the agent may not look into");
-  }
-  return outcome;
+  return Handled(context, call);
 }
 
 }  // namespace
@@ -193,9 +197,12 @@ CallContext Desk::MakeContext(GuardedCall& call) {
   if (const uint64_t version = core_->source_version(); version != source_version_) {
     source_version_ = version;
     source_ = core_->source();
+    known_.Begin(source_->policy.get());
+    notes_.remembered.Keep(*core_, source_);
   }
-  call.source = source_;
-  notes_.remembered.Keep(*core_, call.source);
+  if (call.source != source_) {
+    call.source = source_;
+  }
   if (want_uring_ && uring_ == nullptr) {
     // Made when first needed: a container that never calls costs no ring.
     auto created = UringCalls::Create(true);
@@ -205,7 +212,7 @@ CallContext Desk::MakeContext(GuardedCall& call) {
       uring_ = std::move(*created);
     }
   }
-  return {*core_, descriptors_, *call.source, uring_.get(), &spare_};
+  return {*core_, descriptors_, *call.source, uring_.get(), &spare_, &known_};
 }
 
 bool Desk::Finish(const GuardedCall& call, Outcome&& outcome) {

@@ -11,6 +11,7 @@
 
 #include "agent/caller/task.h"
 #include "agent/calls/calls.h"
+#include "agent/calls/known_destinations.h"
 #include "agent/calls/uring_calls.h"
 #include "agent/proxy/held_spare.h"
 #include "agent/session/reactor.h"
@@ -76,6 +77,7 @@ class Desk {
   DescriptorSource descriptors_;
   uint64_t source_version_ = 0;
   std::shared_ptr<const EventSource> source_;
+  KnownDestinations known_;  // of the policy of source_
   HeldSpare spare_;
 };
 

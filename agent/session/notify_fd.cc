@@ -113,7 +113,11 @@ NotifyFd::Buffer NotifyFd::NewBuffer() const {
 
 int NotifyFd::Receive(seccomp_notif* buffer, Notification& out) const {
   // The kernel refuses a buffer that is not zeroed (seccomp_unotify(2)).
-  memset(buffer, 0, std::max<size_t>(sizes_.seccomp_notif, sizeof(seccomp_notif)));
+  if (sizes_.seccomp_notif <= sizeof(seccomp_notif)) {
+    *buffer = {};
+  } else {
+    memset(buffer, 0, sizes_.seccomp_notif);
+  }
   if (ioctl(fd_.get(), SECCOMP_IOCTL_NOTIF_RECV, buffer) != 0) {
     return errno;
   }

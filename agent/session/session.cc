@@ -156,13 +156,14 @@ bool Session::Work() {
   // Without a journal, or where it is full, a call is noted nowhere.
   const NotifyFd::Buffer buffer = notify.NewBuffer();
   JournalSlot* slot = nullptr;
+  GuardedCall call;  // one after the other, of which most have the same source
   bool rests = false;
   while (buffer != nullptr && !rests && !stopping_.load(std::memory_order_relaxed)) {
-    GuardedCall call;
     if (journal != nullptr && slot == nullptr) {
       slot = journal->Take();
     }
     call.slot = slot;
+    call.mark = {};
     if (slot != nullptr) {
       slot->Clear();
     }

@@ -336,7 +336,7 @@ void SessionCore::Deliver(const GuardedCall& call, Answer&& answer, uint64_t soc
   const uint64_t id = call.notification.id;
   int error = 0;
   std::optional<CallerWatch> watch;
-  const bool matters = answer.performed || answer.take_back;
+  const bool matters = answer.performed || answer.take_back != nullptr;
   switch (answer.kind) {
     case Answer::Kind::kRespond:
       if (call.slot != nullptr) {
@@ -365,14 +365,15 @@ void SessionCore::Deliver(const GuardedCall& call, Answer&& answer, uint64_t soc
   }
   if (error == ENOENT) {
     NoteInterrupted();
-  } else if (error == 0 && answer.performed && call.kind.call == Call::kConnect &&
+  } else if (error == 0 && answer.performed && !answer.harmless &&
+             call.kind.call == Call::kConnect &&
              (answer.error == 0 || answer.error == EINPROGRESS) &&
              answer.repeats < Delivered::kMostRepeats) {
     delivered_.Remember(call.notification,
                         {socket_cookie, answer.value, answer.error, answer.repeats});
   }
-  if (error == ENOENT && answer.take_back) {
-    answer.take_back();
+  if (error == ENOENT && answer.take_back != nullptr) {
+    (*answer.take_back)();
     return;
   }
   if (error == ENOENT && answer.performed) {

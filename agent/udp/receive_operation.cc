@@ -216,12 +216,13 @@ std::optional<Answer> ReceiveOperation::Step(const Stepper& /*stepper*/) {
 Answer ReceiveOperation::Received(int64_t value) {
   Answer answer = Answer::Performed(value, 0);
   if (!taken_.empty() && next_ <= taken_.size()) {
-    answer.take_back = [sockets = core_->container()->datagrams, cookie = cookie_,
-                        taken = std::make_shared<std::vector<ReceivedMessage>>(std::move(taken_))] {
-      for (ReceivedMessage& message : *taken) {
-        sockets->Keep(cookie, std::move(message));
-      }
-    };
+    answer.take_back = std::make_unique<std::function<void()>>(
+        [sockets = core_->container()->datagrams, cookie = cookie_,
+         taken = std::make_shared<std::vector<ReceivedMessage>>(std::move(taken_))] {
+          for (ReceivedMessage& message : *taken) {
+            sockets->Keep(cookie, std::move(message));
+          }
+        });
   }
   return answer;
 }
@@ -241,10 +242,10 @@ std::optional<Answer> ReceiveOperation::Abandon() {
     return std::nullopt;
   }
   Answer answer = Received(static_cast<int64_t>(next_));
-  if (!answer.take_back) {
+  if (answer.take_back == nullptr) {
     return answer;
   }
-  answer.take_back();
+  (*answer.take_back)();
   return std::nullopt;
 }
 

@@ -91,8 +91,7 @@ TEST_F(UringCallsTest, WhereThatDoesNotWorkEverythingElseDoes) {
   SocketKinds kinds;
   SocketKind kind;
   uint64_t cookie = 0;
-  ASSERT_EQ(kinds.Read(socket.get(), kind, cookie, [&](int fd) { return calls_->ReadKind(fd); }),
-            0);
+  ASSERT_EQ(kinds.Read(socket.get(), kind, cookie, calls_.get()), 0);
   EXPECT_EQ(kind.domain, AF_INET);
   EXPECT_EQ(kind.type, SOCK_DGRAM);
   EXPECT_EQ(kind.protocol, IPPROTO_UDP);
@@ -103,19 +102,21 @@ TEST_F(UringCallsTest, NothingButASocketIsAsked) {
   SocketKinds kinds;
   SocketKind kind;
   uint64_t cookie = 0;
-  bool asked = false;
-  const auto at_once = [&](int) {
-    asked = true;
-    return std::optional<SocketKind>();
-  };
+  struct : KindReader {
+    std::optional<SocketKind> ReadKind(int /*socket_fd*/) override {
+      asked = true;
+      return std::nullopt;
+    }
+    bool asked = false;
+  } at_once;
   const UniqueFd file(open("/dev/null", O_RDWR | O_CLOEXEC));
-  EXPECT_EQ(kinds.Read(file.get(), kind, cookie, at_once), ENOTSOCK);
+  EXPECT_EQ(kinds.Read(file.get(), kind, cookie, &at_once), ENOTSOCK);
   const UniqueFd path(open("/dev/null", O_PATH | O_CLOEXEC));
-  EXPECT_EQ(kinds.Read(path.get(), kind, cookie, at_once), EBADF);
-  EXPECT_FALSE(asked);
+  EXPECT_EQ(kinds.Read(path.get(), kind, cookie, &at_once), EBADF);
+  EXPECT_FALSE(at_once.asked);
   const UniqueFd socket = MakeSocket(AF_INET, SOCK_STREAM);
-  EXPECT_EQ(kinds.Read(socket.get(), kind, cookie, at_once), 0);
-  EXPECT_TRUE(asked);
+  EXPECT_EQ(kinds.Read(socket.get(), kind, cookie, &at_once), 0);
+  EXPECT_TRUE(at_once.asked);
 }
 
 }  // namespace
