@@ -33,6 +33,23 @@ bool IsBoundToInterface(int socket_fd) {
          (index != 0 && index != kLoopbackIndex);
 }
 
+// Whether loopback may leave the machine on that socket. What binds an IPv4 one to an interface is
+// an option that the policy decides on; where it has been refused all along, a socket that is not
+// bound stays so (bind(2) to a link-local address does it to an IPv6 one).
+bool MayLeaveLoopback(const CallContext& context, const PinnedSocket& socket) {
+  const bool lasts =
+      socket.domain == AF_INET && socket.cookie != 0 && context.core.refuses_interfaces();
+  SocketKinds& kinds = context.descriptors.kinds();
+  if (lasts && kinds.IsUnbound(socket.cookie)) {
+    return false;
+  }
+  const bool bound = IsBoundToInterface(socket.fd.get());
+  if (lasts && !bound) {
+    kinds.NoteUnbound(socket.cookie);
+  }
+  return bound;
+}
+
 // Writes an IPv4 address over the one in a sockaddr_in, or over the mapped one in a sockaddr_in6.
 void Overwrite(SockaddrCopy& address, const policy::IpAddress& ip) {
   if (address.storage.ss_family == AF_INET) {
@@ -131,7 +148,7 @@ Ruling JudgeInet(const CallContext& context, const GuardedCall& call, policy::Op
       !socket.is_stream()) {
     TakePort(socket);
   }
-  if (unclear || (kept && IsBoundToInterface(socket.fd.get()))) {
+  if (unclear || (kept && MayLeaveLoopback(context, socket))) {
     return context.core.JudgeUnsupported(call, operation,
                                          "loopback through another network interface");
   }
@@ -148,7 +165,7 @@ std::optional<AllowedSend> AllowsAsItIs(const CallContext& context, const Guarde
   }
   if (IsLoopback(to.ip) && DeniesByDefault(context)) {
     if (!bound) {
-      bound = IsBoundToInterface(socket.fd.get());
+      bound = MayLeaveLoopback(context, socket);
     }
     if (*bound) {
       return std::nullopt;

@@ -73,6 +73,12 @@ EventVerdict VerdictOf(policy::Mode mode, bool denied, bool redirected) {
   return EventVerdict::kDeny;
 }
 
+// Without a policy everything is refused.
+bool RefusesInterfaces(const EventSource& source) {
+  return source.policy == nullptr ||
+         (source.policy->denies_by_default() && source.policy->mode() != policy::Mode::kAudit);
+}
+
 }  // namespace
 
 SessionCore::SessionCore(uint64_t number, NotifyFd notify,
@@ -87,7 +93,8 @@ SessionCore::SessionCore(uint64_t number, NotifyFd notify,
       init_pidfd_(std::move(init_pidfd)),
       container_(std::move(container)),
       events_(events),
-      source_(std::move(source)) {}
+      source_(std::move(source)),
+      refuses_interfaces_(RefusesInterfaces(*source_)) {}
 
 void SessionCore::NoteRemembered() {
   const auto files = container_->view.Remembered();
@@ -116,6 +123,9 @@ std::shared_ptr<const EventSource> SessionCore::source() const {
 void SessionCore::SetSource(std::shared_ptr<const EventSource> source) {
   const std::lock_guard lock(source_mutex_);
   source_ = std::move(source);
+  if (!RefusesInterfaces(*source_)) {
+    refuses_interfaces_.store(false, std::memory_order_relaxed);
+  }
   ++source_version_;
 }
 

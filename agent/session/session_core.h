@@ -81,6 +81,14 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   [[nodiscard]] uint64_t source_version() const { return source_version_.load(); }
   [[nodiscard]] const std::shared_ptr<ContainerParts>& container() const { return container_; }
 
+  // Whether each policy that this session has had, from the filter's first call on, has refused
+  // options that bind a socket to a network interface, also those of an io_uring.
+  [[nodiscard]] bool refuses_interfaces() const {
+    return refuses_interfaces_.load(std::memory_order_relaxed);
+  }
+  // An earlier agent has answered for it: nobody knows what that one has let pass.
+  void NoteTakenUp() { refuses_interfaces_.store(false, std::memory_order_relaxed); }
+
   // Decides, counts, writes the event where one is due, and in `kill` ends the container.
   [[nodiscard]] Ruling Judge(const GuardedCall& call, const policy::InetRequest& request) {
     return Judge(call, request, Decide(call, request));
@@ -168,6 +176,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   mutable std::mutex source_mutex_;
   std::shared_ptr<const EventSource> source_;
   std::atomic<uint64_t> source_version_{1};
+  std::atomic<bool> refuses_interfaces_;
   std::mutex process_mutex_;
   std::unique_ptr<ProcessReader> process_reader_;  // made for the first event
   Undelivered replays_;

@@ -279,6 +279,7 @@ class Sessions final : public SessionManager {
     auto core = std::make_shared<SessionCore>(
         next_number_, std::move(one.notify), std::move(source), init_pid, std::move(one.init_pidfd),
         std::move(parts), events_, std::move(one.kept));
+    core->NoteTakenUp();
     peers.Remember(*core);
     gates.TakeUp(*core, *carrier_);
     return Begin(std::move(core), state_bytes, patience);

@@ -1,8 +1,13 @@
 // Policies that change while calls are being decided.
+#include <linux/sockios.h>
+#include <net/if.h>
 #include <poll.h>
+#include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -216,6 +221,78 @@ TEST(ReloadTest, WithoutItsPolicyASessionDeniesUntilItIsThereAgain) {
   EXPECT_EQ(process.Wait(), 0);
   for (const int fd : {to_child[0], to_child[1], to_parent[0]}) {
     close(fd);
+  }
+}
+
+// A new network namespace with loopback and another interface, "in0".
+bool EnterNetworkWithInterface() {
+  const UniqueFd fd(unshare(CLONE_NEWNET) == 0 ? socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)
+                                               : -1);
+  ifreq request = {};
+  memcpy(request.ifr_name, "lo", sizeof "lo");
+  request.ifr_flags = IFF_UP;
+  return ioctl(fd.get(), SIOCSIFFLAGS, &request) == 0 && ioctl(fd.get(), SIOCBRADDBR, "in0") == 0;
+}
+
+// A socket that leads to loopback is not asked again and again whether it is bound to another
+// interface: but where another policy has allowed that meanwhile, it is.
+TEST(ReloadTest, WhatOnePolicyLetsBindToAnInterfaceIsSeenByTheNext) {
+  if (geteuid() != 0) {
+    GTEST_SKIP() << "makes a network namespace";
+  }
+  const std::string strict = Policies("enforce", R"("outgoing": {"default": "deny",
+      "allow": ["127.0.0.1"]})");
+  const std::string audit = Policies("audit", R"("outgoing": {"default": "deny"})");
+  const std::string lenient = Policies("enforce", R"("outgoing": {"default": "allow"})");
+  constexpr int kNoInterface = 77;
+  for (const std::string& between : {lenient, audit}) {
+    for (const bool sends : {false, true}) {
+      Guarded guarded(strict);
+      std::array<int, 2> to_child{};
+      std::array<int, 2> to_parent{};
+      ASSERT_EQ(pipe2(to_child.data(), O_CLOEXEC), 0);
+      ASSERT_EQ(pipe2(to_parent.data(), O_CLOEXEC), 0);
+      GuardedProcess process(guarded.Plan(), [&](int) {
+        if (!EnterNetworkWithInterface()) {
+          return kNoInterface;
+        }
+        const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+        const sockaddr_in address = Loopback(9);
+        const auto* name = reinterpret_cast<const sockaddr*>(&address);
+        const auto reach = [&] {
+          return ErrorOf(sends ? sendto(fd, "x", 1, 0, name, sizeof address)
+                               : connect(fd, name, sizeof address));
+        };
+        const auto next_policy = [&] {
+          char byte = 0;
+          return write(to_parent[1], "x", 1) == 1 && read(to_child[0], &byte, 1) == 1;
+        };
+        if (reach() != 0 || !next_policy() ||
+            setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "in0", 4) != 0 || !next_policy()) {
+          return 100;
+        }
+        return reach();
+      });
+      guarded.Attach(process);
+      process.Go();
+      close(to_parent[1]);
+      for (const std::string& text : {between, strict}) {
+        char byte = 0;
+        if (read(to_parent[0], &byte, 1) != 1) {
+          break;  // its exit code says why
+        }
+        guarded.manager().SetPolicies(Parse(text));
+        ASSERT_EQ(write(to_child[1], "x", 1), 1);
+      }
+      const int code = process.Wait();
+      for (const int fd : {to_child[0], to_child[1], to_parent[0]}) {
+        close(fd);
+      }
+      if (code == kNoInterface) {
+        GTEST_SKIP() << "the kernel makes no bridge";
+      }
+      EXPECT_EQ(code, EACCES) << sends;
+    }
   }
 }
 
