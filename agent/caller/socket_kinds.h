@@ -33,22 +33,23 @@ class SocketKinds {
   // asked about sockets only; without it (null) there is a system call for each thing to know.
   [[nodiscard]] int Read(int socket_fd, SocketKind& kind, uint64_t& cookie,
                          KindReader* at_once = nullptr);
-  // Whether NoteUnbound() has been told of that socket, which is one of those that are remembered.
-  [[nodiscard]] bool IsUnbound(uint64_t cookie) const {
+  // Whether NoteUnbound() has been told the same of that socket, which is still remembered.
+  [[nodiscard]] bool IsUnbound(uint64_t cookie, uint64_t without) const {
     const Place& place = places_[cookie % kPlaces];
-    return place.cookie == cookie && place.unbound;
+    return place.cookie == cookie && place.unbound == without;
   }
-  // It is bound to no network interface, and will not be as long as this lives.
-  void NoteUnbound(uint64_t cookie) {
+  // It is bound to no network interface as long as BindingSessions::Without() says that number,
+  // which is not 0.
+  void NoteUnbound(uint64_t cookie, uint64_t without) {
     Place& place = places_[cookie % kPlaces];
-    place.unbound = place.cookie == cookie;
+    place.unbound = place.cookie == cookie ? without : 0;
   }
 
  private:
   struct Place {
     uint64_t cookie = 0;
     SocketKind kind;
-    bool unbound = false;
+    uint64_t unbound = 0;
   };
   // By cookie, which is counted up; one with the same remainder takes another's place.
   static constexpr size_t kPlaces = 32;

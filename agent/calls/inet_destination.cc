@@ -34,18 +34,18 @@ bool IsBoundToInterface(int socket_fd) {
 }
 
 // Whether loopback may leave the machine on that socket. What binds an IPv4 one to an interface is
-// an option that the policy decides on; where it has been refused all along, a socket that is not
-// bound stays so (bind(2) to a link-local address does it to an IPv6 one).
+// an option that policies decide on; while they refuse it to everybody, a socket that is not bound
+// stays so (bind(2) to a link-local address does it to an IPv6 one).
 bool MayLeaveLoopback(const CallContext& context, const PinnedSocket& socket) {
-  const bool lasts =
-      socket.domain == AF_INET && socket.cookie != 0 && context.core.refuses_interfaces();
+  const uint64_t without =
+      socket.domain == AF_INET && socket.cookie != 0 ? context.core.binding().Without() : 0;
   SocketKinds& kinds = context.descriptors.kinds();
-  if (lasts && kinds.IsUnbound(socket.cookie)) {
+  if (without != 0 && kinds.IsUnbound(socket.cookie, without)) {
     return false;
   }
   const bool bound = IsBoundToInterface(socket.fd.get());
-  if (lasts && !bound) {
-    kinds.NoteUnbound(socket.cookie);
+  if (without != 0 && !bound) {
+    kinds.NoteUnbound(socket.cookie, without);
   }
   return bound;
 }

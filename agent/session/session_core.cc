@@ -73,10 +73,12 @@ EventVerdict VerdictOf(policy::Mode mode, bool denied, bool redirected) {
   return EventVerdict::kDeny;
 }
 
-// Without a policy everything is refused.
-bool RefusesInterfaces(const EventSource& source) {
-  return source.policy == nullptr ||
-         (source.policy->denies_by_default() && source.policy->mode() != policy::Mode::kAudit);
+// Whether a process under that policy, and the filter that it has, may bind a socket to a network
+// interface. Without a policy everything is refused.
+bool LetsBind(const EventSource& source) {
+  return !source.gaps.empty() ||
+         (source.policy != nullptr &&
+          (!source.policy->denies_by_default() || source.policy->mode() == policy::Mode::kAudit));
 }
 
 }  // namespace
@@ -84,7 +86,8 @@ bool RefusesInterfaces(const EventSource& source) {
 SessionCore::SessionCore(uint64_t number, NotifyFd notify,
                          std::shared_ptr<const EventSource> source, pid_t init_pid,
                          UniqueFd init_pidfd, std::shared_ptr<ContainerParts> container,
-                         EventSink& events, std::optional<KeptSession> kept)
+                         EventSink& events, std::optional<KeptSession> kept,
+                         std::shared_ptr<BindingSessions> binding)
     : number_(number),
       notify_(std::move(notify)),
       kept_(std::move(kept)),
@@ -94,7 +97,11 @@ SessionCore::SessionCore(uint64_t number, NotifyFd notify,
       container_(std::move(container)),
       events_(events),
       source_(std::move(source)),
-      refuses_interfaces_(RefusesInterfaces(*source_)) {}
+      binding_(std::move(binding)) {
+  if (LetsBind(*source_)) {
+    NoteBinding();
+  }
+}
 
 void SessionCore::NoteRemembered() {
   const auto files = container_->view.Remembered();
@@ -123,10 +130,17 @@ std::shared_ptr<const EventSource> SessionCore::source() const {
 void SessionCore::SetSource(std::shared_ptr<const EventSource> source) {
   const std::lock_guard lock(source_mutex_);
   source_ = std::move(source);
-  if (!RefusesInterfaces(*source_)) {
-    refuses_interfaces_.store(false, std::memory_order_relaxed);
+  if (LetsBind(*source_) && !binds_) {
+    binds_.emplace(binding_);
   }
   ++source_version_;
+}
+
+void SessionCore::NoteBinding() {
+  const std::lock_guard lock(source_mutex_);
+  if (!binds_) {
+    binds_.emplace(binding_);
+  }
 }
 
 std::shared_ptr<const ProcessInfo> SessionCore::ProcessOf(const GuardedCall& call) {

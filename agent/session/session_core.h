@@ -17,6 +17,7 @@
 #include "agent/calls/inherited_sockets.h"
 #include "agent/calls/operation.h"
 #include "agent/events/event.h"
+#include "agent/session/binding_sessions.h"
 #include "agent/session/container_parts.h"
 #include "agent/session/delivered.h"
 #include "agent/session/notify_fd.h"
@@ -52,7 +53,8 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   // `init_pidfd` may be invalid: then `kill` ends only the process that called.
   SessionCore(uint64_t number, NotifyFd notify, std::shared_ptr<const EventSource> source,
               pid_t init_pid, UniqueFd init_pidfd, std::shared_ptr<ContainerParts> container,
-              EventSink& events, std::optional<KeptSession> kept = std::nullopt);
+              EventSink& events, std::optional<KeptSession> kept = std::nullopt,
+              std::shared_ptr<BindingSessions> binding = std::make_shared<BindingSessions>());
 
   [[nodiscard]] const NotifyFd& notify() const { return notify_; }
   // Null: nobody would go on with this session after this agent.
@@ -81,13 +83,12 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   [[nodiscard]] uint64_t source_version() const { return source_version_.load(); }
   [[nodiscard]] const std::shared_ptr<ContainerParts>& container() const { return container_; }
 
-  // Whether each policy that this session has had, from the filter's first call on, has refused
-  // options that bind a socket to a network interface, also those of an io_uring.
-  [[nodiscard]] bool refuses_interfaces() const {
-    return refuses_interfaces_.load(std::memory_order_relaxed);
-  }
-  // An earlier agent has answered for it: nobody knows what that one has let pass.
-  void NoteTakenUp() { refuses_interfaces_.store(false, std::memory_order_relaxed); }
+  // Of this agent's sessions: those that may let a process bind a socket to a network interface.
+  [[nodiscard]] const BindingSessions& binding() const { return *binding_; }
+  // It is one of them, from now on until it ends: its filter stays what it is, and may let options
+  // pass that a later policy refuses. So is one that an earlier agent has answered for, since
+  // nobody knows what filter it has.
+  void NoteBinding();
 
   // Decides, counts, writes the event where one is due, and in `kill` ends the container.
   [[nodiscard]] Ruling Judge(const GuardedCall& call, const policy::InetRequest& request) {
@@ -176,7 +177,8 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   mutable std::mutex source_mutex_;
   std::shared_ptr<const EventSource> source_;
   std::atomic<uint64_t> source_version_{1};
-  std::atomic<bool> refuses_interfaces_;
+  const std::shared_ptr<BindingSessions> binding_;
+  std::optional<BindingSessions::Place> binds_;  // under source_mutex_
   std::mutex process_mutex_;
   std::unique_ptr<ProcessReader> process_reader_;  // made for the first event
   Undelivered replays_;

@@ -99,7 +99,7 @@ class Sessions final : public SessionManager {
     auto kept = kept_.Keep(next_number_, state, *source, notify->fd(), init_pidfd.get(), *parts);
     auto core = std::make_shared<SessionCore>(next_number_, std::move(*notify), std::move(source),
                                               state.init_pid, std::move(init_pidfd),
-                                              std::move(parts), events_, std::move(kept));
+                                              std::move(parts), events_, std::move(kept), binding_);
     ReportInherited(state, *core);
     auto begun = Begin(core, state_bytes);
     if (!begun) {
@@ -278,8 +278,8 @@ class Sessions final : public SessionManager {
     }
     auto core = std::make_shared<SessionCore>(
         next_number_, std::move(one.notify), std::move(source), init_pid, std::move(one.init_pidfd),
-        std::move(parts), events_, std::move(one.kept));
-    core->NoteTakenUp();
+        std::move(parts), events_, std::move(one.kept), binding_);
+    core->NoteBinding();
     peers.Remember(*core);
     gates.TakeUp(*core, *carrier_);
     return Begin(std::move(core), state_bytes, patience);
@@ -377,6 +377,7 @@ class Sessions final : public SessionManager {
   const Log& log_;
   std::unique_ptr<Reactor> reactor_;
   const std::shared_ptr<GuardedCgroups> cgroups_ = std::make_shared<GuardedCgroups>();
+  const std::shared_ptr<BindingSessions> binding_ = std::make_shared<BindingSessions>();
   const std::unique_ptr<QuietSessions> quiet_;
   std::unique_ptr<Carrier> carrier_;
   std::unique_ptr<Aside> resuming_ = std::make_unique<Aside>();  // its jobs use carrier_

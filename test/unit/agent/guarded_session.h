@@ -78,12 +78,15 @@ class Guarded {
     return process.Wait(output);
   }
 
-  oci::SeccompPlan Plan() const { return policy::Plan(*policies_->Find("p")); }
-  void Attach(GuardedProcess& process, const std::string& container = "guarded") {
+  oci::SeccompPlan Plan(const std::string& policy = "p") const {
+    return policy::Plan(*policies_->Find(policy));
+  }
+  void Attach(GuardedProcess& process, const std::string& container = "guarded",
+              const std::string& policy = "p") {
     oci::ContainerProcessState state;
     state.id = container;
     state.init_pid = process.pid();
-    state.metadata = policy::EncodeListenerMetadata({"p", {}});
+    state.metadata = policy::EncodeListenerMetadata({policy, {}});
     const auto attached = manager_->Attach(state, process.TakeListener());
     EXPECT_TRUE(attached.has_value()) << attached.error().ToString();
   }

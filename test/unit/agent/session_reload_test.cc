@@ -296,6 +296,62 @@ TEST(ReloadTest, WhatOnePolicyLetsBindToAnInterfaceIsSeenByTheNext) {
   }
 }
 
+// Nor is it asked where another container has a hand on the socket, and may bind it: but from then
+// on, and again when that one is gone.
+TEST(ReloadTest, WhatAnotherContainerBindsToAnInterfaceIsSeen) {
+  if (geteuid() != 0) {
+    GTEST_SKIP() << "makes a network namespace";
+  }
+  Guarded guarded(
+      R"({"version": 1, "policies": {
+            "p": {"mode": "enforce", "outgoing": {"default": "deny", "allow": ["127.0.0.1"]}},
+            "lenient": {"mode": "enforce", "outgoing": {"default": "allow"}}}})");
+  constexpr int kNoInterface = 77;
+  std::array<int, 2> to_child{};
+  std::array<int, 2> to_parent{};
+  ASSERT_EQ(pipe2(to_child.data(), O_CLOEXEC), 0);
+  ASSERT_EQ(pipe2(to_parent.data(), O_CLOEXEC), 0);
+  GuardedProcess strict(guarded.Plan(), [&](int) {
+    if (!EnterNetworkWithInterface()) {
+      return kNoInterface;
+    }
+    const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    const sockaddr_in address = Loopback(9);
+    const auto reach = [&] {
+      return ErrorOf(connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address));
+    };
+    char byte = 0;
+    if (reach() != 0 || write(to_parent[1], &fd, sizeof fd) != sizeof fd ||
+        read(to_child[0], &byte, 1) != 1) {
+      return 100;
+    }
+    return reach();
+  });
+  guarded.Attach(strict);
+  strict.Go();
+  close(to_parent[1]);
+  int fd = -1;
+  if (read(to_parent[0], &fd, sizeof fd) == sizeof fd) {
+    GuardedProcess lenient(guarded.Plan("lenient"), [&](int) {
+      const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, strict.pid(), 0)));
+      const UniqueFd socket(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), fd, 0)));
+      return ErrorOf(setsockopt(socket.get(), SOL_SOCKET, SO_BINDTODEVICE, "in0", 4));
+    });
+    guarded.Attach(lenient, "another", "lenient");
+    lenient.Go();
+    EXPECT_EQ(lenient.Wait(), 0);
+    EXPECT_EQ(write(to_child[1], "x", 1), 1);
+  }
+  const int code = strict.Wait();
+  for (const int end : {to_child[0], to_child[1], to_parent[0]}) {
+    close(end);
+  }
+  if (code == kNoInterface) {
+    GTEST_SKIP() << "the kernel makes no bridge";
+  }
+  EXPECT_EQ(code, EACCES);
+}
+
 // A filter in the kernel stays as it is: what it cannot give is said, for each container.
 TEST(ReloadTest, WhatTheFilterCannotGiveIsReported) {
   const std::string plain =

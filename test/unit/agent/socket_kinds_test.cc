@@ -69,22 +69,23 @@ TEST(SocketKindsTest, WhatIsKnownOfOnesInterfaceIsKnownOfNoOther) {
   SocketKinds kinds;
   const UniqueFd fd = MakeSocket(AF_INET, SOCK_DGRAM);
   const uint64_t cookie = SocketCookie(fd.get());
-  kinds.NoteUnbound(cookie);
-  EXPECT_FALSE(kinds.IsUnbound(cookie)) << "before it is remembered at all";
+  kinds.NoteUnbound(cookie, 1);
+  EXPECT_FALSE(kinds.IsUnbound(cookie, 1)) << "before it is remembered at all";
   ExpectSame(kinds, fd.get(), {AF_INET, SOCK_DGRAM, IPPROTO_UDP});
-  EXPECT_FALSE(kinds.IsUnbound(cookie));
-  kinds.NoteUnbound(cookie);
-  EXPECT_TRUE(kinds.IsUnbound(cookie));
+  EXPECT_FALSE(kinds.IsUnbound(cookie, 1));
+  kinds.NoteUnbound(cookie, 1);
+  EXPECT_TRUE(kinds.IsUnbound(cookie, 1));
   ExpectSame(kinds, fd.get(), {AF_INET, SOCK_DGRAM, IPPROTO_UDP});
-  EXPECT_TRUE(kinds.IsUnbound(cookie));
+  EXPECT_TRUE(kinds.IsUnbound(cookie, 1));
+  EXPECT_FALSE(kinds.IsUnbound(cookie, 2)) << "somebody may have bound it since";
   // Until others have taken its place.
   std::vector<UniqueFd> others;
   while (others.size() < 64) {
     others.push_back(MakeSocket(AF_INET, SOCK_DGRAM));
     ExpectSame(kinds, others.back().get(), {AF_INET, SOCK_DGRAM, IPPROTO_UDP});
-    EXPECT_FALSE(kinds.IsUnbound(SocketCookie(others.back().get())));
+    EXPECT_FALSE(kinds.IsUnbound(SocketCookie(others.back().get()), 1));
   }
-  EXPECT_FALSE(kinds.IsUnbound(cookie));
+  EXPECT_FALSE(kinds.IsUnbound(cookie, 1));
 }
 
 TEST(SocketKindsTest, AnotherSocketUnderTheSameNumberIsAnother) {
