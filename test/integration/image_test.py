@@ -77,7 +77,7 @@ class ImageTest(case.Case):
         cls.buildah("add", base, base_archive(), "/", timeout=120)
         cls.buildah("commit", "--rm", base, BASE, timeout=120)
         cls.buildah("bud", "--isolation", "chroot", "--build-arg", f"BASE={BASE}", "--tag", IMAGE,
-                    *shared_ccache(), env.SOURCE_DIR, timeout=900)
+                    *shared_ccache(), env.SOURCE_DIR, timeout=1700)
 
     @classmethod
     def buildah(cls, *args, **options):
