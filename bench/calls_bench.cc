@@ -143,7 +143,7 @@ std::optional<Figures> RunOnce(Way way, const Program& program, size_t calls) {
         log);
     oci::ContainerProcessState state;
     state.id = "bench";
-    state.metadata = policy::EncodeListenerMetadata({"p", {}});
+    state.metadata = policy::EncodeListenerMetadata({"p", {}, policy::RecordOf(plan)});
     if (!created || !(*created)->Attach(state, process.TakeListener())) {
       return std::nullopt;
     }

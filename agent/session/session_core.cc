@@ -74,9 +74,10 @@ EventVerdict VerdictOf(policy::Mode mode, bool denied, bool redirected) {
 }
 
 // Whether a process under that policy, and the filter that it has, may bind a socket to a network
-// interface. Without a policy everything is refused.
+// interface. Without a policy everything is refused; of a filter that somebody wrote by hand nobody
+// knows what it lets pass.
 bool LetsBind(const EventSource& source) {
-  return !source.gaps.empty() ||
+  return source.filter == nullptr || !source.gaps.empty() ||
          (source.policy != nullptr &&
           (!source.policy->denies_by_default() || source.policy->mode() == policy::Mode::kAudit));
 }

@@ -82,11 +82,12 @@ class Guarded {
     return policy::Plan(*policies_->Find(policy));
   }
   void Attach(GuardedProcess& process, const std::string& container = "guarded",
-              const std::string& policy = "p") {
+              const std::string& policy = "p",
+              std::optional<policy::FilterRecord> filter = std::nullopt) {
     oci::ContainerProcessState state;
     state.id = container;
     state.init_pid = process.pid();
-    state.metadata = policy::EncodeListenerMetadata({policy, {}});
+    state.metadata = policy::EncodeListenerMetadata({policy, {}, std::move(filter)});
     const auto attached = manager_->Attach(state, process.TakeListener());
     EXPECT_TRUE(attached.has_value()) << attached.error().ToString();
   }

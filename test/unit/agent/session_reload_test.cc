@@ -273,7 +273,7 @@ TEST(ReloadTest, WhatOnePolicyLetsBindToAnInterfaceIsSeenByTheNext) {
         }
         return reach();
       });
-      guarded.Attach(process);
+      guarded.Attach(process, "guarded", "p", policy::RecordOf(guarded.Plan()));
       process.Go();
       close(to_parent[1]);
       for (const std::string& text : {between, strict}) {
@@ -327,7 +327,7 @@ TEST(ReloadTest, WhatAnotherContainerBindsToAnInterfaceIsSeen) {
     }
     return reach();
   });
-  guarded.Attach(strict);
+  guarded.Attach(strict, "guarded", "p", policy::RecordOf(guarded.Plan()));
   strict.Go();
   close(to_parent[1]);
   int fd = -1;
@@ -337,7 +337,7 @@ TEST(ReloadTest, WhatAnotherContainerBindsToAnInterfaceIsSeen) {
       const UniqueFd socket(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), fd, 0)));
       return ErrorOf(setsockopt(socket.get(), SOL_SOCKET, SO_BINDTODEVICE, "in0", 4));
     });
-    guarded.Attach(lenient, "another", "lenient");
+    guarded.Attach(lenient, "another", "lenient", policy::RecordOf(guarded.Plan("lenient")));
     lenient.Go();
     EXPECT_EQ(lenient.Wait(), 0);
     EXPECT_EQ(write(to_child[1], "x", 1), 1);
