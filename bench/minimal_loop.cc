@@ -222,7 +222,7 @@ MinimalLoop::MinimalLoop(UniqueFd listener, pid_t pid, Manner manner)
           return;
         }
         if (manner == Manner::kMinimal) {
-          (void)notify->SetSyncWakeUp();
+          (void)notify->SetSyncWakeUp(true);
         }
         Serve(*notify, pid, manner == Manner::kAsUsual);
       }) {}

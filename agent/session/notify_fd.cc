@@ -99,9 +99,9 @@ Expected<NotifyFd> NotifyFd::Create(UniqueFd fd) {
   return NotifyFd(std::move(fd), sizes);
 }
 
-int NotifyFd::SetSyncWakeUp() const {
-  return ErrnoOf(
-      ioctl(fd_.get(), SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP));
+int NotifyFd::SetSyncWakeUp(bool sync) const {
+  return ErrnoOf(ioctl(fd_.get(), SECCOMP_IOCTL_NOTIF_SET_FLAGS,
+                       sync ? SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP : 0UL));
 }
 
 void NotifyFd::BufferDeleter::operator()(seccomp_notif* buffer) const { std::free(buffer); }

@@ -37,9 +37,10 @@ class NotifyFd {
   // Errors: EINVAL when `fd` is not a seccomp listener.
   [[nodiscard]] static Expected<NotifyFd> Create(UniqueFd fd);
 
-  // Asks for a wake-up on the waker's processor (Linux 6.6, SECCOMP_IOCTL_NOTIF_SET_FLAGS).
-  // EINVAL where the kernel does not know it.
-  [[nodiscard]] int SetSyncWakeUp() const;
+  // Whether each wake-up is to be on the waker's processor, of the agent by a caller and of a
+  // caller by its answer (Linux 6.6, SECCOMP_IOCTL_NOTIF_SET_FLAGS). EINVAL where the kernel does
+  // not know it, EINTR after a signal.
+  [[nodiscard]] int SetSyncWakeUp(bool sync) const;
   // Blocks until there is a notification. EINTR after a signal; ENOENT when the caller died between
   // waking this thread and being read, or, for ever, once every task of the filter is gone.
   // `buffer` is this thread's, from NewBuffer(), or a journal's slot: the kernel writes there

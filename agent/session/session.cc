@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "agent/caller/identity.h"
+#include "agent/session/concurrent_callers.h"
 
 namespace oakum::agent {
 
@@ -132,9 +133,6 @@ bool Session::Join() {
 void Session::Loop() {
   pthread_setname_np(pthread_self(), "session");
   SetEffectiveCapabilities(kPerformerCapabilities);
-  if (options_.use_sync_wake_up) {
-    (void)core_->notify().SetSyncWakeUp();  // older kernels wake up more slowly
-  }
   if (Work()) {
     core_->LetGo();
     ends_.to_rest();
@@ -157,6 +155,10 @@ bool Session::Work() {
   const NotifyFd::Buffer buffer = notify.NewBuffer();
   JournalSlot* slot = nullptr;
   GuardedCall call;  // one after the other, of which most have the same source
+  // Older kernels wake up more slowly, and do not know the flag.
+  bool sync = options_.use_sync_wake_up && notify.SetSyncWakeUp(true) == 0;
+  const bool may_change = sync;
+  ConcurrentCallers callers;
   bool rests = false;
   while (buffer != nullptr && !rests && !stopping_.load(std::memory_order_relaxed)) {
     if (journal != nullptr && slot == nullptr) {
@@ -178,6 +180,12 @@ bool Session::Work() {
       }
       rests = asked && error == EINTR;
       continue;
+    }
+    if (may_change) {
+      const bool wanted = !callers.Note(call.notification.tid, ConcurrentCallers::Clock::now);
+      if (wanted != sync && notify.SetSyncWakeUp(wanted) == 0) {
+        sync = wanted;
+      }
     }
     if (!desk.Serve(call)) {
       slot = nullptr;

@@ -15,6 +15,18 @@ _BAD = f"tcp {_FAR.BAD4} 80 hello"
 _GOOD = f"tcp {_FAR.GOOD4} 80 hello"
 _ENFORCE = ("--mode", "enforce", "--allow", _FAR.GOOD4, "--allow", f"[{_FAR.GOOD6}]")
 
+_CONNECTS = ("import socket\n"
+             "def connects(count):\n"
+             "    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:\n"
+             "        for _ in range(count): one.connect(('127.0.0.1', 9))\n")
+
+
+def flags_set(lines):
+    """What SECCOMP_IOCTL_NOTIF_SET_FLAGS, whose number is 4, was called with, in this order."""
+    numbers = re.compile(r"ioctl\(\d+, (?:SECCOMP_IOCTL_NOTIF_SET_FLAGS"
+                         r"|_IOC\(_IOC_WRITE, 0x21, 0x4, 0x8\)), (\w+)(?:\) = 0| <unfinished)")
+    return [int(found.group(1), 0) for line in lines if (found := numbers.search(line))]
+
 
 class Run:
     PREFIX = ()  # what makes the command run as somebody else
@@ -298,6 +310,39 @@ class Run:
                 process.wait_for(lambda: "another one goes on" in process.output(), 10, "the next")
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(), 128 + signal.SIGTERM)
+
+    def traced(self, calls, program):
+        """What strace(1) tells of these system calls of a python program and its guard."""
+        trace = self.path("trace")
+        done = self.plain(env.tool("strace"), "-f", "--seccomp-bpf", "-o", trace, "-e", f"trace={calls}",
+                          self.oakum, "run", *_ENFORCE, "--allow", "127.0.0.0/8",
+                          "/usr/bin/python3", "-c", program)
+        self.assertEqual(done.returncode, 0, done)
+        with open(trace, encoding="utf-8", errors="replace") as text:
+            return text.read().splitlines()
+
+    def test_what_its_filter_refuses_is_not_asked_for(self):
+        """Nobody can bind a socket to an interface under it, so that loopback stays loopback."""
+        lines = self.traced("connect,getsockopt", _CONNECTS + "connects(50)\n")
+        self.assertGreaterEqual(sum(" connect(" in line for line in lines), 50)
+        self.assertLess(sum("SO_BINDTOIFINDEX" in line for line in lines), 10)
+
+    def test_callers_are_woken_where_they_do_not_wait_for_each_other(self):
+        """One on the processor of the thread that answers it; several that call at once are not
+        gathered there."""
+        lines = self.traced("ioctl", _CONNECTS + "connects(50)\n")
+        if any("0x21, 0x4, " in line and "EINVAL" in line for line in lines):
+            self.skipTest("the kernel has no SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (Linux 6.6)")
+        self.assertEqual(flags_set(lines), [1])
+        lines = self.traced("ioctl", _CONNECTS + "import threading, time\n"
+                            "threads = [threading.Thread(target=connects, args=(200,)) for _ in range(4)]\n"
+                            "for thread in threads: thread.start()\n"
+                            "for thread in threads: thread.join()\n"
+                            "time.sleep(0.01)\n"
+                            "connects(2)\n")
+        flags = flags_set(lines)
+        self.assertEqual(flags, [1, 0] * (len(flags) // 2) + [1])
+        self.assertIn(0, flags)
 
     def test_without_both_nothing_is_open(self):
         (bad, good), _ = self.killed(_ENFORCE, ["keeper", "guard"])
