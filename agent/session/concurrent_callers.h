@@ -1,46 +1,74 @@
-// Whether several threads of a container call at the same time.
+// Whether several threads of a container call at the same time, and do something else in between.
 #ifndef OAKUM_AGENT_SESSION_CONCURRENT_CALLERS_H_
 #define OAKUM_AGENT_SESSION_CONCURRENT_CALLERS_H_
 
 #include <sys/types.h>
 
+#include <algorithm>
 #include <chrono>
 
 namespace oakum::agent {
 
 // A caller that is woken up on the processor of the thread that answers it takes that processor
 // over without a delay (Linux 6.6, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP). Of several callers it
-// gathers all on that one processor, where they wait for each other while others have nothing to
-// do. This class tells the two apart: callers are concurrent once the thread that calls has changed
-// twice within kTogether, and until it has not changed for as long. For one thread.
+// gathers all on that one processor. Those that do nothing but call lose nothing by that, and
+// disturb others less; those that work in between wait for each other while another processor has
+// nothing to do. This class tells the latter: the thread that calls has changed twice within
+// kTogether, and not longer ago than that, and the thread that answers waits longer for calls than
+// it takes for them. For one thread.
 class ConcurrentCallers {
  public:
   using Clock = std::chrono::steady_clock;
   static constexpr Clock::duration kTogether = std::chrono::milliseconds(1);
 
-  // Notes a call by the thread `tid`. True while callers are concurrent. `now` gives a
-  // Clock::time_point, and is not asked as long as one thread calls alone.
+  // Notes that a call by the thread `tid` has come, true while its callers are to be told apart.
+  // `now` gives a Clock::time_point, and is not asked as long as one thread calls alone.
   template <typename Now>
-  [[nodiscard]] bool Note(pid_t tid, const Now& now) {
-    if (tid == last_ && !concurrent_) {
+  [[nodiscard]] bool Begin(pid_t tid, const Now& now) {
+    if (tid == last_ && !several_) {
       return false;
     }
     const Clock::time_point time = now();
-    const bool together = time - changed_ < kTogether;
+    const bool together = last_ != 0 && time - changed_ < kTogether;
+    if (together && several_) {
+      Weigh(time);
+    }
     if (tid != last_) {
-      concurrent_ = together && last_ != 0;
       last_ = tid;
       changed_ = time;
-    } else {
-      concurrent_ = together;
     }
-    return concurrent_;
+    several_ = together;
+    begun_ = time;
+    return several_ && spread_;
+  }
+
+  // That it has been dealt with, and the next one is waited for.
+  template <typename Now>
+  void End(const Now& now) {
+    if (several_) {
+      ended_ = now();
+    }
   }
 
  private:
+  static constexpr int kWeight = 32;      // of what was before, beside one call
+  static constexpr int kMostAtOnce = 10;  // times the work: a pause says nothing of the calls
+
+  // Means of the last calls, by which it begins later than it ends.
+  void Weigh(Clock::time_point time) {
+    work_ += (ended_ - begun_ - work_) / kWeight;
+    waited_ += (std::min(time - ended_, kMostAtOnce * work_) - waited_) / kWeight;
+    spread_ = waited_ > (spread_ ? work_ / 3 : work_);
+  }
+
   pid_t last_ = 0;
+  bool several_ = false;
+  bool spread_ = false;
   Clock::time_point changed_;
-  bool concurrent_ = false;
+  Clock::time_point begun_;
+  Clock::time_point ended_;
+  Clock::duration work_{};
+  Clock::duration waited_{};
 };
 
 }  // namespace oakum::agent

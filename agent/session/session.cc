@@ -182,7 +182,7 @@ bool Session::Work() {
       continue;
     }
     if (may_change) {
-      const bool wanted = !callers.Note(call.notification.tid, ConcurrentCallers::Clock::now);
+      const bool wanted = !callers.Begin(call.notification.tid, ConcurrentCallers::Clock::now);
       if (wanted != sync && notify.SetSyncWakeUp(wanted) == 0) {
         sync = wanted;
       }
@@ -190,6 +190,7 @@ bool Session::Work() {
     if (!desk.Serve(call)) {
       slot = nullptr;
     }
+    callers.End(ConcurrentCallers::Clock::now);
   }
   if (rests && slot != nullptr) {
     journal->Release(slot);
