@@ -63,8 +63,7 @@ endfunction()
 
 # oakum_compile_soon(TARGET [TOO_IN_RELEASE]): with fewer optimizations than the rest, in a sanitizer
 # build or also in the one that is shipped: for sources in which nothing is timed and templates keep the
-# optimizers busy for longer than what they do takes (CLI11, nlohmann_json, GoogleTest). They are a third
-# of the time of a build from nothing.
+# optimizers busy for longer than what they do takes (CLI11, nlohmann_json, GoogleTest).
 function(oakum_compile_soon target)
   cmake_parse_arguments(ARG "TOO_IN_RELEASE" "" "" ${ARGN})
   get_target_property(sources ${target} SOURCES)

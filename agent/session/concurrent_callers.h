@@ -21,7 +21,7 @@ class ConcurrentCallers {
   using Clock = std::chrono::steady_clock;
   static constexpr Clock::duration kTogether = std::chrono::milliseconds(1);
 
-  // Notes that a call by the thread `tid` has come, true while its callers are to be told apart.
+  // Notes that a call by the thread `tid` has come. True where callers are not to be gathered.
   // `now` gives a Clock::time_point, and is not asked as long as one thread calls alone.
   template <typename Now>
   [[nodiscard]] bool Begin(pid_t tid, const Now& now) {
@@ -54,7 +54,8 @@ class ConcurrentCallers {
   static constexpr int kWeight = 32;      // of what was before, beside one call
   static constexpr int kMostAtOnce = 10;  // times the work: a pause says nothing of the calls
 
-  // Means of the last calls, by which it begins later than it ends.
+  // Means over the last calls. Callers are gathered again at a third of what spreads them: once
+  // spread, they wait less for each other, and the answering thread less for them.
   void Weigh(Clock::time_point time) {
     work_ += (ended_ - begun_ - work_) / kWeight;
     waited_ += (std::min(time - ended_, kMostAtOnce * work_) - waited_) / kWeight;

@@ -155,9 +155,11 @@ bool Session::Work() {
   const NotifyFd::Buffer buffer = notify.NewBuffer();
   JournalSlot* slot = nullptr;
   GuardedCall call;  // one after the other, of which most have the same source
-  // Older kernels wake up more slowly, and do not know the flag.
-  bool sync = options_.use_sync_wake_up && notify.SetSyncWakeUp(true) == 0;
-  const bool may_change = sync;
+  // Older kernels wake up more slowly, and do not know the flag. What a signal came before is asked
+  // for again with the next call.
+  const int refused = options_.use_sync_wake_up ? notify.SetSyncWakeUp(true) : EINVAL;
+  const bool may_change = refused != EINVAL;
+  bool sync = refused == 0;
   ConcurrentCallers callers;
   bool rests = false;
   while (buffer != nullptr && !rests && !stopping_.load(std::memory_order_relaxed)) {
